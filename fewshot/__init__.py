@@ -1,0 +1,3 @@
+"""Everything around the networks: data, features, loops, results."""
+
+import runtime  # noqa: F401  (before any import of jittor)
