@@ -3,3 +3,12 @@
 from runtime.prepare import prepare
 
 PREPARED = prepare()
+
+
+def __getattr__(name: str) -> object:
+    """`runtime.safe_load`, imported when asked for: the doctor must start without NumPy."""
+    if name == "safe_load":
+        from runtime.weights_file import safe_load
+
+        return safe_load
+    raise AttributeError(f"module 'runtime' has no attribute {name!r}")

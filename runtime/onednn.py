@@ -1,8 +1,9 @@
 """Lays out oneDNN where Jittor looks for it, so that Jittor downloads nothing.
 
-Jittor 1.3.11 compiles its CPU matrix products against `<home>/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp` and
-fetches that folder from a university server where it is missing. The PyPI wheels `onednn-cpu-gomp` and
-`onednn-devel-cpu-gomp` hold the same library (2.6, the last 2.x; 3.x has another interface).
+Jittor 1.3.11 compiles its CPU matrix products against
+`<home>/.cache/jittor/mkl/dnnl_lnx_2.2.0_cpu_gomp` and fetches that folder from a university server
+where it is missing. The PyPI wheels `onednn-cpu-gomp` and `onednn-devel-cpu-gomp` hold the same
+library (2.6, the last 2.x; 3.x has another interface).
 """
 
 import ctypes
@@ -16,7 +17,9 @@ REMEDY = "pip install onednn-cpu-gomp==2022.2.1 onednn-devel-cpu-gomp==2022.2.1"
 
 
 def jittor_home() -> Path:
-    """The folder whose `.cache/jittor` Jittor uses: JITTOR_HOME, else the one it remembers, else HOME."""
+    """The folder whose `.cache/jittor` Jittor uses: JITTOR_HOME, else the one it remembers, else
+    HOME.
+    """
     named = os.environ.get("JITTOR_HOME")
     if named:
         return Path(named).absolute()
@@ -27,7 +30,9 @@ def jittor_home() -> Path:
 
 
 def wheel_files() -> tuple[Path, Path] | None:
-    """(include folder, shared library) of the installed wheels, or None where they are not installed."""
+    """(include folder, shared library) of the installed wheels, or None where they are not
+    installed.
+    """
     include, library = Path(sys.prefix) / "include", Path(sys.prefix) / "lib/libdnnl.so.2"
     return (include, library) if (include / "dnnl.hpp").is_file() and library.is_file() else None
 
@@ -43,7 +48,8 @@ def _link(target: Path, link: Path) -> None:
 
 
 def lay_out() -> Path | None:
-    """Links the wheels into Jittor's cache and loads the library; returns its path, or None where nothing is found.
+    """Links the wheels into Jittor's cache and loads the library; returns its path, or None where
+    nothing is found.
 
     A real oneDNN that Jittor downloaded earlier (a folder, not our links) is kept as it is.
     """
@@ -56,5 +62,7 @@ def lay_out() -> Path | None:
         _link(shared, library)
     if not library.is_file():
         return None
-    ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # Jittor's operators resolve their oneDNN names here
+    ctypes.CDLL(
+        str(library), ctypes.RTLD_GLOBAL
+    )  # Jittor's operators resolve their oneDNN names here
     return library.resolve()

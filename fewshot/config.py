@@ -1,0 +1,50 @@
+"""Configuration: one frozen dataclass a recipe, read from the command line.
+
+A field's default gives its type's example, the line under the field its help. Unknown names and
+wrong types end the program with status 2 and a message; nothing is read from anywhere else.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+ConfigType = TypeVar("ConfigType")
+
+
+def parse(config_class: type[ConfigType], arguments: Sequence[str], program: str) -> ConfigType:
+    """Reads `--field value` pairs into `config_class`; `--help` prints all fields and lines."""
+    return tyro.cli(
+        config_class,
+        args=list(arguments),
+        prog=program,
+        config=(tyro.conf.FlagConversionOff,),
+        use_underscores=True,
+    )
+
+
+def as_plain(config: object) -> dict:
+    """The fields of a configuration as plain data, for JSON; paths become POSIX strings."""
+    return {
+        name: value.as_posix() if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
+
+
+@contextlib.contextmanager
+def reported(program: str) -> Iterator[None]:
+    """Ends the program with one line on a mistake in what it was given (ValueError, OSError).
+
+    FEWSHOT_TRACEBACK=1 in the environment shows the traceback instead.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("FEWSHOT_TRACEBACK") == "1":
+            raise
+        sys.exit(f"{program}: {error}")

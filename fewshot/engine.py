@@ -1,0 +1,155 @@
+"""The loops. They know no method by name: a recipe passes a closure.
+
+`fit` owns the train/eval switches, the schedule, the one `optimizer.step`, the check for a loss
+that is not finite, metrics, checkpoints, resume and the progress bar. `predict` runs a forward over
+batches of one fixed shape.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import jittor as jt
+import numpy as np
+from tqdm import tqdm
+
+from fewshot import checkpoint
+from fewshot.runlog import Run
+from fewshot.schedules import Schedule
+from runtime import safe_load
+
+CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
+
+
+class Batches(Protocol):
+    """Training data: the batches of an epoch depend on the epoch's number and nothing else."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, index: int) -> Iterator: ...
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became NaN or infinite; the last checkpoint is from before."""
+
+
+def fit(
+    step: Callable[[object], dict[str, jt.Var]],
+    optimizer: jt.optim.Optimizer,
+    batches: Batches,
+    *,
+    module: jt.nn.Module,
+    epochs: int,
+    schedule: Schedule,
+    run: Run,
+    seed: int,
+) -> None:
+    """Trains `module` for `epochs`, from the run's checkpoint where there is one.
+
+    step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
+    epoch. schedule(step) gives the rate. A checkpoint is written after each epoch, and the random
+    state is set from (seed, epoch), so that a stopped and resumed run ends in the same bytes as an
+    unbroken one.
+    """
+    first = _resume(module, optimizer, run, seed)
+    run.rewind(first)
+    module.train()
+    for epoch in range(first, epochs):
+        jt.set_global_seed(seed * 100_003 + epoch)
+        bar = tqdm(
+            batches.epoch(epoch),
+            total=len(batches),
+            desc=f"epoch {epoch + 1}/{epochs}",
+            leave=False,
+            disable=None,  # not where the output is no terminal
+        )
+        history = _Means()
+        for index, batch in enumerate(bar):
+            optimizer.lr = schedule(epoch * len(batches) + index)
+            values = step(batch)
+            optimizer.step(values["loss"])
+            history.add(values)
+            if (index + 1) % CHECK_EVERY == 0:
+                bar.set_postfix(loss=f"{history.check(epoch):.4f}")
+        history.check(epoch)
+        run.log(epoch, history.means() | {"lr": optimizer.lr})
+        _save(module, optimizer, run, epoch + 1, seed)
+    module.eval()
+
+
+class _Means:
+    """Collects each step's scalars on the device and fetches them in one go."""
+
+    def __init__(self):
+        self._pending: list[dict[str, jt.Var]] = []
+        self._fetched: dict[str, list[float]] = {}
+
+    def add(self, values: dict[str, jt.Var]) -> None:
+        self._pending.append({name: value.stop_grad() for name, value in values.items()})
+
+    def check(self, epoch: int) -> float:
+        """Fetches what is pending; returns the newest loss. Raises NonFiniteLoss."""
+        for values in self._pending:
+            for name, value in values.items():
+                self._fetched.setdefault(name, []).append(float(value.item()))
+        self._pending.clear()
+        losses = self._fetched["loss"]
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            raise NonFiniteLoss(
+                f"the loss is {losses[bad[0]]} at epoch {epoch + 1}, step {bad[0] + 1}: "
+                "lower the learning rate"
+            )
+        return losses[-1]
+
+    def means(self) -> dict[str, float]:
+        return {name: float(np.mean(values)) for name, values in self._fetched.items()}
+
+
+def _save(module, optimizer, run: Run, epochs_done: int, seed: int) -> None:
+    contents = {
+        "epochs_done": epochs_done,
+        "seed": seed,
+        "config": run.config,
+        "module": checkpoint.module_arrays(module),
+        "optimizer": checkpoint.optimizer_arrays(optimizer),
+    }
+    checkpoint.save(run.checkpoint, contents)
+
+
+def _resume(module, optimizer, run: Run, seed: int) -> int:
+    """Restores the run's checkpoint; returns the number of epochs that it holds."""
+    if not run.checkpoint.exists():
+        return 0
+    saved = safe_load(run.checkpoint)
+    if saved["config"] != run.config or saved["seed"] != seed:
+        return 0
+    checkpoint.restore_module(module, saved["module"], run.checkpoint)
+    checkpoint.restore_optimizer(optimizer, saved["optimizer"])
+    return saved["epochs_done"]
+
+
+def predict(
+    forward: Callable[[jt.Var], jt.Var], rows: Iterable[tuple[str, np.ndarray]], *, batch: int
+) -> tuple[list[str], np.ndarray]:
+    """Runs `forward` over named inputs; returns (names, outputs[N,...]) in the order given.
+
+    Every call gets exactly `batch` rows, the last one padded with zeros: one compiled shape, and a
+    row's result does not depend on how many others there are.
+    """
+    names, outputs, pending = [], [], []
+
+    def flush() -> None:
+        if pending:
+            padded = np.zeros((batch, *pending[0].shape), pending[0].dtype)
+            padded[: len(pending)] = pending
+            with jt.no_grad():
+                outputs.append(forward(jt.array(padded)).numpy()[: len(pending)])
+            pending.clear()
+
+    for name, row in rows:
+        names.append(name)
+        pending.append(row)
+        if len(pending) == batch:
+            flush()
+    flush()
+    return names, np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)

@@ -1,0 +1,133 @@
+"""From image files to arrays: a broken file is a value that is counted, never a crash.
+
+Pillow releases the interpreter's lock while it decodes, so threads are enough to use all cores.
+"""
+
+import itertools
+import re
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewshot.files import printable
+from runtime.hashing import sha256_of
+
+# Tried whatever the suffix says. Not all that Pillow knows: for EPS it would run Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+PILLOW = re.compile(r"PIL\.")  # the modules whose warnings pass in silence
+
+
+class BrokenImage(Exception):
+    """An image file that cannot be read: its path, and the cause in words."""
+
+    def __init__(self, path: str | Path, cause: str):
+        super().__init__(path, cause)
+        self.path, self.cause = Path(path), cause
+
+    def __str__(self) -> str:
+        return printable(f"{self.path}: {self.cause}")
+
+
+def content_key(path: str | Path) -> str:
+    """SHA-256 of the file's bytes: what an image is known by, whatever its name."""
+    return sha256_of(path)
+
+
+def _quiet_pillow() -> None:
+    """Lets Pillow's own warnings (EXIF, palettes) pass in silence.
+
+    The filter is added and never taken away: `warnings.catch_warnings` is not safe in threads.
+    """
+    if not any(rule[0] == "ignore" and rule[3] == PILLOW for rule in warnings.filters):
+        warnings.filterwarnings("ignore", module=PILLOW.pattern)
+
+
+def decode(path: str | Path) -> Image.Image:
+    """The first frame of an image file, fully loaded, in the file's own mode, EXIF not applied.
+
+    Raises `BrokenImage` for whatever cannot be read: missing, truncated, empty or forbidden files,
+    text under an image's name, and images over Pillow's limit of pixels (decompression bombs).
+    """
+    _quiet_pillow()
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise BrokenImage(path, "is not a regular file")
+        with Image.open(path, formats=FORMATS) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit and image.width * image.height > limit:
+                raise BrokenImage(path, f"{image.width} x {image.height} pixels, over {limit}")
+            image.load()
+            return image
+    except BrokenImage:
+        raise
+    except Exception as error:  # damaged files raise nearly any type: struct.error, KeyError, ...
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
+        reason = reason.replace(repr(str(path)), "the file").replace(str(path), "the file")
+        raise BrokenImage(path, f"{type(error).__name__}: {reason}") from error
+
+
+def load_images(
+    paths: Sequence[str | Path],
+    transform: Callable[[Image.Image], np.ndarray],
+    workers: int = 0,
+    batch: int = 32,
+) -> Iterator[tuple[int, np.ndarray | BrokenImage]]:
+    """Yields (index, transform(image)) in the order of `paths`; a broken file yields its error.
+
+    `workers` threads decode and transform; 0 does it inline, with the same results. At most
+    `batch` images are ahead of the reader, however many there are. An image that `transform`
+    refuses with a ValueError is broken too; any other error of it passes through.
+    """
+
+    def load(path: str | Path) -> np.ndarray | BrokenImage:
+        try:
+            image = decode(path)
+        except BrokenImage as error:
+            return BrokenImage(error.path, error.cause)  # without the traceback and what it holds
+        return transform(image)
+
+    if workers < 1:
+        yield from enumerate(map(load, paths))
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        remaining = iter(paths)
+        ahead: deque[Future] = deque()
+        for index in range(len(paths)):
+            wanted = max(batch, workers) - len(ahead)
+            ahead.extend(pool.submit(load, path) for path in itertools.islice(remaining, wanted))
+            yield index, ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class SkippedImages:
+    """What a run could not read: (name, cause) pairs, in the order they were met."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, cause: str) -> None:
+        self.pairs.append((name, cause))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def summary(self, most: int = 10) -> str:
+        """One paragraph for the end of a run: how many, and the first `most` with their causes."""
+        if not self.pairs:
+            return "Every image could be read."
+        listed = "; ".join(f"{name} ({cause})" for name, cause in self.pairs[:most])
+        more = f"; and {len(self) - most} more" if len(self) > most else ""
+        images = "1 image" if len(self) == 1 else f"{len(self)} images"
+        return printable(f"{images} could not be read and were skipped: {listed}{more}.")

@@ -1,0 +1,70 @@
+"""Each run records itself: configuration, versions and commit once, metrics as JSON lines."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from fewshot.files import atomic_write
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    "jittor",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "instant-clip-tokenizer",
+    "onednn-cpu-gomp",
+)
+
+
+def versions() -> dict[str, str]:
+    """Python's and every package's version that can change a result."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def commit() -> str:
+    """The commit of this checkout, with "+changes" where tracked files differ; "unknown" outside
+    git.
+    """
+    try:
+        head = _git("rev-parse", "HEAD")
+        return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Run:
+    """A run's folder: `config.json`, `metrics.jsonl` (a line an epoch) and `checkpoint.pkl`."""
+
+    def __init__(self, folder: Path, config: dict):
+        self.folder, self.config = folder, config
+        self.checkpoint = folder / "checkpoint.pkl"
+        self._metrics = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"config": config, "versions": versions(), "commit": commit()}
+        with atomic_write(folder / "config.json") as file:
+            json.dump(record, file, indent=1, sort_keys=True)
+
+    def log(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Appends one epoch's line."""
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
+
+    def rewind(self, epoch: int) -> None:
+        """Drops the lines of `epoch` and later: they belong to a run that was stopped before its
+        checkpoint.
+        """
+        lines = []
+        if epoch and self._metrics.exists():
+            lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        with atomic_write(self._metrics) as file:
+            file.writelines(
+                line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] < epoch
+            )

@@ -1,0 +1,33 @@
+"""Learning rates as pure functions of the step: nothing to save, nothing to run an epoch late.
+
+Jittor's own schedulers run an epoch behind and keep no state, so they are not used.
+"""
+
+import math
+from collections.abc import Callable
+
+Schedule = Callable[[int], float]  # step, from 0 -> learning rate of that step
+
+
+def constant(lr: float) -> Schedule:
+    """The same rate at every step."""
+    return lambda step: lr
+
+
+def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Schedule:
+    """Half a cosine from `lr` at the end of the warm-up to `final` at step `steps` (SGDR, eq. 5,
+    one period).
+
+    The warm-up rises linearly over `warmup` steps and gives its first step `lr / warmup`, never
+    zero.
+    """
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warm-up of {warmup} steps does not fit into {steps} steps")
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return lr * (step + 1) / warmup
+        done = min(1.0, (step - warmup) / (steps - warmup))
+        return final + 0.5 * (lr - final) * (1 + math.cos(math.pi * done))
+
+    return rate

@@ -1,0 +1,198 @@
+"""The result file: one line an image, its name and five class ids, best first.
+
+    image_1.jpg 371 332 350 358 360
+
+Single spaces, "\\n" ends every line, and the leaderboard takes a zip that holds `result.txt`.
+"""
+
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fewshot.files import atomic_write, printable
+
+TOP = 5  # ids a line
+MEMBER = "result.txt"  # the zip's only file
+
+
+def top5(scores: np.ndarray) -> np.ndarray:
+    """The five best class ids[N,5] of scores[N,C], best first; of equal scores the smaller id.
+
+    Raises ValueError for scores of another shape, fewer than five classes, and NaN.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or scores.dtype.kind not in "fiu":
+        raise ValueError(f"scores are {scores.dtype}{list(scores.shape)}, not numbers[N,C]")
+    if scores.shape[1] < TOP:
+        raise ValueError(f"{scores.shape[1]} classes are too few: a result line holds {TOP} ids")
+    bad = np.flatnonzero(np.isnan(scores).any(axis=1))
+    if bad.size:
+        raise ValueError(f"scores of row {bad[0]} are NaN ({bad.size} such rows of {len(scores)})")
+    return np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :TOP]  # [N,5]
+
+
+def write(path: str | Path, names: Sequence[str], ids: np.ndarray, num_classes: int) -> None:
+    """Writes ids[N,5] under the image names, in the order given, atomically.
+
+    Raises ValueError where names or ids would not make a valid file; nothing is written then.
+    """
+    names, ids = list(names), np.asarray(ids)
+    if ids.shape != (len(names), TOP) or ids.dtype.kind not in "iu":
+        shape = f"{ids.dtype}{list(ids.shape)}"
+        raise ValueError(f"{path}: ids are {shape}, not integers [{len(names)},{TOP}]")
+    lines = [
+        " ".join((name, *map(str, row))) for name, row in zip(names, ids.tolist(), strict=True)
+    ]
+    text = "".join(f"{line}\n" for line in lines)
+    _check(str(path), text, names, num_classes, None)
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def validate(
+    path: str | Path,
+    names: Sequence[str],
+    num_classes: int,
+    scores: np.ndarray | None = None,
+) -> None:
+    """Holds a result file to its form: exactly these images in this order, five ids each.
+
+    With scores[N,C], in the order of `names`, the ids must also be the best, best first. Raises
+    ValueError naming the line and the cause.
+    """
+    text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    _check(str(path), text, names, num_classes, scores)
+
+
+def zip_result(result: str | Path, archive: str | Path) -> None:
+    """Packs a result file for the leaderboard; the same result gives the same bytes."""
+    content = Path(result).read_bytes()
+    member = zipfile.ZipInfo(MEMBER)  # dated 1980, so that no time of day is in the file
+    member.create_system = 3  # Unix, whatever this is
+    member.external_attr = 0o644 << 16
+    with atomic_write(archive, "wb") as file, zipfile.ZipFile(file, "w") as opened:
+        opened.writestr(member, content)  # stored: compressed bytes would vary with zlib
+
+
+def validate_zip(
+    path: str | Path,
+    names: Sequence[str],
+    num_classes: int,
+    scores: np.ndarray | None = None,
+) -> None:
+    """Holds a zip to its form: `result.txt` alone, and that valid. Raises ValueError."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            members = opened.namelist()
+            if members != [MEMBER]:
+                raise ValueError(f"{path}: holds {members}, not {MEMBER} alone")
+            content = opened.read(MEMBER)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: is no intact zip ({error})") from error
+    text = content.decode("utf-8", "surrogateescape")
+    _check(f"{path}:{MEMBER}", text, names, num_classes, scores)
+
+
+def _check(
+    where: str,
+    text: str,
+    names: Sequence[str],
+    num_classes: int,
+    scores: np.ndarray | None,
+) -> None:
+    """Raises ValueError with "<where>:<line>: <cause>" unless `text` is a valid result."""
+    if num_classes < TOP:
+        raise ValueError(f"{where}: {num_classes} classes are too few for {TOP} ids a line")
+    names = list(names)
+    expected = _expected_names(where, names)
+    if not text:
+        raise ValueError(f"{where}: is empty; expected {len(names)} lines")
+    *lines, rest = text.split("\n")
+    found: dict[str, int] = {}
+    table = []
+    for number, line in enumerate([*lines, rest] if rest else lines, 1):
+        try:
+            name, ids = _parse(line, expected, num_classes)
+            if name in found:
+                raise ValueError(f"{name} stands in line {found[name]} already")
+        except ValueError as error:
+            raise ValueError(printable(f"{where}:{number}: {error}")) from None
+        found[name] = number
+        table.append(ids)
+    if rest:
+        raise ValueError(
+            f"{where}:{len(lines) + 1}: does not end in a newline; the file is cut off"
+        )
+    _check_order(where, names, list(found))
+    if scores is not None:
+        _check_best(where, np.array(table), scores)
+
+
+def _expected_names(where: str, names: Sequence[str]) -> frozenset[str]:
+    if not names:
+        raise ValueError(f"{where}: there are no test images")
+    expected = frozenset(names)
+    for name in expected:
+        if not name or name != name.strip() or re.search(r"[\r\n\t]|  ", name):
+            raise ValueError(printable(f"{where}: {name!r} cannot stand in a result: rename it"))
+    if len(expected) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(printable(f"{where}: {twice} is given twice as a test image"))
+    return expected
+
+
+def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, list[int]]:
+    """The image and its ids; raises ValueError with the cause alone."""
+    if not line:
+        raise ValueError("is empty")
+    if line.endswith("\r"):
+        raise ValueError("ends in a carriage return (CRLF); lines end in a newline alone")
+    if "\t" in line or "  " in line or line != line.strip():
+        raise ValueError(f"one space stands between fields and none at the ends: {line!r}")
+    words = line.split(" ")
+    cuts = range(len(words), 0, -1)  # a name may hold spaces, so the longest one known is meant
+    cut = next((i for i in cuts if " ".join(words[:i]) in expected), None)
+    if cut is None:
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("is not UTF-8") from None
+        raise ValueError(f"{' '.join(words[:-TOP]) or words[0]} is no test image")
+    name, digits = " ".join(words[:cut]), words[cut:]
+    if len(digits) != TOP:
+        raise ValueError(f"{name} has {len(digits)} ids, not {TOP}")
+    for word in digits:
+        if not re.fullmatch("0|[1-9][0-9]*", word):
+            raise ValueError(f"{word!r} is no class id: ids are whole numbers")
+        if len(word) > 9 or int(word) >= num_classes:
+            raise ValueError(f"class id {word} is out of range 0 to {num_classes - 1}")
+    if len(set(digits)) < TOP:
+        raise ValueError(f"an id comes twice: {' '.join(digits)}")
+    return name, [int(word) for word in digits]
+
+
+def _check_order(where: str, names: Sequence[str], found: list[str]) -> None:
+    missing = set(names) - set(found)
+    for number, name in enumerate(names, 1):
+        if name in missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise ValueError(printable(f"{where}:{number}: {name} is missing{more}"))
+        if found[number - 1] != name:
+            cause = f"{found[number - 1]} stands where {name} belongs"
+            raise ValueError(printable(f"{where}:{number}: {cause}: keep the given order"))
+
+
+def _check_best(where: str, ids: np.ndarray, scores: np.ndarray) -> None:
+    best = top5(scores)
+    if best.shape != ids.shape:
+        raise ValueError(f"{where}: there are scores for {len(best)} images, lines for {len(ids)}")
+    wrong = np.flatnonzero((best != ids).any(axis=1))
+    if wrong.size:
+        row = wrong[0]
+        raise ValueError(
+            f"{where}:{row + 1}: ids are {ids[row].tolist()}, "
+            f"but the scores' best, best first, are {best[row].tolist()}"
+        )

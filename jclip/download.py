@@ -1,0 +1,121 @@
+"""OpenAI's weight files: found on disk or downloaded, and always checked by their SHA-256.
+
+Names, addresses and hashes are those of https://github.com/openai/CLIP, clip/clip.py.
+"""
+
+import fcntl
+import http.client
+import os
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+
+from runtime.hashing import sha256_of
+
+SITE = "https://openaipublic.azureedge.net/clip/models"  # then /<SHA-256>/<file>
+MODELS = {  # name: (file, SHA-256)
+    "RN50": ("RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    "RN101": ("RN101.pt", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
+    "RN50x4": ("RN50x4.pt", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
+    "RN50x16": ("RN50x16.pt", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
+    "RN50x64": ("RN50x64.pt", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
+    "ViT-B/32": ("ViT-B-32.pt", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    "ViT-B/16": ("ViT-B-16.pt", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    "ViT-L/14": ("ViT-L-14.pt", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+    "ViT-L/14@336px": (
+        "ViT-L-14-336px.pt",
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+    ),
+}
+MAIN_FOLDER = Path(__file__).resolve().parent.parent
+SHARED_FOLDER = Path("~/.cache/clip")  # where OpenAI's own package keeps them
+TIMEOUT_S = 30.0  # without a byte
+PIECE = 1 << 20  # bytes read at once
+
+
+def available_models() -> list[str]:
+    """The names of OpenAI's nine models."""
+    return list(MODELS)
+
+
+def known(sha256: str) -> str | None:
+    """The name of OpenAI's model whose file has this SHA-256, or None."""
+    return next((name for name, (_, sha) in MODELS.items() if sha == sha256), None)
+
+
+def find_or_download(name: str, folder: str | Path = MAIN_FOLDER) -> Path:
+    """The official file of a model: in `folder`, in ~/.cache/clip, else downloaded into `folder`.
+
+    A download goes to `<file>.part`, goes on where it was interrupted, and takes its name once its
+    SHA-256 is right. Raises ValueError saying what to put where if the name is unknown, a file of
+    that name is another one, or the download fails.
+    """
+    if name not in MODELS:
+        raise ValueError(f"no model is named {name!r}; there are {', '.join(MODELS)}")
+    file_name, sha = MODELS[name]
+    target, shared = Path(folder) / file_name, SHARED_FOLDER.expanduser() / file_name
+    if target.is_file():
+        if sha256_of(target) != sha:
+            raise ValueError(
+                f"{target} is not OpenAI's {name}: its SHA-256 is not {sha}; move it away"
+            )
+        return target
+    if shared.is_file() and sha256_of(shared) == sha:
+        return shared
+    try:
+        _download(f"{SITE}/{sha}/{file_name}", sha, target)
+    except (OSError, http.client.HTTPException) as error:
+        raise ValueError(
+            f"{name} could not be downloaded from {SITE}/{sha}/{file_name} ({error}). "
+            f"Run again to go on, or put that file at {target} yourself (SHA-256 {sha})."
+        ) from error
+    return target
+
+
+def _download(url: str, sha: str, target: Path) -> None:
+    """Downloads into `<target>.part`, checks, renames; a second process waits for the first."""
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(part, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if target.is_file():  # another process was first; its part became the target
+            return
+        before = -1
+        while not _fetch(url, file):  # the connection broke: go on as long as that brings bytes
+            if file.tell() <= before:
+                raise OSError(f"the connection breaks at byte {file.tell()}")
+            before = file.tell()
+        file.flush()
+        found = sha256_of(part)
+        if found != sha:
+            part.unlink()
+            raise OSError(f"what came has SHA-256 {found}")
+        os.replace(part, target)
+
+
+def _fetch(url: str, file: BinaryIO) -> bool:
+    """Appends what is missing to `file`; True once the server has no more."""
+    from tqdm import tqdm  # here, for the doctor reads this module before anything is installed
+
+    start = file.seek(0, os.SEEK_END)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return True  # all of it is there; the hash decides
+        raise
+    with response:
+        if response.status != HTTPStatus.PARTIAL_CONTENT:  # the server sends it from the start
+            start = file.seek(0)
+            file.truncate()
+        total = start + (response.length or 0)
+        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=Path(url).name)
+        with bar:
+            while piece := response.read(PIECE):
+                file.write(piece)
+                bar.update(len(piece))
+    return file.tell() >= total

@@ -1,0 +1,100 @@
+"""CLIP's image tower of the ResNet kind.
+
+A ResNet with three changes (Radford et al. 2021, section 2.4; https://arxiv.org/abs/2103.00020):
+a stem of three convolutions, an average pool before every convolution that would have a stride, and
+attention in place of the last pool.
+"""
+
+import jittor as jt
+from jittor import nn
+
+from jclip.transformer import attend
+
+EXPANSION = 4  # channels out of a block to channels inside it
+
+
+def average_pool(x: jt.Var, side: int) -> jt.Var:
+    """Means of squares that tile the image: [B, D, H, W] -> [B, D, H/side, W/side]."""
+    b, d, h, w = x.shape
+    return x.reshape(b, d, h // side, side, w // side, side).mean(dims=(3, 5))
+
+
+class Bottleneck(jt.Module):
+    """A residual block: [B, channels, H, W] -> [B, 4*inner, H/stride, W/stride]."""
+
+    def __init__(self, channels: int, inner: int, stride: int):
+        self.stride = stride
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, EXPANSION * inner, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(EXPANSION * inner)
+        self.downsample = None
+        if stride > 1 or channels != EXPANSION * inner:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, EXPANSION * inner, 1, bias=False),
+                nn.BatchNorm2d(EXPANSION * inner),
+            )
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        inside = nn.relu(self.bn1(self.conv1(x)))
+        inside = nn.relu(self.bn2(self.conv2(inside)))
+        if self.stride > 1:
+            inside, x = average_pool(inside, self.stride), average_pool(x, self.stride)
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return nn.relu(self.bn3(self.conv3(inside)) + x)
+
+
+class AttentionPool(jt.Module):
+    """Attention whose one query is the mean of the cells: [B, D, H, W] -> [B, E]."""
+
+    def __init__(self, side: int, width: int, heads: int, embed_dim: int):
+        self.heads = heads
+        self.positional_embedding = jt.zeros((side * side + 1, width))
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.c_proj = nn.Linear(width, embed_dim)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        b, width = x.shape[:2]
+        x = x.reshape(b, width, -1).permute(0, 2, 1)  # [B, H*W, D]
+        x = jt.concat([x.mean(dim=1, keepdims=True), x], dim=1)  # [B, H*W+1, D]
+        x = x + self.positional_embedding
+        pooled = attend(self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x), self.heads)
+        return self.c_proj(pooled.reshape(b, width))
+
+
+class ModifiedResNet(jt.Module):
+    """Images [B, 3, R, R] -> features [B, E]; R a multiple of 32, `layers` blocks of each stage."""
+
+    def __init__(self, layers, width: int, heads: int, resolution: int, embed_dim: int):
+        self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width // 2)
+        self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width // 2)
+        self.conv3 = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, width, layers[0], stride=1)
+        self.layer2 = _stage(4 * width, 2 * width, layers[1], stride=2)
+        self.layer3 = _stage(8 * width, 4 * width, layers[2], stride=2)
+        self.layer4 = _stage(16 * width, 8 * width, layers[3], stride=2)
+        self.attnpool = AttentionPool(resolution // 32, 32 * width, heads, embed_dim)
+
+    def execute(self, images: jt.Var) -> jt.Var:
+        x = nn.relu(self.bn1(self.conv1(images)))  # [B, width/2, R/2, R/2]
+        x = nn.relu(self.bn2(self.conv2(x)))
+        x = nn.relu(self.bn3(self.conv3(x)))
+        x = average_pool(x, 2)  # [B, width, R/4, R/4]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.attnpool(x)  # from [B, 32*width, R/32, R/32]
+
+
+def _stage(channels: int, inner: int, blocks: int, stride: int) -> nn.Sequential:
+    first = Bottleneck(channels, inner, stride)
+    return nn.Sequential(
+        first, *[Bottleneck(EXPANSION * inner, inner, 1) for _ in range(blocks - 1)]
+    )

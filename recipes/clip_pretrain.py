@@ -1,0 +1,131 @@
+"""Pre-trains a small CLIP from a list of images with captions, from nothing.
+
+    python train.py clip_pretrain --captions my/captions.tsv --out my_clip.pkl
+
+Any list serves: lines of image path (relative to the list), tab, caption; or JSON lines of "image"
+and "caption". The weights come out under OpenAI's parameter names, so that everything which loads a
+CLIP loads them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jittor as jt
+import numpy as np
+
+import jclip
+from fewshot import checkpoint
+from fewshot.config import as_plain
+from fewshot.device import use_device
+from fewshot.engine import fit
+from fewshot.images import load_images
+from fewshot.lists import read_captions
+from fewshot.losses import contrastive
+from fewshot.runlog import Run
+from fewshot.schedules import cosine
+from jclip.preprocess import make_preprocess
+from jclip.sizes import ClipSizes
+
+
+@dataclass(frozen=True)
+class Config:
+    """Contrastive pre-training of a small CLIP."""
+
+    captions: Path = Path("Dataset/captions.jsonl")
+    """the list of images and captions; image paths are relative to it"""
+    out: Path = Path("clip.pkl")
+    """weight file to write"""
+    run: Path = Path("runs/clip_pretrain")
+    """folder for the run's config, metrics and checkpoint"""
+    image_size: int = 16
+    """pixels a side of the image tower's input"""
+    patch_size: int = 4
+    """pixels a side of a patch"""
+    width: int = 128
+    """width of both towers and of the shared space"""
+    layers: int = 2
+    """blocks of each tower"""
+    epochs: int = 20
+    """passes over the list"""
+    batch_size: int = 64
+    """pairs a step; what is left over at an epoch's end waits for the next shuffle"""
+    lr: float = 1e-3
+    """peak learning rate of AdamW; warm-up over the first epoch, then cosine to zero"""
+    seed: int = 0
+    """seed of the initial weights and of the order of the pairs"""
+    workers: int = 0
+    """threads that decode images, 0 for none"""
+    device: str = "auto"
+    """auto, cpu or cuda"""
+
+
+class Pairs:
+    """Batches of (images[B,3,R,R], tokens[B,L], same[B,B]) in the order of (seed, epoch)."""
+
+    def __init__(self, images: np.ndarray, captions: list[str], config: Config):
+        self.images, self.config = images, config
+        self.tokens = jclip.tokenize(captions)
+        _, self.caption_ids = np.unique(captions, return_inverse=True)
+        if len(captions) < config.batch_size:
+            raise ValueError(
+                f"{config.captions}: {len(captions)} pairs do not fill one --batch_size"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images) // self.config.batch_size
+
+    def epoch(self, index: int):
+        order = np.random.default_rng((self.config.seed, index)).permutation(len(self.images))
+        for rows in order[: len(self) * self.config.batch_size].reshape(len(self), -1):
+            ids = self.caption_ids[rows]
+            same = (ids[:, None] == ids).astype(np.float32)  # [B,B]
+            yield self.images[rows], self.tokens[rows], same
+
+
+def build(config: Config) -> jclip.CLIP:
+    """A CLIP of the configured size with seeded initial weights."""
+    jt.set_global_seed(config.seed)
+    heads = max(1, config.width // 64)
+    sizes = ClipSizes(
+        embed_dim=config.width,
+        image_resolution=config.image_size,
+        vision_layers=config.layers,
+        vision_width=config.width,
+        vision_patch_size=config.patch_size,
+        context_length=77,
+        vocab_size=49408,
+        transformer_width=config.width,
+        transformer_heads=heads,
+        transformer_layers=config.layers,
+    )
+    return jclip.CLIP(sizes)
+
+
+def run(config: Config) -> None:
+    """Trains and writes the weights."""
+    use_device(config.device)
+    files, captions = zip(*read_captions(config.captions), strict=True)
+    loaded = load_images(files, make_preprocess(config.image_size), workers=config.workers)
+    batches = Pairs(np.stack([image for _, image in loaded]), captions, config)
+    model = build(config)
+    optimizer = jt.optim.AdamW(list(model.parameters()), config.lr, weight_decay=0.01)
+
+    def step(batch) -> dict[str, jt.Var]:
+        images, tokens, same = batch
+        logits, _ = model(jt.array(images), tokens)  # [B,B]
+        return {"loss": contrastive(logits, jt.array(same))}
+
+    schedule = cosine(config.lr, config.epochs * len(batches), warmup=len(batches))
+    record = Run(config.run, as_plain(config))
+    fit(
+        step,
+        optimizer,
+        batches,
+        module=model,
+        epochs=config.epochs,
+        schedule=schedule,
+        run=record,
+        seed=config.seed,
+    )
+    checkpoint.save(config.out, checkpoint.module_arrays(model))
+    print(f"clip_pretrain: wrote {config.out} from {len(files)} pairs")

@@ -1,0 +1,89 @@
+"""Errors, limits and bounded reading of weight files that nobody vouches for."""
+
+import io
+import os
+from typing import BinaryIO
+
+MAX_FILE_BYTES = 8 << 30  # the largest CLIP in fp32 takes 4 GiB; the rest is room for an optimizer
+EXPANSION = 4  # decoded tensors may take this many times the file (fp16 to fp32 takes 2) ...
+EXPANSION_ROOM = 256 << 20  # ... and this many bytes more
+MAX_STEPS = 1_000_000  # pickle operations, a few seconds; a ViT-B/32 takes up to 26,000
+MAX_DEPTH = 64  # containers within containers
+MAX_LINE = 4096  # bytes of a text argument, such as a class name
+
+
+class UnsafeFile(ValueError):
+    """The file asks for code, or for an object that no weight file needs; nothing was run."""
+
+
+class BadFile(ValueError):
+    """The file is damaged, cut off, or not a weight file that is supported."""
+
+
+class Budget:
+    """What one file may still cost: operations and bytes. The defaults follow from its size."""
+
+    def __init__(self, file_bytes: int) -> None:
+        if file_bytes > MAX_FILE_BYTES:
+            raise BadFile(f"has {file_bytes} bytes, more than the {MAX_FILE_BYTES} that are read")
+        self.steps = MAX_STEPS
+        self.bytes = min(MAX_FILE_BYTES, EXPANSION * file_bytes + EXPANSION_ROOM)
+
+    def step(self) -> None:
+        """Counts one operation; raises BadFile once there were more than MAX_STEPS."""
+        self.steps -= 1
+        if self.steps < 0:
+            raise BadFile(f"takes more than {MAX_STEPS} operations to read")
+
+    def spend(self, count: int, what: str) -> None:
+        """Counts bytes about to be allocated for `what`; raises BadFile beyond the limit."""
+        if count > self.bytes:
+            raise BadFile(f"declares {count} bytes for {what}, out of proportion to the file")
+        self.bytes -= count
+
+
+class Stream:
+    """A file, or bytes in memory, read from front to back and never past its end."""
+
+    def __init__(self, source: BinaryIO | bytes) -> None:
+        self._memory = memoryview(source) if isinstance(source, bytes) else None
+        self._file = source if self._memory is None else io.BytesIO(source)
+        self.size = os.fstat(source.fileno()).st_size if self._memory is None else len(source)
+
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self._file.tell()
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes; fewer at the end. Allocates no more than is there."""
+        return self._file.read(min(count, self.size - self.tell()))
+
+    def readline(self) -> bytes:
+        """One line of at most MAX_LINE bytes."""
+        return self._file.readline(MAX_LINE)
+
+    def take(self, count: int, what: str) -> bytes | memoryview:
+        """Exactly `count` bytes, not copied where they are in memory; raises BadFile if cut off."""
+        start = self.tell()
+        if not 0 <= count <= self.size - start:
+            raise BadFile(f"is cut off: {what} needs {count} bytes, {self.size - start} are left")
+        if self._memory is None:
+            return self._file.read(count)
+        self._file.seek(start + count)
+        return self._memory[start : start + count]
+
+
+def checked(value: object, kind: type) -> object:
+    """The value; raises BadFile where it is of another type."""
+    if not isinstance(value, kind):
+        raise BadFile(f"is damaged: {type(value).__name__} stands where something else belongs")
+    return value
+
+
+def checked_sizes(sizes: tuple) -> tuple[int, ...]:
+    """The sizes, strides or offsets: at most 32 of 63 bits each; raises BadFile otherwise."""
+    if type(sizes) is not tuple or len(sizes) > 32:
+        raise BadFile("is damaged: a shape is no short tuple")
+    if not all(type(size) is int and 0 <= size < 1 << 63 for size in sizes):
+        raise BadFile("is damaged: a shape holds something else than sizes")
+    return sizes

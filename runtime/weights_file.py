@@ -1,0 +1,104 @@
+"""`safe_load`: opens any supported weight file without torch, and without running anything in it.
+
+The format is decided by content: a plain pickle (NumPy arrays, Jittor variables or torch tensors),
+torch's zip, torch's older chain of pickles, TorchScript, or safetensors.
+"""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from runtime import safetensors_file, torch_files
+from runtime.bounded import BadFile, Budget, Stream, UnsafeFile
+from runtime.rebuild import Rebuilder
+from runtime.tensors import Storage
+from runtime.unpickle import Machine
+
+__all__ = ["BadFile", "UnsafeFile", "safe_load"]
+
+JITTOR_END = b"HCAJSLHD"  # `jt.save` appends a SHA-1 of 20 bytes and this
+NOT_WEIGHTS = {  # first bytes of files that end up under a weight file's name
+    b"version https://git-lfs": "is a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    b"<": "is a web page, so the download went wrong",
+    b"\x1f\x8b": "is compressed with gzip; unpack it first",
+    b"\x89HDF": "is an HDF5 file, which is not supported",
+}
+
+
+def safe_load(path: str | Path) -> dict[str, np.ndarray | object]:
+    """The dictionary in a weight file: arrays, numbers, text and containers of these.
+
+    float16 stays, bfloat16 comes as float32; arrays are read-only views on what was read, or
+    copies. Raises UnsafeFile where the file names anything but weights (nothing is run), BadFile
+    where it is damaged or of another format; both are ValueErrors of one line. Raises OSError where
+    it cannot be opened.
+    """
+    with open(path, "rb") as file:
+        try:
+            return _load(file)
+        except UnsafeFile as error:
+            raise UnsafeFile(f"{path}: refused, nothing in it was run: {error}") from None
+        except BadFile as error:
+            raise BadFile(f"{path} {error}") from None
+        except Exception as error:  # a damaged file may trip any step: all become one line
+            detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise BadFile(f"{path} is damaged or not a weight file ({detail})") from error
+
+
+def _load(file: BinaryIO) -> dict[str, object]:
+    stream = Stream(file)
+    budget = Budget(stream.size)
+    start = file.read(24)
+    file.seek(0)
+    for bytes_, message in NOT_WEIGHTS.items():
+        if start.startswith(bytes_):
+            raise BadFile(message)
+    if start.startswith(b"PK"):
+        item = torch_files.read_zip(file, budget)
+    elif safetensors_file.looks_like(start, stream.size):
+        item = safetensors_file.read_safetensors(stream, budget)
+    elif start.startswith(torch_files.LEGACY_START):
+        item = torch_files.read_legacy(stream, budget)
+    else:
+        item = _read_pickle(file, stream, budget)
+    if not isinstance(item, dict) or not all(isinstance(name, str) for name in item):
+        raise BadFile(f"holds no dictionary by name, but {type(item).__name__}")
+    return item
+
+
+def _read_pickle(file: BinaryIO, stream: Stream, budget: Budget) -> object:
+    """The object of a plain pickle; the check sum of `jt.save` is verified where there is one."""
+    _drop_checksum(file, stream)
+    rebuilder = Rebuilder(budget, nested=partial(_nested, budget=budget))
+    item = rebuilder.finish(Machine(stream, rebuilder).run())
+    if stream.tell() != stream.size:
+        raise BadFile(f"is damaged: {stream.size - stream.tell()} bytes follow the pickle")
+    return item
+
+
+def _nested(data: bytes, budget: Budget) -> Storage:
+    """The storage in the bytes by which a plain pickle holds a torch tensor."""
+    return torch_files.read_legacy(Stream(data), budget, nest=True)
+
+
+def _drop_checksum(file: BinaryIO, stream: Stream) -> None:
+    """Checks and hides the end that `jt.save` appends, if it is there."""
+    if stream.size < 28:
+        return
+    file.seek(stream.size - 28)
+    end = file.read(28)
+    file.seek(0)
+    if not end.endswith(JITTOR_END):
+        return
+    digest, left = hashlib.sha1(usedforsecurity=False), stream.size - 28
+    while left:
+        piece = file.read(min(left, 1 << 20))
+        digest.update(piece)
+        left -= len(piece)
+    file.seek(0)
+    if digest.digest() != end[:20]:
+        raise BadFile("is damaged: its check sum is not that of its contents")
+    stream.size -= 28

@@ -1,0 +1,123 @@
+"""The loop learns, resumes to the same bytes, and stops on a loss that is not finite."""
+
+import json
+
+import jittor as jt
+import numpy as np
+import pytest
+
+from fewshot import checkpoint
+from fewshot.engine import NonFiniteLoss, fit, predict
+from fewshot.runlog import Run
+from fewshot.schedules import cosine
+
+EPOCHS = 4
+
+
+class Points:
+    """Two noisy clusters; the order of an epoch follows from its number."""
+
+    def __len__(self):
+        return 5
+
+    def epoch(self, index):
+        random = np.random.default_rng((7, index))
+        for _ in range(5):
+            labels = random.integers(0, 2, 16)
+            yield random.normal(labels[:, None] * 3, 1, (16, 4)).astype(np.float32), labels
+
+
+class Net(jt.nn.Module):
+    """Batch norm brings buffers, dropout the random state: both must survive a resume."""
+
+    def __init__(self):
+        self.hidden = jt.nn.Linear(4, 8)
+        self.norm = jt.nn.BatchNorm1d(8)
+        self.drop = jt.nn.Dropout(0.3)
+        self.out = jt.nn.Linear(8, 2)
+
+    def execute(self, x):  # [B,4]
+        return self.out(self.drop(self.norm(self.hidden(x))))  # [B,2]
+
+
+def train(folder, epochs, poison=None):
+    """Trains for `epochs` of a schedule made for EPOCHS; returns the final arrays."""
+    jt.set_global_seed(3)
+    net = Net()
+    optimizer = jt.optim.AdamW(list(net.parameters()), 0.01, weight_decay=0.1)
+    steps = 0
+
+    def step(batch):
+        nonlocal steps
+        steps += 1
+        loss = jt.nn.cross_entropy_loss(net(jt.array(batch[0])), jt.array(batch[1]))
+        return {"loss": loss * float("nan") if steps == poison else loss}
+
+    run = Run(folder, {"lr": 0.01})
+    fit(
+        step,
+        optimizer,
+        Points(),
+        module=net,
+        epochs=epochs,
+        schedule=cosine(0.02, 5 * EPOCHS),
+        run=run,
+        seed=1,
+    )
+    return checkpoint.module_arrays(net)
+
+
+def losses(folder):
+    return [
+        json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def test_a_resumed_run_moves_and_equals_an_unbroken_one(tmp_path):
+    unbroken = train(tmp_path / "a", EPOCHS)
+    half = train(tmp_path / "b", 2)
+    resumed = train(tmp_path / "b", EPOCHS)
+    assert any((half[name] != resumed[name]).any() for name in half)
+    for name, array in unbroken.items():
+        assert array.tobytes() == resumed[name].tobytes(), name
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
+
+
+def test_another_configuration_starts_anew(tmp_path):
+    train(tmp_path, 1)
+    stored = (tmp_path / "checkpoint.pkl").read_bytes()
+    Run(tmp_path, {"lr": 0.5})
+    again = train(tmp_path, 1)
+    assert (tmp_path / "checkpoint.pkl").read_bytes() == stored
+    assert len(losses(tmp_path)) == 1 and again
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteLoss, match="epoch 2, step 3"):
+        train(tmp_path, EPOCHS, poison=8)
+    assert len(losses(tmp_path)) == 1
+    train(tmp_path, EPOCHS)
+    assert len(losses(tmp_path)) == EPOCHS
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    train(tmp_path, 1)
+    arrays = checkpoint.module_arrays(jt.nn.Linear(4, 8))
+    with pytest.raises(ValueError, match="not a checkpoint of this model"):
+        checkpoint.restore_module(Net(), arrays, tmp_path / "checkpoint.pkl")
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 7, 8])
+def test_predict_keeps_order_and_pads_to_one_shape(count):
+    shapes = set()
+
+    def forward(x):
+        shapes.add(tuple(x.shape))
+        return x * 2
+
+    rows = [(f"r{i}", np.full(3, i, np.float32)) for i in range(count)]
+    names, outputs = predict(forward, rows, batch=4)
+    assert names == [name for name, _ in rows]
+    assert outputs.tolist() == [[2.0 * i] * 3 for i in range(count)]
+    assert shapes <= {(4, 3)}

@@ -1,0 +1,27 @@
+import math
+
+import pytest
+
+from fewshot.schedules import constant, cosine
+
+
+def test_constant():
+    assert {constant(0.3)(step) for step in range(5)} == {0.3}
+
+
+def test_cosine_hand_worked():
+    rate = cosine(1.0, 4)
+    expected = [1.0, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 + math.cos(3 * math.pi / 4)) / 2, 0.0]
+    assert [rate(step) for step in range(5)] == pytest.approx(expected, abs=1e-15)
+    assert rate(9) == 0.0  # past its end it stays there
+
+
+def test_warmup_starts_above_zero_and_meets_the_cosine():
+    rate = cosine(0.8, 12, warmup=4, final=0.1)
+    assert [rate(step) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rate(4) == pytest.approx(0.8) and rate(12) == pytest.approx(0.1)
+
+
+def test_warmup_must_fit():
+    with pytest.raises(ValueError, match="5 steps does not fit into 5"):
+        cosine(1.0, 5, warmup=5)

@@ -1,0 +1,291 @@
+"""The LP++ head: its contract, its gradients and loss, the public code's updates, real features."""
+
+import pickle
+from pathlib import Path
+
+import jittor as jt
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from models.head import LPPlusPlus, prepared
+from models.lpplusplus_descent import Head, Problem, descend, logits_of, slopes
+from models.lpplusplus_geometry import metric, text_temperature
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/head/published.npz"
+REAL = ROOT.parent / "shared/data/cars_vitb32_features.npz"
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def cone(seed=0, classes=5, shots=4, width=16, text_noise=0.7):
+    """Features in a narrow cone, as CLIP's: a large common mean, and text in a cone of its own.
+
+    Returns features, labels, text, test features, test labels.
+    """
+    rng = np.random.default_rng(seed)
+    images, texts = 3 * rng.standard_normal((2, width))
+    centres = rng.standard_normal((classes, width))
+    text = texts + centres + text_noise * rng.standard_normal((classes, width))
+
+    def rows(labels):
+        return images + centres[labels] + 0.8 * rng.standard_normal((len(labels), width))
+
+    labels, test_labels = np.arange(classes).repeat(shots), np.arange(classes).repeat(40)
+    return rows(labels), labels, text, rows(test_labels), test_labels
+
+
+def loss_of(problem_rows, cosines, labels, weights, alphas, rho, anchor):
+    """The loss of `descend` in plain float64 NumPy."""
+    logits = problem_rows @ weights + alphas * cosines
+    logits = logits - logits.max(axis=1, keepdims=True)
+    entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    held = (weights**2).sum() + (cosines**2).mean() * ((alphas - anchor) ** 2).sum()
+    return (entropy.sum() + rho / 2 * held) / len(labels)
+
+
+def test_no_iterations_is_zero_shot():
+    features, labels, text, test, _ = cone()
+    head = LPPlusPlus(n_iter=0).fit(features, labels, text)
+    expected = 100 * unit(test) @ unit(text).T
+    # logits up to 100 in float32: spacing 7.6e-6, and text is stored in float32
+    np.testing.assert_allclose(head.decision_function(test), expected, rtol=0, atol=3e-5)
+    assert (head.predict(test) == expected.argmax(axis=1)).all()
+
+
+def test_shots_help():
+    features, labels, text, test, truth = cone(classes=5, shots=8, text_noise=1.5)
+    zero_shot = LPPlusPlus(n_iter=0).fit(features, labels, text).score(test, truth)
+    assert LPPlusPlus(n_iter=60).fit(features, labels, text).score(test, truth) > zero_shot + 0.05
+
+
+def test_row_order_and_repetition_change_no_byte():
+    features, labels, text, test, _ = cone()
+    order = np.random.default_rng(1).permutation(len(labels))
+    first = LPPlusPlus(n_iter=20).fit(features, labels, text)
+    again = LPPlusPlus(n_iter=20).fit(features[order], labels[order], text)
+    for name, value in first.state().items():
+        assert value.tobytes() == again.state()[name].tobytes(), name
+    alone = np.concatenate([first.decision_function(row[None]) for row in test])
+    # float64 sums rounded to float32: at most the last bit may differ between batch sizes
+    np.testing.assert_array_max_ulp(first.decision_function(test), alone, 1)
+
+
+def test_length_of_rows_does_not_matter():
+    features, labels, text, test, _ = cone()
+    first = LPPlusPlus(n_iter=10).fit(features, labels, text).decision_function(test)
+    scaled = LPPlusPlus(n_iter=10).fit(features * 4, labels, text * 0.5).decision_function(test / 8)
+    # powers of two change no digit of a normalised row
+    np.testing.assert_array_equal(first, scaled)
+
+
+def test_state_survives_a_pickle():
+    features, labels, text, test, _ = cone()
+    head = LPPlusPlus(n_iter=10).fit(features, labels, text)
+    state = pickle.loads(pickle.dumps(head.state()))
+    assert all(type(value) is np.ndarray for value in state.values())
+    np.testing.assert_array_equal(
+        LPPlusPlus.from_state(state).decision_function(test), head.decision_function(test)
+    )
+    with pytest.raises(ValueError, match="not the state"):
+        LPPlusPlus.from_state({"weights": state["weights"]})
+
+
+def test_follows_scikit_learn():
+    head = LPPlusPlus(n_iter=7, form="published", momentum=0.5)
+    assert head.get_params() == {"n_iter": 7, "form": "published", "momentum": 0.5}
+    assert clone(head).get_params() == head.get_params()
+    with pytest.raises(ValueError, match="not fitted"):
+        head.predict(np.ones((1, 4)))
+
+
+def test_class_without_a_shot_keeps_its_text():
+    features, labels, text, test, _ = cone()
+    kept = labels != 2
+    head = LPPlusPlus(n_iter=20).fit(features[kept], labels[kept], text)
+    assert not head.weights_[2].any() and head.offsets_[2] == 0 and head.alphas_[2] > 0
+    # the others are learned as if the class did not exist
+    others = LPPlusPlus(n_iter=20).fit(
+        features[kept], labels[kept] - (labels[kept] > 2), np.delete(text, 2, axis=0)
+    )
+    np.testing.assert_array_equal(
+        np.delete(head.decision_function(test), 2, axis=1), others.decision_function(test)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, y, t: (f, y + 1, t), "label 5 is outside 0..4"),
+        (lambda f, y, t: (f, y - 1, t), "label -1 is outside"),
+        (lambda f, y, t: (f, y[:-1], t), "labels has shape"),
+        (lambda f, y, t: (f, y.astype(float), t), "whole numbers"),
+        (lambda f, y, t: (f[:, :-1], y, t), "features is 15 wide"),
+        (lambda f, y, t: (f[0], y, t), "features has shape"),
+        (lambda f, y, t: (f[:0], y[:0], t), "features has shape"),
+        (lambda f, y, t: (f * np.where(y == 1, np.nan, 1)[:, None], y, t), "row 4 is not finite"),
+        (lambda f, y, t: (f * (y != 1)[:, None], y, t), "row 4 is all zeros"),
+        (lambda f, y, t: (f, y * 0, t[:1]), "at least 2 classes"),
+    ],
+)
+def test_bad_input_is_one_clear_error(change, message):
+    features, labels, text, _, _ = cone()
+    with pytest.raises(ValueError, match=message):
+        LPPlusPlus().fit(*change(features, labels, text))
+
+
+@pytest.mark.parametrize("settings", [{"form": "x"}, {"n_iter": -1}, {"momentum": 1.0}])
+def test_bad_setting_is_one_clear_error(settings):
+    features, labels, text, _, _ = cone()
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        LPPlusPlus(**settings).fit(features, labels, text)
+
+
+def test_two_classes_by_hand():
+    # One row (1, 0) of class 0 with cosines 1 and 0, w = 0 and alpha = ln 3: P = (3/4, 1/4), so
+    # P - Y = (-1/4, 1/4), dW = row times that and dalpha = cosine times that.
+    problem = Problem(np.array([[1.0, 0]]), np.array([[1.0, 0]]), np.array([0]), np.array([True]))
+    head = Head.start(np.zeros((2, 2)), float(np.log(3)))
+    to_weights, to_alphas, difference, losses = slopes(problem, logits_of(problem, head))
+    # float32 exp and log: a few units of 6e-8
+    np.testing.assert_allclose(difference.numpy(), [[-0.25, 0.25]], atol=3e-7)
+    np.testing.assert_allclose(to_weights.numpy(), [[-0.25, 0.25], [0, 0]], atol=3e-7)
+    np.testing.assert_allclose(to_alphas.numpy(), [[-0.25, 0]], atol=3e-7)
+    np.testing.assert_allclose(losses.numpy(), [[-np.log(0.75)]], atol=3e-7)
+
+
+def test_gradients_match_finite_differences():
+    features, labels, text, _, _ = cone()
+    features, text = unit(features), unit(text)
+    cosines, rng = features @ text.T, np.random.default_rng(3)
+    weights, alphas = 0.3 * rng.standard_normal((16, 5)), 10 + rng.standard_normal(5)
+    problem = Problem(features, cosines, labels, np.ones(len(labels), bool))
+    head = Head(jt.array(np.float32(weights)), jt.array(np.float32(alphas[None])), 10.0)
+    to_weights, to_alphas, _, _ = slopes(problem, logits_of(problem, head))
+    step = 1e-5  # central differences in float64: error about step^2, far below float32's
+
+    def slope(change_weights, change_alphas):
+        ends = [
+            loss_of(features, cosines, labels, weights + s * change_weights,
+                    alphas + s * change_alphas, 0.0, 10.0) for s in (step, -step)
+        ]  # fmt: skip
+        return (ends[0] - ends[1]) / (2 * step) * len(labels)
+
+    for index in np.ndindex(16, 5):
+        unit_change = np.zeros((16, 5))
+        unit_change[index] = 1
+        # sums of 20 float32 terms of size up to 1
+        assert abs(slope(unit_change, 0) - to_weights.numpy()[index]) < 1e-5
+    for k in range(5):
+        assert abs(slope(0, np.eye(5)[k]) - to_alphas.numpy()[0, k]) < 1e-5
+
+
+def test_updates_equal_plain_numpy():
+    features, labels, text, _, _ = cone()
+    features, text = unit(features), unit(text)
+    cosines = features @ text.T
+    problem, head, mean, transform = prepared(features, labels, cosines, np.ones(20, bool))
+    history = descend(problem, head, 0.02, 30, 0.9)
+
+    rows, targets = (features - mean) @ transform, np.eye(5)[labels]
+    anchor, held = text_temperature(cosines, labels), 0.02 * (cosines**2).mean()
+    weights, alphas, speed, alpha_speed = np.zeros((16, 5)), np.full(5, anchor), 0, 0
+    step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.04)
+    for expected in history[:-1]:
+        loss = loss_of(rows, cosines, labels, weights, alphas, 0.02, anchor)
+        assert abs(loss - expected) < 1e-4 * history[0]  # float32 against float64 over 30 steps
+        powers = np.exp(rows @ weights + alphas * cosines)
+        difference = powers / powers.sum(axis=1, keepdims=True) - targets
+        speed = 0.9 * speed + rows.T @ difference + 0.02 * weights
+        alpha_speed = 0.9 * alpha_speed + (difference * cosines).sum(0) + held * (alphas - anchor)
+        weights = weights - step * speed
+        alphas = alphas - alpha_speed / ((cosines**2).sum(axis=0) + 2 * held)
+    np.testing.assert_allclose(head.weights.numpy(), weights, atol=1e-4 * abs(weights).max())
+    np.testing.assert_allclose(head.alphas.numpy()[0], alphas, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_loss_never_rises_without_momentum(seed):
+    features, labels, text, _, _ = cone(seed, text_noise=[0.2, 1, 3, 10][seed])
+    head = LPPlusPlus(n_iter=60, momentum=0).fit(features, labels, text)
+    history = np.array(head.loss_history_)
+    # a float32 gradient is exact to about 1e-6 of the loss
+    assert (np.diff(history) <= 1e-6 * history[0]).all()
+    assert history[-1] < history[0]
+
+
+def test_centring_changes_no_optimum():
+    # Rows f and f - mu span the same model once a constant may be added (method A.2): with a bias,
+    # the penalised optimum of w is the same, here found by long plain descent in NumPy.
+    features, labels, text, test, _ = cone(classes=3)
+    features, text, test = unit(features), unit(text), unit(test)
+    cosines, targets, mean = 20 * features @ text.T, np.eye(3)[labels], features.mean(axis=0)
+    predictions = []
+    for shift in (0, mean):
+        rows = np.concatenate([features - shift, np.ones((len(labels), 1))], axis=1)
+        weights, penalty = np.zeros((17, 3)), np.append(np.full(16, 0.05), 0)[:, None]
+        step = 1 / (0.5 * np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.05)
+        for _ in range(20000):
+            powers = np.exp(rows @ weights + cosines)
+            slope = rows.T @ (powers / powers.sum(axis=1, keepdims=True) - targets)
+            weights -= step * (slope + penalty * weights)
+        predictions.append((test - shift) @ weights[:16] + weights[16] + 20 * test @ text.T)
+    centred = [values - values.mean(axis=1, keepdims=True) for values in predictions]
+    np.testing.assert_allclose(*centred, atol=1e-3)  # what plain descent leaves of the way
+    assert (predictions[0].argmax(axis=1) == predictions[1].argmax(axis=1)).all()
+
+
+def test_metric_scales_rows_to_one_and_knows_the_within_class_shape():
+    rng = np.random.default_rng(0)
+    labels = np.arange(4).repeat(50)
+    rows = np.eye(4, 8)[labels] * 5 + rng.standard_normal((200, 8)) * np.array([1] * 7 + [9])
+    mean, transform = metric(rows, labels)
+    mapped = (rows - mean) @ transform
+    assert np.isclose((mapped**2).sum(axis=1).mean(), 1)
+    # the direction that only varies within classes is shrunk against one that tells them apart
+    assert np.linalg.norm(transform[7]) < 0.5 * np.linalg.norm(transform[0])
+
+
+def test_text_temperature():
+    rng = np.random.default_rng(0)
+    labels = np.arange(50) % 5
+    assert text_temperature(np.eye(5)[labels], labels) == 100.0  # perfect text keeps CLIP's weight
+    assert text_temperature(-np.eye(5)[labels], labels) == 0.0  # misleading text loses it
+    cosines = 0.1 * np.eye(5)[labels] + 0.1 * rng.standard_normal((50, 5))
+    found = text_temperature(cosines, labels)
+    losses = [
+        loss_of(cosines, cosines, labels, 0 * np.eye(5), np.full(5, a), 0, 0)
+        for a in (found - 0.5, found, found + 0.5)
+    ]
+    assert 0 < found < 100 and losses[1] == min(losses)
+
+
+def test_published_form_repeats_the_public_code():
+    with np.load(GOLDEN) as golden:
+        features, labels, text = golden["features"], golden["labels"], golden["text"]
+        for steps in golden["steps"]:
+            head = LPPlusPlus(n_iter=int(steps), form="published").fit(features, labels, text)
+            for ours, name in (
+                (head.weights_, "weights"),
+                (head.offsets_, "bias"),
+                (head.alphas_, "alphas"),
+            ):
+                expected = golden[f"{name}_{steps}"]
+                # both run in float32; up to 30 updates let its rounding grow to about 1e-5
+                np.testing.assert_allclose(
+                    ours, expected, rtol=0, atol=1e-4 * max(1, abs(expected).max())
+                )
+
+
+@pytest.mark.golden
+def test_real_features():
+    if not REAL.is_file():
+        pytest.skip("needs ../shared/data/cars_vitb32_features.npz: real CLIP features")
+    with np.load(REAL) as file:
+        for shots, floor in ((1, 0.620), (2, 0.637)):
+            train = file[f"train_features_{shots}shot"], file[f"train_labels_{shots}shot"]
+            head = LPPlusPlus(n_iter=100).fit(*train, file["text"])
+            assert head.score(file["test_features"], file["test_labels"]) > floor

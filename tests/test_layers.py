@@ -1,0 +1,105 @@
+"""The house holds: imports point down, torch stays out, files stay short."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("runtime", "jclip", "models", "fewshot", "recipes", "tools")
+ENTRY_POINTS = {"train.py", "test.py", "runtime/doctor.py"}
+GROUND = {"fewshot/config.py", "fewshot/constants.py"}
+LOOPS = {"fewshot/engine.py", "fewshot/features.py"}
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("", "runtime", "jclip", "models", "fewshot", "recipes", "tools", "tests")
+    for path in (ROOT / folder).glob("**/*.py" if folder else "*.py")
+)
+
+
+def layer(file: str) -> int:
+    """0 is the ground floor, 5 what nobody imports."""
+    room = file.split("/")[0]
+    if file in ENTRY_POINTS or room in ("tools", "tests"):
+        return 5
+    if room == "runtime" or file in GROUND:
+        return 0
+    if room in ("jclip", "models"):
+        return 1
+    if room == "recipes":
+        return 4
+    return 3 if file in LOOPS or imported(file) & {"fewshot.engine", "fewshot.features"} else 2
+
+
+def imported(file: str) -> set[str]:
+    """Dotted names of all imports of a file, those inside functions included."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def as_file(name: str) -> str | None:
+    """The file of ours that a dotted name stands for."""
+    path = name.replace(".", "/")
+    for candidate in (f"{path}.py", f"{path}/__init__.py"):
+        if (ROOT / candidate).is_file() and candidate.split("/")[0] in ROOMS:
+            return candidate
+    return None
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if not f.startswith("tests/")])
+def test_imports_point_down(file):
+    for name in imported(file):
+        target = as_file(name)
+        if (
+            target is None
+            or target.endswith("__init__.py")
+            and target.split("/")[0] == file.split("/")[0]
+        ):
+            continue
+        assert layer(target) <= layer(file), f"{file} (layer {layer(file)}) imports {target}"
+        assert layer(target) < 5 or file.startswith("tools/"), (
+            f"{file} imports the entry point {target}"
+        )
+        if file.startswith("recipes/"):
+            assert not target.startswith("recipes/"), f"{file} imports another recipe, {target}"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_torch_is_for_tools_and_tests(file):
+    peers = {name.split(".")[0] for name in imported(file)} & {
+        "torch",
+        "torchvision",
+        "transformers",
+    }
+    assert not peers or file.startswith(("tools/", "tests/")), f"{file} imports {peers}"
+
+
+def test_one_optimizer_step():
+    users = [f for f in FILES if not f.startswith("tests/") and ".step(" in (ROOT / f).read_text()]
+    users = [f for f in users if "optimizer.step(" in (ROOT / f).read_text()]
+    assert users == ["fewshot/engine.py"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_module_over_300_lines(file):
+    assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_text_rooms_hold_no_python():
+    for room in ("prompts", "Dataset", "test_pkl"):
+        assert not [p for p in FILES if p.startswith(f"{room}/")] and not list(
+            (ROOT / room).glob("*.py")
+        )
+    assert not [f for f in FILES if f.lower().endswith("/dataset.py")]  # case-blind disks
+
+
+def test_requirements_never_name_strangers():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        pinned = [line.split("==")[0].lower() for line in (ROOT / name).read_text().splitlines()]
+        assert not {"jclip", "jimm", "torch"} & set(pinned)

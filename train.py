@@ -1,0 +1,31 @@
+"""python train.py RECIPE [--field value]...   (python train.py RECIPE --help shows every field)"""
+
+import sys
+
+from runtime.environment import enter
+
+RECIPES = {
+    "clip_fewshot": "the main job: trained parts for test.py from a few images a class",
+    "clip_pretrain": "a small CLIP from a list of images with captions",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one recipe; a mistake of the user ends with one message and status 1 or 2."""
+    if not arguments or arguments[0] not in RECIPES:
+        lines = "\n".join(f"  {name:<15}{what}" for name, what in RECIPES.items())
+        print(f"{__doc__}\n\nrecipes:\n{lines}", file=sys.stderr)
+        sys.exit(0 if arguments[:1] == ["--help"] else 2)
+    enter()
+    from importlib import import_module
+
+    from fewshot.config import parse, reported
+
+    name = arguments[0]
+    recipe = import_module(f"recipes.{name}")
+    with reported(f"train.py {name}"):
+        recipe.run(parse(recipe.Config, arguments[1:], f"train.py {name}"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

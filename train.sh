@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# bash train.sh [--field value]...   trains on the contest tree in Dataset/; fields go to `train.py clip_fewshot`
+# bash train.sh --demo               from nothing: environment, embedded data, training, result file, scores
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    sed -n '2,3s/^# //p' "$0"
+    exit
+fi
+
+if [ "${1:-}" = --demo ]; then
+    . tools/environment.sh
+    use_environment requirements.txt
+    data=Dataset/demo made=runs/demo
+    "$python" tools/make_demo.py $data
+    "$python" train.py clip_pretrain --captions $data/captions.jsonl --out $made/ViT-B-32.pkl \
+        --run $made/pretrain
+    common=(--data $data --weights $made/ViT-B-32.pkl --parts $made/test_pkl --cache $made/cache)
+    "$python" train.py clip_fewshot "${common[@]}" "${@:2}"
+    "$python" test.py "${common[@]}" --out $made --labels $data/TestSetB_labels.txt
+    exit
+fi
+
+python=${PYTHON:-python3}
+"$python" train.py clip_fewshot "$@"
