@@ -98,7 +98,7 @@ def main(config: Config) -> None:
     skipped = SkippedImages()
     for index, error in sorted(broken.items()):
         skipped.add(names[index], error.cause)
-    ids = submission.top5(scores["blend"])
+    ids = submission.top5(scores["head"])
     submission.write(config.out / "result.txt", names, ids, len(tree.class_names))
     submission.zip_result(config.out / "result.txt", config.out / "result.zip")
     submission.validate(config.out / "result.txt", names, len(tree.class_names))

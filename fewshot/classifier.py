@@ -1,30 +1,36 @@
-"""From features and trained parts to the scores of every class: one function for training and test
-alike.
-"""
+"""From features and trained parts to the scores of every class."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import log_softmax, logsumexp
 
 from fewshot.constants import LOGIT_SCALE
 from fewshot.text import unit_rows
 from models.head import LPPlusPlus
 
-HEAD_SHARE = (
-    0.7  # of the tuned head in the base logits; the rest stays zero-shot (method A.10, fixed)
-)
-
 
 def class_scores(
     features: np.ndarray, text_features: np.ndarray, head: LPPlusPlus, base_ids: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """scores[N,C] of each way to score, best last: "zero-shot", "head" and "blend".
+    """Log-probabilities [N,C] of each way to score: "zero-shot", and "head", which is submitted.
 
-    features[N,E], text_features[C,E]. New classes are always scored zero-shot; the head's own
-    columns are the base classes in the order of `base_ids`.
+    features[N,E], text_features[C,E]; the head's columns are the base classes in the order of
+    `base_ids`. The head was trained on base classes and knows nothing of new ones, so zero-shot
+    says how likely the image is of any base class at all, and the head only shares that out:
+
+        P(c) = P_zero-shot(base) P_head(c | base)  for base c,     P_zero-shot(c)  for new c.
+
+    Each image is scored by itself. A row of zeros (an image that could not be read) gets equal
+    scores.
     """
-    zero_shot = LOGIT_SCALE * unit_rows(features) @ text_features.T  # [N,C]
-    tuned, blend = zero_shot.copy(), zero_shot.copy()
-    tuned[:, base_ids] = head.decision_function(features)
-    blend[:, base_ids] += HEAD_SHARE * (tuned - zero_shot)[:, base_ids]
-    return {"zero-shot": zero_shot, "head": tuned, "blend": blend}
+    # added up in float64, so that a row scores the same whatever rows are beside it
+    cosines = unit_rows(features.astype(np.float64)) @ text_features.T.astype(np.float64)  # [N,C]
+    zero_shot = log_softmax((LOGIT_SCALE * cosines).astype(np.float32), axis=1)
+    tuned = zero_shot.copy()
+    known = np.flatnonzero(features.any(axis=1))
+    if known.size:
+        base = np.ix_(known, base_ids)
+        mass = logsumexp(zero_shot[base], axis=1, keepdims=True)
+        tuned[base] = mass + log_softmax(head.decision_function(features[known]), axis=1)
+    return {"zero-shot": zero_shot, "head": tuned}

@@ -76,7 +76,7 @@ class Encoder:
         A broken image's row is zero.
         """
         keys, broken = [], {}
-        for index, path in enumerate(tqdm(paths, desc="reading", unit="image", leave=False, disable=None)):
+        for index, path in enumerate(_bar(paths, len(paths), "reading", "image")):
             try:
                 keys.append(content_key(path))
             except OSError as error:
@@ -101,7 +101,7 @@ class Encoder:
 
             def readable():
                 loaded = load_images(paths, self.preprocess, workers=self.workers, batch=self.batch)
-                for index, image in _bar(loaded, len(paths), "image"):
+                for index, image in _bar(loaded, len(paths), "encoding", "image"):
                     if isinstance(image, BrokenImage):
                         causes[keys[index]] = image.cause
                     else:
@@ -117,7 +117,9 @@ class Encoder:
         if not file.exists():
             tokens = jclip.tokenize(distinct, context_length=self.model.sizes.context_length)
             named = zip(distinct, tokens, strict=True)
-            self._encode(file, self.model.encode_text, _bar(named, len(distinct), "text"), {})
+            self._encode(
+                file, self.model.encode_text, _bar(named, len(distinct), "encoding", "text"), {}
+            )
         rows, _ = _read(file)
         return np.stack([rows[text] for text in texts])
 
@@ -142,8 +144,9 @@ class Encoder:
         return self.cache / f"{kind}-{digest[:32]}.npz"
 
 
-def _bar(items: Iterable, total: int, unit: str) -> Iterable:
-    return tqdm(items, total=total, desc="encoding", unit=unit, leave=False, disable=None)
+def _bar(items: Iterable, total: int, what: str, unit: str) -> Iterable:
+    """A progress bar, shown on terminals only."""
+    return tqdm(items, total=total, desc=what, unit=unit, leave=False, disable=None)
 
 
 def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

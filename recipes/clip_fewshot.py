@@ -48,7 +48,7 @@ class Config:
     """folder for the trained parts"""
     cache: Path = Path("cache")
     """folder for cached features"""
-    n_iter: int = 300
+    n_iter: int = 100
     """iterations of the LP++ head"""
     workers: int = 0
     """threads that decode images, 0 for none"""

@@ -41,6 +41,8 @@ def _link(target: Path, link: Path) -> None:
     """Makes `link` point to `target`, atomically: two processes may start at the same moment."""
     if link.is_symlink() and os.readlink(link) == str(target):
         return
+    if link.is_dir() and not link.is_symlink():
+        raise RuntimeError(f"{link.parent} is left over from a broken download: delete that folder")
     link.parent.mkdir(parents=True, exist_ok=True)
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.symlink_to(target)
@@ -48,8 +50,7 @@ def _link(target: Path, link: Path) -> None:
 
 
 def lay_out() -> Path | None:
-    """Links the wheels into Jittor's cache and loads the library; returns its path, or None where
-    nothing is found.
+    """Links the wheels into Jittor's cache, loads the library and returns its path, None without one.
 
     A real oneDNN that Jittor downloaded earlier (a folder, not our links) is kept as it is.
     """
@@ -62,7 +63,5 @@ def lay_out() -> Path | None:
         _link(shared, library)
     if not library.is_file():
         return None
-    ctypes.CDLL(
-        str(library), ctypes.RTLD_GLOBAL
-    )  # Jittor's operators resolve their oneDNN names here
+    ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # where Jittor's operators find oneDNN's names
     return library.resolve()

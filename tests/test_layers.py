@@ -81,9 +81,10 @@ def test_torch_is_for_tools_and_tests(file):
 
 
 def test_one_optimizer_step():
-    users = [f for f in FILES if not f.startswith("tests/") and ".step(" in (ROOT / f).read_text()]
-    users = [f for f in users if "optimizer.step(" in (ROOT / f).read_text()]
-    assert users == ["fewshot/engine.py"]
+    rooms = [f for f in FILES if layer(f) < 5]  # tools try a device out, and train nothing
+    assert [f for f in rooms if "optimizer.step(" in (ROOT / f).read_text()] == [
+        "fewshot/engine.py"
+    ]
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -105,3 +105,11 @@ def test_the_first_import_of_jittor_announces_the_compilation(tmp_path):
         heard[name] = done.stderr
     assert heard["json"] == ""
     assert "compiles itself" in heard["jittor"]
+
+
+def test_the_rest_of_a_broken_download_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / ".cache/jittor/mkl" / onednn.FOLDER
+    (folder / "include").mkdir(parents=True)
+    monkeypatch.setenv("JITTOR_HOME", str(tmp_path))
+    with pytest.raises(RuntimeError, match="broken download: delete that folder"):
+        onednn.lay_out()

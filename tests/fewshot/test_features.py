@@ -1,0 +1,97 @@
+"""A feature belongs to an image's content: names, order, batches and workers change no bit."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewshot.features import Encoder
+from tests.kit import TINY, write_tiny_clip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features")
+    write_tiny_clip(folder / "clip.pkl")
+    random = np.random.default_rng(0)
+    (folder / "a").mkdir()
+    for number in range(70):  # two full calls of the encoder and a part of one
+        pixels = random.integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"a/image_{number}.png")
+    return folder
+
+
+def encoder(place, cache, **settings):
+    return Encoder.open(place / "clip.pkl", device="cpu", cache=cache, **settings)
+
+
+@pytest.fixture(scope="module")
+def truth(place, tmp_path_factory):
+    """{file name: feature}, in the order of the numbers, one thread."""
+    paths = [place / f"a/image_{number}.png" for number in range(70)]
+    features, broken = encoder(place, tmp_path_factory.mktemp("cache")).images(paths)
+    assert not broken and len(np.unique(features, axis=0)) == 70
+    return {path.name: row.tobytes() for path, row in zip(paths, features, strict=True)}
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_order_workers_and_batches_change_no_bit(place, truth, tmp_path, workers, batch):
+    order = np.random.default_rng(workers * 100 + batch).permutation(70)
+    paths = [place / f"a/image_{number}.png" for number in order]
+    features, _ = encoder(place, tmp_path, workers=workers, batch=batch).images(paths)
+    assert {p.name: f.tobytes() for p, f in zip(paths, features, strict=True)} == truth
+
+
+def test_names_and_company_change_no_bit(place, truth, tmp_path):
+    for number in range(40):  # other names, a copy of one image, and not all of them
+        shutil.copy(place / f"a/image_{number}.png", tmp_path / f"x{(number * 7) % 40}.png")
+    shutil.copy(place / "a/image_3.png", tmp_path / "copy.png")
+    paths = sorted(tmp_path.glob("*.png"))
+    features, _ = encoder(place, tmp_path / "cache").images(paths)
+    found = {path.name: row.tobytes() for path, row in zip(paths, features, strict=True)}
+    for number in range(40):
+        assert found[f"x{(number * 7) % 40}.png"] == truth[f"image_{number}.png"]
+    assert found["copy.png"] == truth["image_3.png"]
+
+
+def test_the_cache_is_used_and_is_the_weights_own(place, truth, tmp_path):
+    paths = [place / f"a/image_{number}.png" for number in range(3)]
+    first, _ = encoder(place, tmp_path).images(paths)
+    (stored,) = tmp_path.iterdir()
+    before = stored.stat().st_mtime_ns
+    again, _ = encoder(place, tmp_path).images(paths[::-1])
+    assert again[::-1].tobytes() == first.tobytes()
+    assert [p.stat().st_mtime_ns for p in tmp_path.iterdir()] == [before]
+    write_tiny_clip(tmp_path / "other.pkl", seed=1)
+    other, _ = Encoder.open(tmp_path / "other.pkl", device="cpu", cache=tmp_path / "c").images(
+        paths
+    )
+    assert (other != first).all()
+
+
+def test_broken_images_are_named_and_remembered(place, tmp_path):
+    good = place / "a/image_0.png"
+    (tmp_path / "text.jpg").write_text("no picture")
+    Image.new("RGB", (40_000, 1)).save(tmp_path / "sliver.png")
+    paths = [tmp_path / "text.jpg", good, tmp_path / "gone.png", tmp_path / "sliver.png"]
+    for _ in range(2):  # encoded, then from the cache
+        features, broken = encoder(place, tmp_path / "cache").images(paths)
+        assert sorted(broken) == [0, 2] and features[1].any() and features[3].any()
+        assert not features[[0, 2]].any()
+        assert "text.jpg" in str(broken[0]) and "No such file" in broken[2].cause
+
+
+def test_nothing_to_encode(place, tmp_path):
+    features, broken = encoder(place, tmp_path).images([])
+    assert features.shape == (0, TINY.embed_dim) and not broken
+
+
+def test_sentences_come_in_their_order(place, tmp_path):
+    texts = ["a photo of a cat.", "a dog", "a photo of a cat.", "the sea"]
+    features = encoder(place, tmp_path).sentences(texts)
+    assert features.shape == (4, TINY.embed_dim)
+    assert features[0].tobytes() == features[2].tobytes() != features[1].tobytes()
+    again = encoder(place, tmp_path).sentences(texts[::-1])
+    assert again[::-1].tobytes() == features.tobytes()
