@@ -50,7 +50,7 @@ def _link(target: Path, link: Path) -> None:
 
 
 def lay_out() -> Path | None:
-    """Links the wheels into Jittor's cache, loads the library and returns its path, None without one.
+    """Links the wheels into Jittor's cache and loads the library; returns its path or None.
 
     A real oneDNN that Jittor downloaded earlier (a folder, not our links) is kept as it is.
     """
