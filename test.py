@@ -1,7 +1,6 @@
-"""python test.py [--field value]...: test images + trained parts -> result.txt, result.zip,
-manifest.json
+"""python test.py [--field value]...   (python test.py --help shows every field)
 
-(python test.py --help shows every field)
+Test images and trained parts -> result.txt, result.zip, manifest.json.
 """
 
 import sys
@@ -17,7 +16,7 @@ import numpy as np  # noqa: E402  (after enter(), which may restart in .venv)
 from fewshot import submission  # noqa: E402
 from fewshot.classifier import class_scores  # noqa: E402
 from fewshot.config import as_plain, parse, reported  # noqa: E402
-from fewshot.data import Tree, read_labels, test_items  # noqa: E402
+from fewshot.data import ImageItem, Tree, read_labels, test_items  # noqa: E402
 from fewshot.features import Encoder  # noqa: E402
 from fewshot.images import SkippedImages  # noqa: E402
 from fewshot.inputs import require  # noqa: E402
@@ -42,7 +41,7 @@ class Config:
     out: Path = Path(".")
     """folder for result.txt, result.zip and manifest.json"""
     labels: Path | None = None
-    """lines of "image label": prints accuracies; read after the result is written"""
+    """lines of "image label", to print accuracies; read after the result is written"""
     cache: Path = Path("cache")
     """folder for cached features"""
     workers: int = 0
@@ -53,18 +52,22 @@ class Config:
     """auto, cpu or cuda"""
 
 
-def load_head(part: dict) -> LPPlusPlus:
-    """The trained head of a stored part."""
-    return LPPlusPlus.from_state(part["state"])
+def true_labels(items: list[ImageItem], labels: Path | None) -> np.ndarray | None:
+    """labels[N] from the file, else from a layout that gives them, else None."""
+    if labels:
+        known = read_labels(labels)
+        missing = [item.name for item in items if item.name not in known]
+        if missing:
+            more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
+            raise ValueError(f"{labels}: no label for {missing[0]}{more}")
+        return np.array([known[item.name] for item in items])
+    if all(item.label is not None for item in items):
+        return np.array([item.label for item in items])
+    return None
 
 
-def print_scores(scores: dict[str, np.ndarray], names: list[str], tree: Tree, labels: Path) -> None:
-    """Prints base, new and overall accuracy of each way to score."""
-    known = read_labels(labels)
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise ValueError(f"{labels}: no label for {missing[0]} and {len(missing) - 1} more images")
-    truth = np.array([known[name] for name in names])
+def print_scores(scores: dict[str, np.ndarray], truth: np.ndarray, tree: Tree) -> None:
+    """Prints base, new and overall accuracy of each way to score; new only where there are any."""
     ids = {"base": tree.base_ids, "new": tree.new_ids, "all": range(len(tree.class_names))}
     rows = {
         way: {
@@ -72,16 +75,20 @@ def print_scores(scores: dict[str, np.ndarray], names: list[str], tree: Tree, la
         }
         for way, values in scores.items()
     }
-    print(f"\naccuracy in percent on {len(names)} images\n{table(rows)}")
+    print(f"\naccuracy in percent on {len(truth)} images\n{table(rows)}")
 
 
 def main(config: Config) -> None:
     """Encodes, scores, writes, validates; then, with labels, prints the table."""
     tree, weights = require(config.data, config.weights)
     items = test_items(tree, config.split)
-    text, head = (read_part(config.parts / f"{name}.pkl", name) for name in ("text", "head"))
+    parts = {config.parts / f"{stage}.pkl": stage for stage in ("text", "head")}
+    parts = {path: read_part(path, stage) for path, stage in parts.items()}
+    text, head = parts.values()
     if text["class_names"] != list(tree.class_names):
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
+    if head["meta"]["inputs"]["text"] != text["meta"]["key"]:
+        raise ValueError(f"{config.parts}: head.pkl was trained with another text.pkl")
     encoder = Encoder.open(
         weights,
         device=config.device,
@@ -92,7 +99,9 @@ def main(config: Config) -> None:
     if encoder.weights_sha256 != text["meta"]["inputs"]["weights"]:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")
     features, broken = encoder.images([item.path for item in items])
-    scores = class_scores(features, text["text_features"], load_head(head), head["base_ids"])
+    scores = class_scores(
+        features, text["text_features"], LPPlusPlus.from_state(head["state"]), head["base_ids"]
+    )
 
     names = [item.name for item in items]
     skipped = SkippedImages()
@@ -102,12 +111,13 @@ def main(config: Config) -> None:
     submission.write(config.out / "result.txt", names, ids, len(tree.class_names))
     submission.zip_result(config.out / "result.txt", config.out / "result.zip")
     submission.validate(config.out / "result.txt", names, len(tree.class_names))
-    write_manifest(config.out, as_plain(config), encoder, config.parts, skipped)
+    write_manifest(config.out, as_plain(config), encoder, parts, skipped)
     print(f"test: {len(names)} images -> {config.out / 'result.txt'}, valid")
     if skipped:
         print(skipped.summary())
-    if config.labels:
-        print_scores(scores, names, tree, config.labels)
+    truth = true_labels(items, config.labels)
+    if truth is not None:
+        print_scores(scores, truth, tree)
 
 
 if __name__ == "__main__":

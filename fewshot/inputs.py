@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fewshot.data import Tree, find_tree
+from fewshot.data import DataError, Tree, find_tree
 from jclip import available_models
 from jclip.download import find_or_download
 
@@ -10,26 +10,28 @@ from jclip.download import find_or_download
 def require(data: Path, weights: str) -> tuple[Tree, Path]:
     """(the data tree, the weight file). Raises ValueError that says what to put where.
 
-    `weights` is a file, or a name of `jclip.available_models()`.
+    `weights` is a file, or a name of `jclip.available_models()`, which is downloaded where needed.
     """
-    missing = []
-    if not data.exists():
-        missing.append(
-            f"data: {data} is missing.\n"
-            "    Put the contest's classes.txt, classes_b.txt, TrainSet and TestSetB there\n"
-            "    (Dataset/README.md shows the tree), or name a folder of class folders with --data."
+    wrong = []
+    try:
+        tree = find_tree(data)
+    except DataError as error:
+        wrong.append(
+            f"data: {error}\n"
+            "    The contest's classes.txt, classes_b.txt, train.txt, TrainSet, TestSetB belong\n"
+            "    there (see Dataset/README.md); --data names a folder of class folders as well."
         )
-    if weights in available_models():
-        file = find_or_download(weights)
-    else:
-        file = Path(weights)
+    try:
+        file = find_or_download(weights) if weights in available_models() else Path(weights)
         if not file.is_file():
-            missing.append(
-                f"weights: {file} is missing.\n"
-                "    Put JCLIP's ViT-B-32.pkl or OpenAI's ViT-B-32.pt there, or name another file\n"
-                '    or a model such as "ViT-B/32" to download, with --weights.'
-            )
-    if missing:
-        lines = "\n  ".join(missing)
-        raise ValueError(f"\n  {lines}\n  To see all of it run with neither: bash train.sh --demo")
-    return find_tree(data), file
+            raise ValueError(f"{file}: no such file")
+    except ValueError as error:
+        wrong.append(
+            f"weights: {error}\n"
+            "    JCLIP's ViT-B-32.pkl or OpenAI's ViT-B-32.pt belongs there; --weights names\n"
+            '    another file, or a model such as "ViT-B/32" to download.'
+        )
+    if wrong:
+        lines = "\n  ".join(wrong)
+        raise ValueError(f"\n  {lines}\n  To see it all run without either: bash train.sh --demo")
+    return tree, file

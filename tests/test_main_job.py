@@ -61,8 +61,11 @@ def test_the_result_is_a_valid_submission(place, result):
 
 def test_the_manifest_says_what_was_used(place, result):
     manifest = json.loads((place / "out/manifest.json").read_text())
-    assert manifest["weights"]["sha256"] == sha256_of(place / "clip.pkl")
-    assert manifest["weights"]["parameters"] > 3_000_000
+    assert manifest["weights_sha256"] == sha256_of(place / "clip.pkl")
+    parameters = manifest["parameters"]
+    assert parameters["weights"] > 3_000_000 and parameters["text.pkl"] == 10 * 32
+    assert parameters["head.pkl"] > 7 * 32
+    assert parameters.pop("sum") == sum(parameters.values())
     assert manifest["parts"]["head.pkl"]["sha256"] == sha256_of(place / "parts/head.pkl")
     assert manifest["result"]["result.txt"] == sha256_of(place / "out/result.txt")
     assert manifest["versions"]["jittor"] == "1.3.11.0"
@@ -142,7 +145,7 @@ def test_missing_data_and_weights_are_one_message(command, tmp_path):
     command = [sys.executable, *command, *missing]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    for text in (f"data: {tmp_path}/none", f"weights: {tmp_path}/no.pkl", "train.sh --demo"):
+    for text in (f"data: {tmp_path}/none:", f"weights: {tmp_path}/no.pkl:", "train.sh --demo"):
         assert ended.stderr.count(text) == 1
 
 

@@ -39,6 +39,8 @@ use_environment() {
     "$base" -m venv .venv || fail "no virtual environment could be made: apt-get install python3-venv"
     local files=()
     for file in "$@"; do files+=(-r "$file"); done
-    "$python" -m pip install --quiet --disable-pip-version-check "${files[@]}" ||
+    local pip=("$python" -m pip install --quiet --disable-pip-version-check)
+    # wheel first: Jittor comes as source, which older versions of pip build only with it
+    "${pip[@]}" "$(grep '^wheel==' requirements.txt)" && "${pip[@]}" "${files[@]}" ||
         fail "pip could not install the pinned packages (see above); with a network, run this again"
 }
