@@ -1,10 +1,11 @@
 """LP++: a linear head on frozen CLIP features that starts from the text and learns to leave it.
 
-    logits_k = alpha_k * (f . t_k) + (f - mu) . w_k
+    logits_k = alpha * (f . t_k) + (f - mu) . w_k + b_k
 
 Source: Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP", CVPR 2024
-(per-class blend alpha_k, steps derived from the features, fixed stop). What is added here, and
-why, stands in docs/head.md: a metric, a penalty, and its strength chosen on folds of the shots.
+(blend of text and weights, steps derived from the features, fixed stop). What differs here, and
+why, stands in docs/head.md: a metric, a penalty, its strength chosen on folds of the shots, and
+an offset a class with a step of its own where LP++ has an alpha a class.
 """
 
 import numpy as np
@@ -27,8 +28,9 @@ from models.lpplusplus_geometry import (
     unit_rows,
 )
 
-PENALTIES = (0.5, 0.1, 0.02, 0.004)  # strong to weak: the path that the folds are followed along
-DEFAULT_PENALTY = 0.02  # held unless the folds are sure of another
+TEXT_SHARE = 0.8  # of the text's most likely weight; the rest of the fit is left to w and b
+PENALTIES = (1.5, 0.3, 0.06, 0.012)  # strong to weak: the path that the folds are followed along
+DEFAULT_PENALTY = 0.06  # held unless the folds are sure of another
 PATH_STEPS = 25  # updates at each penalty of the path, each from where the last one ended
 FOLDS = 4
 SHOTS_FOR_FOLDS = 8  # rows a class, on average, from which folds tell more than they mislead
@@ -83,7 +85,8 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         problem, head, mean, transform = prepared(features, labels, cosines, every)
         self.loss_history_ = descend(problem, head, self.penalty_, self.n_iter, self.momentum)
         weights = (transform @ head.weights.numpy()).T  # [C,E], of f - mu
-        self._keep(head.anchor, seen, weights, head.alphas.numpy()[0], -weights @ mean)
+        offsets = head.offsets.numpy()[0] - weights @ mean
+        self._keep(float(head.alphas.numpy()[0, 0]), seen, weights, offsets)
 
     def _choose_penalty(self, features, labels, cosines) -> float:
         """The penalty with the least held-out cross-entropy, over folds of the shots.
@@ -109,22 +112,24 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         one_hot = np.eye(classes)[labels]  # [N,C]
         own = (one_hot * cosines).sum(axis=0) / one_hot.sum(axis=0)
         problem = Problem(features, cosines, labels, np.ones(rows, bool))
-        head = Head.start(features.T @ one_hot, 250 * float(own.mean()))  # class sums
-        offsets, self.loss_history_ = descend_published(problem, head, self.n_iter, self.momentum)
+        start = 250 * float(own.mean())
+        head = Head.start(features.T @ one_hot, start)  # class sums
+        self.loss_history_ = descend_published(problem, head, self.n_iter, self.momentum)
         self.penalty_ = None
-        self._keep(head.anchor, seen, head.weights.numpy().T, head.alphas.numpy()[0], offsets)
+        self._keep(start, seen, head.weights.numpy().T, head.offsets.numpy()[0])
+        self.alphas_[seen] = head.alphas.numpy()[0]
 
     def _keep_zero_shot(self) -> None:
         self.penalty_, self.loss_history_ = None, []
-        self._keep(ZERO_SHOT_SCALE, [], 0, 0, 0)
+        self._keep(ZERO_SHOT_SCALE, [], 0, 0)
 
-    def _keep(self, anchor: float, seen, weights, alphas, offsets) -> None:
-        """Stores the learned classes; the others keep w = 0 and alpha at the anchor."""
+    def _keep(self, alpha: float, seen, weights, offsets) -> None:
+        """Stores the learned classes; the others keep w = 0, b = 0 and the common alpha."""
         classes = len(self.text_features_)
         self.weights_ = np.zeros_like(self.text_features_)
-        self.alphas_ = np.full(classes, anchor, np.float32)
+        self.alphas_ = np.full(classes, alpha, np.float32)
         self.offsets_ = np.zeros(classes, np.float32)
-        self.weights_[seen], self.alphas_[seen], self.offsets_[seen] = weights, alphas, offsets
+        self.weights_[seen], self.offsets_[seen] = weights, offsets
         if not all(np.isfinite(values).all() for values in self.state().values()):
             raise FloatingPointError(
                 f"LP++ diverged (momentum {self.momentum}): lower momentum, 0 is always stable"
@@ -179,12 +184,19 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
 def prepared(
     features: np.ndarray, labels: np.ndarray, cosines: np.ndarray, learned: np.ndarray
 ) -> tuple[Problem, Head, np.ndarray, np.ndarray]:
-    """The problem and its start in the metric of the learned rows, then the metric itself."""
+    """The problem and its start in the metric of the learned rows, then the metric itself.
+
+    Learned rows are brought to length 1 there, so that every shot pulls alike; rows held out keep
+    their length, as rows to be classified do.
+    """
     mean, transform = metric(features[learned], labels[learned])
-    problem = Problem((features - mean) @ transform, cosines, labels, learned)
-    anchor = text_temperature(cosines[learned], labels[learned])
+    rows = (features - mean) @ transform
+    lengths = np.linalg.norm(rows[learned], axis=1, keepdims=True)
+    rows[learned] /= np.maximum(lengths, 1e-12)  # a row at the mean stays there
+    problem = Problem(rows, cosines, labels, learned)
+    alpha = TEXT_SHARE * text_temperature(cosines[learned], labels[learned])
     start = np.zeros((features.shape[1], cosines.shape[1]))  # w = 0
-    return problem, Head.start(start, anchor), mean, transform
+    return problem, Head.start(start, alpha), mean, transform
 
 
 def checked_rows(name: str, values: np.ndarray, width: int | None = None) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 
 from models.lpplusplus_geometry import largest_eigenvalue
 
+OFFSET_SPREAD = 2.0  # standard deviation of an offset under the penalty, in that of a weight
+
 
 def variable(values: np.ndarray | float) -> jt.Var:
     """A float32 array on the device; a number becomes [1,1]."""
@@ -37,26 +39,34 @@ class Problem:
         self.ones = variable(np.ones(len(rows)))  # [1,N]
         self.learned = learned
         self.count = int(learned.sum())
+        self.shots = np.bincount(labels[learned], minlength=cosines.shape[1])  # [C]
         self.largest = largest_eigenvalue(rows[learned])
-        self.squares = (cosines[learned] ** 2).sum(axis=0)  # [C] sum_i c_ik^2
 
 
 @dataclass
 class Head:
-    """What moves: weights[E,C] and alphas[1,C]. `anchor` is where alpha starts and is drawn to."""
+    """What is learned: weights[E,C], alphas[1,C] (weight of the text) and offsets[1,C]."""
 
     weights: jt.Var
     alphas: jt.Var
-    anchor: float
+    offsets: jt.Var
 
     @classmethod
-    def start(cls, weights: np.ndarray, anchor: float) -> "Head":
-        """weights[E,C], and every alpha at the anchor."""
-        return cls(variable(weights), variable(np.full(weights.shape[1], anchor)), anchor)
+    def start(cls, weights: np.ndarray, alpha: float) -> "Head":
+        """weights[E,C], the same alpha for every class, no offsets."""
+        classes = weights.shape[1]
+        return cls(
+            variable(weights), variable(np.full(classes, alpha)), variable(np.zeros(classes))
+        )
+
+
+def logits_of(problem: Problem, head: Head) -> jt.Var:
+    """logits[N,C] = rows . w_k + alpha_k c_ik + b_k."""
+    return jt.matmul(problem.rows, head.weights) + head.alphas * problem.cosines + head.offsets
 
 
 def slopes(problem: Problem, logits: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var, jt.Var]:
-    """Sums over the learned rows of d/dw [E,C] and d/dalpha [1,C]; also P - Y [N,C] and the
+    """Sums over the learned rows of d/dw [E,C] and d/db [1,C]; also P - Y [N,C] and the
     cross-entropy of every row [N,1].
     """
     top = logits.max(dim=1, keepdims=True)
@@ -65,13 +75,8 @@ def slopes(problem: Problem, logits: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var, jt
     own = (logits * problem.targets).sum(dim=1, keepdims=True)
     difference = (powers / total - problem.targets) * problem.mask
     to_weights = jt.matmul(problem.columns, difference)
-    to_alphas = jt.matmul(problem.ones, difference * problem.cosines)
-    return to_weights, to_alphas, difference, jt.log(total) + top - own
-
-
-def logits_of(problem: Problem, head: Head) -> jt.Var:
-    """logits[N,C] = rows . w_k + alpha_k c_ik."""
-    return jt.matmul(problem.rows, head.weights) + head.alphas * problem.cosines
+    to_offsets = jt.matmul(problem.ones, difference)
+    return to_weights, to_offsets, difference, jt.log(total) + top - own
 
 
 def mean_loss(problem: Problem, losses: jt.Var) -> float:
@@ -80,43 +85,46 @@ def mean_loss(problem: Problem, losses: jt.Var) -> float:
 
 
 class Descent:
-    """Gradient steps with momentum on both blocks at once.
+    """Gradient steps with momentum on weights and offsets at once; alpha stays.
 
-    The loss is (1/M) [sum CE + rho/2 (sum ||w_k||^2 + mean(c^2) sum (alpha_k - anchor)^2)] over
-    the M learned rows: one rho holds back a change of either kind by its size in the logits.
-    The Hessian of the softmax is at most 1/2 (Boehning 1992), so with both blocks moving at once
-    M / (lambda + 2 rho) for w and M / (sum_i c_ik^2 + 2 rho mean(c^2)) for alpha_k never raise it.
+    The loss is (1/M) [sum CE + rho/2 (sum ||w_k||^2 + sum b_k^2 / 4)] over the M learned rows.
+    Each block has a step that, taken alone, never raises it: for w, 1 / (lambda/2 + rho), as the
+    Hessian of the softmax is at most 1/2 (Boehning 1992); for b_k, 1 / (max(sum_i P_ik,
+    n_k - r b_k) + r), r = rho/4, which stays short of the minimum of the bound of iterative
+    scaling, sum_k [S_k (exp x_k - 1) - n_k x_k], S_k = sum_i P_ik. The loss is convex, so half of
+    each, both at once, never raises it either.
     """
 
     def __init__(self, problem: Problem, head: Head, penalty: float, momentum: float):
-        self.problem, self.head, self.penalty = problem, head, penalty
-        self.alpha_penalty = penalty * float(problem.squares.mean()) / problem.count
+        self.problem, self.head = problem, head
+        self.penalty, self.offset_penalty = penalty, penalty / OFFSET_SPREAD**2
+        self.rho, self.offset_rho = variable(penalty), variable(self.offset_penalty)
         self.step = variable(1 / (problem.largest + 2 * penalty))
-        self.alpha_step = variable(1 / (problem.squares + 2 * self.alpha_penalty))
-        self.rho, self.alpha_rho = variable(penalty), variable(self.alpha_penalty)
-        self.anchor, self.momentum = variable(head.anchor), variable(momentum)
+        self.shots = variable(problem.shots + self.offset_penalty)  # n_k + r
+        self.half, self.momentum = variable(0.5), variable(momentum)
         self.speed = variable(np.zeros(head.weights.shape))
-        self.alpha_speed = variable(np.zeros(head.alphas.shape))
+        self.offset_speed = variable(np.zeros(head.offsets.shape))
 
     def update(self) -> jt.Var:
         """One step; returns the cross-entropy of every row before it [N,1]."""
         head = self.head
-        to_weights, to_alphas, _, losses = slopes(self.problem, logits_of(self.problem, head))
-        to_weights += self.rho * head.weights
-        to_alphas += self.alpha_rho * (head.alphas - self.anchor)
-        self.speed = self.momentum * self.speed + to_weights
-        self.alpha_speed = self.momentum * self.alpha_speed + to_alphas
+        to_weights, surplus, _, losses = slopes(self.problem, logits_of(self.problem, head))
+        pull = self.offset_rho * head.offsets
+        curvature = self.shots + jt.maximum(surplus, -pull)  # max(S_k, n_k - r b_k) + r
+        self.speed = self.momentum * self.speed + to_weights + self.rho * head.weights
+        self.offset_speed = self.momentum * self.offset_speed + surplus + pull
         head.weights = head.weights - self.step * self.speed
-        head.alphas = head.alphas - self.alpha_step * self.alpha_speed
-        jt.sync([head.weights, head.alphas, self.speed, self.alpha_speed, losses])
+        head.offsets = head.offsets - self.half * self.offset_speed / curvature
+        jt.sync([head.weights, head.offsets, self.speed, self.offset_speed, losses])
         return losses
 
     def held_back(self) -> float:
         """The penalty's share of the loss."""
-        weights = self.head.weights.numpy().astype(np.float64)
-        moved = self.head.alphas.numpy().astype(np.float64) - self.head.anchor
-        sizes = self.penalty * (weights**2).sum() + self.alpha_penalty * (moved**2).sum()
-        return float(sizes) / 2 / self.problem.count
+        weights = self.head.weights.numpy().ravel()
+        offsets = self.head.offsets.numpy().astype(np.float64)
+        size = float(weights @ weights)
+        held = self.penalty * size + self.offset_penalty * float((offsets**2).sum())
+        return held / 2 / self.problem.count
 
 
 def descend(
@@ -151,31 +159,29 @@ def row_losses(problem: Problem, head: Head) -> np.ndarray:
     return np.log(np.exp(logits).sum(axis=1)) - own
 
 
-def descend_published(
-    problem: Problem, head: Head, steps: int, momentum: float
-) -> tuple[np.ndarray, list[float]]:
-    """The public code's updates; returns offsets[C] and the mean cross-entropy before each update.
+def descend_published(problem: Problem, head: Head, steps: int, momentum: float) -> list[float]:
+    """The public code's updates; returns the mean cross-entropy before each of them.
 
     w and offset move together by 4N/lambda, twice the guaranteed step; alpha moves every tenth
-    iteration by N / (4 max_k sum_i c_ik^2). Where the public code differs from its paper: alpha's
+    iteration by N / (4 max_k sum c_ik^2). Where the public code differs from its paper: alpha's
     gradient is never cleared, so each of its moves uses the sum over all iterations so far.
     """
+    squares = (problem.cosines.numpy().astype(np.float64) ** 2).sum(axis=0)  # [C] sum_i c_ik^2
     step, keep = variable(4 / problem.largest), variable(momentum)
-    alpha_step = variable(1 / (4 * problem.squares.max()))
-    offset, offset_speed, summed = (variable(np.zeros(head.alphas.shape)) for _ in range(3))
+    alpha_step = variable(1 / (4 * squares.max()))
+    offset_speed, summed = (variable(np.zeros(head.alphas.shape)) for _ in range(2))
     speed = variable(np.zeros(head.weights.shape))
     history = []
     with jt.no_grad():
         for iteration in range(1, steps + 1):
-            logits = logits_of(problem, head) + offset
-            to_weights, to_alphas, difference, losses = slopes(problem, logits)
+            to_weights, to_offsets, difference, losses = slopes(problem, logits_of(problem, head))
             speed = keep * speed + to_weights
-            offset_speed = keep * offset_speed + jt.matmul(problem.ones, difference)
+            offset_speed = keep * offset_speed + to_offsets
             head.weights = head.weights - step * speed
-            offset = offset - step * offset_speed
-            summed = summed + to_alphas
+            head.offsets = head.offsets - step * offset_speed
+            summed = summed + jt.matmul(problem.ones, difference * problem.cosines)
             if iteration % 10 == 0:
                 head.alphas = head.alphas - alpha_step * summed
-            jt.sync([head.weights, head.alphas, offset, speed, offset_speed, summed, losses])
+            jt.sync([head.weights, head.alphas, head.offsets, speed, offset_speed, summed, losses])
             history.append(mean_loss(problem, losses))
-    return offset.numpy()[0], history
+    return history
