@@ -7,6 +7,7 @@ and "caption". The weights come out under OpenAI's parameter names, so that ever
 CLIP loads them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fewshot import checkpoint
 from fewshot.config import as_plain
 from fewshot.device import use_device
 from fewshot.engine import fit
-from fewshot.images import load_images
+from fewshot.images import BrokenImage, load_images
 from fewshot.lists import read_captions
 from fewshot.losses import contrastive
 from fewshot.runlog import Run
@@ -82,6 +83,16 @@ class Pairs:
             yield self.images[rows], self.tokens[rows], same
 
 
+def read_images(files: Sequence[Path], config: Config) -> np.ndarray:
+    """images[N,3,R,R] float32, all of them in memory. Raises ValueError naming a broken one."""
+    images = []
+    for _, image in load_images(files, make_preprocess(config.image_size), workers=config.workers):
+        if isinstance(image, BrokenImage):
+            raise ValueError(f"{image}; mend it, or take its line out of {config.captions}")
+        images.append(image)
+    return np.stack(images)
+
+
 def build(config: Config) -> jclip.CLIP:
     """A CLIP of the configured size with seeded initial weights."""
     jt.set_global_seed(config.seed)
@@ -105,8 +116,7 @@ def run(config: Config) -> None:
     """Trains and writes the weights."""
     use_device(config.device)
     files, captions = zip(*read_captions(config.captions), strict=True)
-    loaded = load_images(files, make_preprocess(config.image_size), workers=config.workers)
-    batches = Pairs(np.stack([image for _, image in loaded]), captions, config)
+    batches = Pairs(read_images(files, config), captions, config)
     model = build(config)
     optimizer = jt.optim.AdamW(list(model.parameters()), config.lr, weight_decay=0.01)
 

@@ -29,8 +29,8 @@ check_compiler() {
 use_environment() {
     local base=${PYTHON:-python3}
     command -v "$base" >/dev/null || fail "$base is missing: apt-get install python3 python3-venv python3-dev"
-    "$base" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' ||
-        fail "$base is $("$base" --version), but 3.11 or 3.12 is needed: PYTHON=python3.11 bash $0 ..."
+    "$base" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+        fail "$base is $("$base" --version), but 3.11 is needed: PYTHON=python3.11 bash $0 ..."
     check_compiler "$base"
     for python in "$base" "$PWD/.venv/bin/python"; do
         if has_packages "$python" "$@"; then return; fi

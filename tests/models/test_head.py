@@ -3,13 +3,12 @@
 import pickle
 from pathlib import Path
 
-import jittor as jt
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from models.head import LPPlusPlus, prepared
-from models.lpplusplus_descent import Head, Problem, descend, logits_of, slopes
+from models.lpplusplus_descent import Head, Problem, descend, logits_of, slopes, variable
 from models.lpplusplus_geometry import metric, text_temperature
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,12 +37,12 @@ def cone(seed=0, classes=5, shots=4, width=16, text_noise=0.7):
     return rows(labels), labels, text, rows(test_labels), test_labels
 
 
-def loss_of(problem_rows, cosines, labels, weights, alphas, rho, anchor):
+def loss_of(problem_rows, cosines, labels, weights, alphas, offsets=0.0, rho=0.0):
     """The loss of `descend` in plain float64 NumPy."""
-    logits = problem_rows @ weights + alphas * cosines
+    logits = problem_rows @ weights + alphas * cosines + offsets
     logits = logits - logits.max(axis=1, keepdims=True)
     entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
-    held = (weights**2).sum() + (cosines**2).mean() * ((alphas - anchor) ** 2).sum()
+    held = (weights**2).sum() + (np.asarray(offsets) ** 2).sum() / 4
     return (entropy.sum() + rho / 2 * held) / len(labels)
 
 
@@ -106,7 +105,8 @@ def test_class_without_a_shot_keeps_its_text():
     features, labels, text, test, _ = cone()
     kept = labels != 2
     head = LPPlusPlus(n_iter=20).fit(features[kept], labels[kept], text)
-    assert not head.weights_[2].any() and head.offsets_[2] == 0 and head.alphas_[2] > 0
+    assert not head.weights_[2].any() and head.offsets_[2] == 0
+    assert (head.alphas_ == head.alphas_[0]).all() and head.alphas_[0] > 0
     # the others are learned as if the class did not exist
     others = LPPlusPlus(n_iter=20).fit(
         features[kept], labels[kept] - (labels[kept] > 2), np.delete(text, 2, axis=0)
@@ -146,14 +146,14 @@ def test_bad_setting_is_one_clear_error(settings):
 
 def test_two_classes_by_hand():
     # One row (1, 0) of class 0 with cosines 1 and 0, w = 0 and alpha = ln 3: P = (3/4, 1/4), so
-    # P - Y = (-1/4, 1/4), dW = row times that and dalpha = cosine times that.
+    # P - Y = (-1/4, 1/4), dW = row times that and db = that.
     problem = Problem(np.array([[1.0, 0]]), np.array([[1.0, 0]]), np.array([0]), np.array([True]))
     head = Head.start(np.zeros((2, 2)), float(np.log(3)))
-    to_weights, to_alphas, difference, losses = slopes(problem, logits_of(problem, head))
+    to_weights, to_offsets, difference, losses = slopes(problem, logits_of(problem, head))
     # float32 exp and log: a few units of 6e-8
     np.testing.assert_allclose(difference.numpy(), [[-0.25, 0.25]], atol=3e-7)
     np.testing.assert_allclose(to_weights.numpy(), [[-0.25, 0.25], [0, 0]], atol=3e-7)
-    np.testing.assert_allclose(to_alphas.numpy(), [[-0.25, 0]], atol=3e-7)
+    np.testing.assert_allclose(to_offsets.numpy(), [[-0.25, 0.25]], atol=3e-7)
     np.testing.assert_allclose(losses.numpy(), [[-np.log(0.75)]], atol=3e-7)
 
 
@@ -161,16 +161,16 @@ def test_gradients_match_finite_differences():
     features, labels, text, _, _ = cone()
     features, text = unit(features), unit(text)
     cosines, rng = features @ text.T, np.random.default_rng(3)
-    weights, alphas = 0.3 * rng.standard_normal((16, 5)), 10 + rng.standard_normal(5)
+    weights, offsets = 0.3 * rng.standard_normal((16, 5)), rng.standard_normal(5)
     problem = Problem(features, cosines, labels, np.ones(len(labels), bool))
-    head = Head(jt.array(np.float32(weights)), jt.array(np.float32(alphas[None])), 10.0)
-    to_weights, to_alphas, _, _ = slopes(problem, logits_of(problem, head))
+    head = Head(variable(weights), variable(np.full(5, 10.0)), variable(offsets))
+    to_weights, to_offsets, _, _ = slopes(problem, logits_of(problem, head))
     step = 1e-5  # central differences in float64: error about step^2, far below float32's
 
-    def slope(change_weights, change_alphas):
+    def slope(change_weights, change_offsets):
         ends = [
-            loss_of(features, cosines, labels, weights + s * change_weights,
-                    alphas + s * change_alphas, 0.0, 10.0) for s in (step, -step)
+            loss_of(features, cosines, labels, weights + s * change_weights, 10.0,
+                    offsets + s * change_offsets) for s in (step, -step)
         ]  # fmt: skip
         return (ends[0] - ends[1]) / (2 * step) * len(labels)
 
@@ -180,7 +180,7 @@ def test_gradients_match_finite_differences():
         # sums of 20 float32 terms of size up to 1
         assert abs(slope(unit_change, 0) - to_weights.numpy()[index]) < 1e-5
     for k in range(5):
-        assert abs(slope(0, np.eye(5)[k]) - to_alphas.numpy()[0, k]) < 1e-5
+        assert abs(slope(0, np.eye(5)[k]) - to_offsets.numpy()[0, k]) < 1e-5
 
 
 def test_updates_equal_plain_numpy():
@@ -188,33 +188,63 @@ def test_updates_equal_plain_numpy():
     features, text = unit(features), unit(text)
     cosines = features @ text.T
     problem, head, mean, transform = prepared(features, labels, cosines, np.ones(20, bool))
-    history = descend(problem, head, 0.02, 30, 0.9)
+    history = descend(problem, head, 0.06, 30, 0.9)
 
-    rows, targets = (features - mean) @ transform, np.eye(5)[labels]
-    anchor, held = text_temperature(cosines, labels), 0.02 * (cosines**2).mean()
-    weights, alphas, speed, alpha_speed = np.zeros((16, 5)), np.full(5, anchor), 0, 0
-    step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.04)
+    rows, targets = unit((features - mean) @ transform), np.eye(5)[labels]
+    alpha = 0.8 * text_temperature(cosines, labels)
+    weights, offsets, speed, offset_speed = np.zeros((16, 5)), np.zeros(5), 0, 0
+    step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.12)
     for expected in history[:-1]:
-        loss = loss_of(rows, cosines, labels, weights, alphas, 0.02, anchor)
+        loss = loss_of(rows, cosines, labels, weights, alpha, offsets, 0.06)
         assert abs(loss - expected) < 1e-4 * history[0]  # float32 against float64 over 30 steps
-        powers = np.exp(rows @ weights + alphas * cosines)
-        difference = powers / powers.sum(axis=1, keepdims=True) - targets
-        speed = 0.9 * speed + rows.T @ difference + 0.02 * weights
-        alpha_speed = 0.9 * alpha_speed + (difference * cosines).sum(0) + held * (alphas - anchor)
-        weights = weights - step * speed
-        alphas = alphas - alpha_speed / ((cosines**2).sum(axis=0) + 2 * held)
+        powers = np.exp(rows @ weights + alpha * cosines + offsets)
+        shares = powers / powers.sum(axis=1, keepdims=True)
+        curvature = np.maximum(shares.sum(axis=0), 4 - 0.015 * offsets) + 0.015  # 4 shots a class
+        speed = 0.9 * speed + rows.T @ (shares - targets) + 0.06 * weights
+        offset_speed = 0.9 * offset_speed + shares.sum(axis=0) - 4 + 0.015 * offsets
+        weights, offsets = weights - step * speed, offsets - offset_speed / (2 * curvature)
     np.testing.assert_allclose(head.weights.numpy(), weights, atol=1e-4 * abs(weights).max())
-    np.testing.assert_allclose(head.alphas.numpy()[0], alphas, rtol=1e-4)
+    np.testing.assert_allclose(head.offsets.numpy()[0], offsets, atol=1e-4 * abs(offsets).max())
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_loss_never_rises_without_momentum(seed):
     features, labels, text, _, _ = cone(seed, text_noise=[0.2, 1, 3, 10][seed])
+    assert_never_rises(features, labels, text)
+
+
+def assert_never_rises(features, labels, text):
     head = LPPlusPlus(n_iter=60, momentum=0).fit(features, labels, text)
     history = np.array(head.loss_history_)
     # a float32 gradient is exact to about 1e-6 of the loss
     assert (np.diff(history) <= 1e-6 * history[0]).all()
     assert history[-1] < history[0]
+
+
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_offsets_far_away_come_back_without_a_rise(momentum):
+    # Shots of very unequal number, text that says nothing, offsets started far from their place:
+    # the step of an offset is as long as its bound allows.
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), [40, 10, 2, 1])
+    rows, cosines = unit(rng.standard_normal((53, 8))), np.zeros((53, 4))
+    problem = Problem(rows, cosines, labels, np.ones(53, bool))
+    for far in ([8.0, -8, 4, -4], [-30.0, 30, -30, 30]):
+        head = Head(variable(np.zeros((8, 4))), variable(np.zeros(4)), variable(np.array(far)))
+        history = np.array(descend(problem, head, 0.5, 80, momentum))
+        if momentum == 0:
+            assert (np.diff(history) <= 1e-6 * history[0]).all()
+        assert history[-1] < 1.0 < history[0]
+
+
+@pytest.mark.golden
+def test_loss_never_rises_on_real_features():
+    if not REAL.is_file():
+        pytest.skip("needs ../shared/data/cars_vitb32_features.npz: real CLIP features")
+    with np.load(REAL) as file:
+        for shots in (1, 2):
+            train = file[f"train_features_{shots}shot"], file[f"train_labels_{shots}shot"]
+            assert_never_rises(*train, file["text"])
 
 
 def test_centring_changes_no_optimum():
@@ -238,6 +268,16 @@ def test_centring_changes_no_optimum():
     assert (predictions[0].argmax(axis=1) == predictions[1].argmax(axis=1)).all()
 
 
+def test_every_shot_has_length_one_and_a_held_out_row_keeps_its_own():
+    features, labels, text, _, _ = cone()
+    features, learned = unit(features), np.arange(20) % 4 != 0
+    problem, _, mean, transform = prepared(features, labels, features @ unit(text).T, learned)
+    rows = problem.rows.numpy()
+    np.testing.assert_allclose(np.linalg.norm(rows[learned], axis=1), 1, atol=1e-6)  # float32
+    expected = (features[~learned] - mean) @ transform
+    np.testing.assert_allclose(rows[~learned], expected, atol=1e-5)  # float32, entries up to 3
+
+
 def test_metric_scales_rows_to_one_and_knows_the_within_class_shape():
     rng = np.random.default_rng(0)
     labels = np.arange(4).repeat(50)
@@ -257,7 +297,7 @@ def test_text_temperature():
     cosines = 0.1 * np.eye(5)[labels] + 0.1 * rng.standard_normal((50, 5))
     found = text_temperature(cosines, labels)
     losses = [
-        loss_of(cosines, cosines, labels, 0 * np.eye(5), np.full(5, a), 0, 0)
+        loss_of(cosines, cosines, labels, 0 * np.eye(5), a)
         for a in (found - 0.5, found, found + 0.5)
     ]
     assert 0 < found < 100 and losses[1] == min(losses)
@@ -285,7 +325,7 @@ def test_real_features():
     if not REAL.is_file():
         pytest.skip("needs ../shared/data/cars_vitb32_features.npz: real CLIP features")
     with np.load(REAL) as file:
-        for shots, floor in ((1, 0.605), (2, 0.637)):
+        for shots, floor in ((1, 0.620), (2, 0.637), (8, 0.720)):
             train = file[f"train_features_{shots}shot"], file[f"train_labels_{shots}shot"]
             head = LPPlusPlus().fit(*train, file["text"])
-            assert head.score(file["test_features"], file["test_labels"]) > floor
+            assert head.score(file["test_features"], file["test_labels"]) >= floor
