@@ -28,9 +28,9 @@ from models.lpplusplus_geometry import (
     unit_rows,
 )
 
-TEXT_SHARE = 0.8  # of the text's most likely weight; the rest of the fit is left to w and b
-PENALTIES = (1.5, 0.3, 0.06, 0.012)  # strong to weak: the path that the folds are followed along
-DEFAULT_PENALTY = 0.06  # held unless the folds are sure of another
+TEXT_SHARE = 0.75  # of the text's most likely weight; the rest of the fit is left to w and b
+PENALTIES = (1.25, 0.25, 0.05, 0.01)  # strong to weak: the path that the folds are followed along
+DEFAULT_PENALTY = 0.05  # held unless the folds are sure of another
 PATH_STEPS = 25  # updates at each penalty of the path, each from where the last one ended
 FOLDS = 4
 SHOTS_FOR_FOLDS = 8  # rows a class, on average, from which folds tell more than they mislead

@@ -85,7 +85,7 @@ def mean_loss(problem: Problem, losses: jt.Var) -> float:
 
 
 class Descent:
-    """Gradient steps with momentum on weights and offsets at once; alpha stays.
+    """Gradient steps on weights, with momentum, and offsets, without, at once; alpha stays.
 
     The loss is (1/M) [sum CE + rho/2 (sum ||w_k||^2 + sum b_k^2 / 4)] over the M learned rows.
     Each block has a step that, taken alone, never raises it: for w, 1 / (lambda/2 + rho), as the
@@ -103,7 +103,6 @@ class Descent:
         self.shots = variable(problem.shots + self.offset_penalty)  # n_k + r
         self.half, self.momentum = variable(0.5), variable(momentum)
         self.speed = variable(np.zeros(head.weights.shape))
-        self.offset_speed = variable(np.zeros(head.offsets.shape))
 
     def update(self) -> jt.Var:
         """One step; returns the cross-entropy of every row before it [N,1]."""
@@ -112,10 +111,9 @@ class Descent:
         pull = self.offset_rho * head.offsets
         curvature = self.shots + jt.maximum(surplus, -pull)  # max(S_k, n_k - r b_k) + r
         self.speed = self.momentum * self.speed + to_weights + self.rho * head.weights
-        self.offset_speed = self.momentum * self.offset_speed + surplus + pull
         head.weights = head.weights - self.step * self.speed
-        head.offsets = head.offsets - self.half * self.offset_speed / curvature
-        jt.sync([head.weights, head.offsets, self.speed, self.offset_speed, losses])
+        head.offsets = head.offsets - self.half * (surplus + pull) / curvature
+        jt.sync([head.weights, head.offsets, self.speed, losses])
         return losses
 
     def held_back(self) -> float:

@@ -1,4 +1,4 @@
-"""The LP++ head: its contract, its gradients and loss, the public code's updates, real features."""
+"""The LP++ head: its contract, its gradients and loss, real features."""
 
 import pickle
 from pathlib import Path
@@ -9,10 +9,9 @@ from sklearn.base import clone
 
 from models.head import LPPlusPlus, prepared
 from models.lpplusplus_descent import Head, Problem, descend, logits_of, slopes, variable
-from models.lpplusplus_geometry import metric, text_temperature
+from models.lpplusplus_geometry import text_temperature
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests/golden/head/published.npz"
 REAL = ROOT.parent / "shared/data/cars_vitb32_features.npz"
 
 
@@ -188,21 +187,21 @@ def test_updates_equal_plain_numpy():
     features, text = unit(features), unit(text)
     cosines = features @ text.T
     problem, head, mean, transform = prepared(features, labels, cosines, np.ones(20, bool))
-    history = descend(problem, head, 0.06, 30, 0.9)
+    history = descend(problem, head, 0.05, 30, 0.9)
 
     rows, targets = unit((features - mean) @ transform), np.eye(5)[labels]
-    alpha = 0.8 * text_temperature(cosines, labels)
-    weights, offsets, speed, offset_speed = np.zeros((16, 5)), np.zeros(5), 0, 0
-    step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.12)
+    alpha = 0.75 * text_temperature(cosines, labels)
+    weights, offsets, speed = np.zeros((16, 5)), np.zeros(5), 0
+    step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.1)
     for expected in history[:-1]:
-        loss = loss_of(rows, cosines, labels, weights, alpha, offsets, 0.06)
+        loss = loss_of(rows, cosines, labels, weights, alpha, offsets, 0.05)
         assert abs(loss - expected) < 1e-4 * history[0]  # float32 against float64 over 30 steps
         powers = np.exp(rows @ weights + alpha * cosines + offsets)
         shares = powers / powers.sum(axis=1, keepdims=True)
-        curvature = np.maximum(shares.sum(axis=0), 4 - 0.015 * offsets) + 0.015  # 4 shots a class
-        speed = 0.9 * speed + rows.T @ (shares - targets) + 0.06 * weights
-        offset_speed = 0.9 * offset_speed + shares.sum(axis=0) - 4 + 0.015 * offsets
-        weights, offsets = weights - step * speed, offsets - offset_speed / (2 * curvature)
+        curvature = np.maximum(shares.sum(axis=0), 4 - 0.0125 * offsets) + 0.0125  # 4 shots a class
+        speed = 0.9 * speed + rows.T @ (shares - targets) + 0.05 * weights
+        to_offsets = shares.sum(axis=0) - 4 + 0.0125 * offsets
+        weights, offsets = weights - step * speed, offsets - to_offsets / (2 * curvature)
     np.testing.assert_allclose(head.weights.numpy(), weights, atol=1e-4 * abs(weights).max())
     np.testing.assert_allclose(head.offsets.numpy()[0], offsets, atol=1e-4 * abs(offsets).max())
 
@@ -276,48 +275,6 @@ def test_every_shot_has_length_one_and_a_held_out_row_keeps_its_own():
     np.testing.assert_allclose(np.linalg.norm(rows[learned], axis=1), 1, atol=1e-6)  # float32
     expected = (features[~learned] - mean) @ transform
     np.testing.assert_allclose(rows[~learned], expected, atol=1e-5)  # float32, entries up to 3
-
-
-def test_metric_scales_rows_to_one_and_knows_the_within_class_shape():
-    rng = np.random.default_rng(0)
-    labels = np.arange(4).repeat(50)
-    rows = np.eye(4, 8)[labels] * 5 + rng.standard_normal((200, 8)) * np.array([1] * 7 + [9])
-    mean, transform = metric(rows, labels)
-    mapped = (rows - mean) @ transform
-    assert np.isclose((mapped**2).sum(axis=1).mean(), 1)
-    # the direction that only varies within classes is shrunk against one that tells them apart
-    assert np.linalg.norm(transform[7]) < 0.5 * np.linalg.norm(transform[0])
-
-
-def test_text_temperature():
-    rng = np.random.default_rng(0)
-    labels = np.arange(50) % 5
-    assert text_temperature(np.eye(5)[labels], labels) == 100.0  # perfect text keeps CLIP's weight
-    assert text_temperature(-np.eye(5)[labels], labels) == 0.0  # misleading text loses it
-    cosines = 0.1 * np.eye(5)[labels] + 0.1 * rng.standard_normal((50, 5))
-    found = text_temperature(cosines, labels)
-    losses = [
-        loss_of(cosines, cosines, labels, 0 * np.eye(5), a)
-        for a in (found - 0.5, found, found + 0.5)
-    ]
-    assert 0 < found < 100 and losses[1] == min(losses)
-
-
-def test_published_form_repeats_the_public_code():
-    with np.load(GOLDEN) as golden:
-        features, labels, text = golden["features"], golden["labels"], golden["text"]
-        for steps in golden["steps"]:
-            head = LPPlusPlus(n_iter=int(steps), form="published").fit(features, labels, text)
-            for ours, name in (
-                (head.weights_, "weights"),
-                (head.offsets_, "bias"),
-                (head.alphas_, "alphas"),
-            ):
-                expected = golden[f"{name}_{steps}"]
-                # both run in float32; up to 30 updates let its rounding grow to about 1e-5
-                np.testing.assert_allclose(
-                    ours, expected, rtol=0, atol=1e-4 * max(1, abs(expected).max())
-                )
 
 
 @pytest.mark.golden
