@@ -74,7 +74,7 @@ class FirstImport:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "jittor" and PathFinder.find_spec(name):
             sys.meta_path.remove(self)
-            print("Jittor compiles itself for this machine now: two to four minutes, once.", file=sys.stderr)
+            print("Jittor compiles itself for this machine now: minutes, once.", file=sys.stderr)
 
 
 def prepare() -> Prepared:
