@@ -110,7 +110,8 @@ def main(config: Config) -> None:
     ids = submission.top5(scores["head"])
     submission.write(config.out / "result.txt", names, ids, len(tree.class_names))
     submission.zip_result(config.out / "result.txt", config.out / "result.zip")
-    submission.validate(config.out / "result.txt", names, len(tree.class_names))
+    submission.validate(config.out / "result.txt", names, len(tree.class_names), scores["head"])
+    submission.validate_zip(config.out / "result.zip", names, len(tree.class_names))
     write_manifest(config.out, as_plain(config), encoder, parts, skipped)
     print(f"test: {len(names)} images -> {config.out / 'result.txt'}, valid")
     if skipped:

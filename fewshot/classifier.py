@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from fewshot.constants import LOGIT_SCALE
 from fewshot.text import unit_rows
 from models.head import LPPlusPlus
+from models.lpplusplus_geometry import ZERO_SHOT_SCALE
 
 
 def class_scores(
@@ -26,7 +26,7 @@ def class_scores(
     """
     # added up in float64, so that a row scores the same whatever rows are beside it
     cosines = unit_rows(features.astype(np.float64)) @ text_features.T.astype(np.float64)  # [N,C]
-    zero_shot = log_softmax((LOGIT_SCALE * cosines).astype(np.float32), axis=1)
+    zero_shot = log_softmax((ZERO_SHOT_SCALE * cosines).astype(np.float32), axis=1)
     tuned = zero_shot.copy()
     known = np.flatnonzero(features.any(axis=1))
     if known.size:

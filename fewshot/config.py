@@ -38,13 +38,13 @@ def as_plain(config: object) -> dict:
 
 @contextlib.contextmanager
 def reported(program: str) -> Iterator[None]:
-    """Ends the program with one line on a mistake in what it was given (ValueError, OSError).
+    """Ends the program with one line on bad input (ValueError, OSError) or numbers gone wild.
 
     FEWSHOT_TRACEBACK=1 in the environment shows the traceback instead.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         if os.environ.get("FEWSHOT_TRACEBACK") == "1":
             raise
         sys.exit(f"{program}: {error}")

@@ -28,7 +28,7 @@ class Batches(Protocol):
     def epoch(self, index: int) -> Iterator: ...
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ArithmeticError):
     """The loss became NaN or infinite; the last checkpoint is from before."""
 
 

@@ -9,11 +9,6 @@ from collections.abc import Callable
 Schedule = Callable[[int], float]  # step, from 0 -> learning rate of that step
 
 
-def constant(lr: float) -> Schedule:
-    """The same rate at every step."""
-    return lambda step: lr
-
-
 def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Schedule:
     """Half a cosine from `lr` at the end of the warm-up to `final` at step `steps` (SGDR, eq. 5,
     one period).

@@ -2,11 +2,7 @@ import math
 
 import pytest
 
-from fewshot.schedules import constant, cosine
-
-
-def test_constant():
-    assert {constant(0.3)(step) for step in range(5)} == {0.3}
+from fewshot.schedules import cosine
 
 
 def test_cosine_hand_worked():
