@@ -129,5 +129,5 @@ class SkippedImages:
             return "Every image could be read."
         listed = "; ".join(f"{name} ({cause})" for name, cause in self.pairs[:most])
         more = f"; and {len(self) - most} more" if len(self) > most else ""
-        images = "1 image" if len(self) == 1 else f"{len(self)} images"
-        return printable(f"{images} could not be read and were skipped: {listed}{more}.")
+        images, were = ("1 image", "was") if len(self) == 1 else (f"{len(self)} images", "were")
+        return printable(f"{images} could not be read and {were} skipped: {listed}{more}.")

@@ -121,7 +121,7 @@ def test_a_broken_test_image_still_gets_its_line(place, result, tmp_path, capsys
     del found[broken.name]
     assert found == {name: line for name, line in result.items() if name != broken.name}
     said = capsys.readouterr().out
-    assert f"1 image could not be read and were skipped: {broken.name}" in said
+    assert f"1 image could not be read and was skipped: {broken.name}" in said
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert [name for name, _ in manifest["skipped_images"]] == [broken.name]
 

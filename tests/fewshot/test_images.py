@@ -221,7 +221,7 @@ def test_skipped_images_summary():
     skipped = SkippedImages()
     assert not skipped and "could be read" in skipped.summary()
     skipped.add("a.jpg", "empty")
-    assert skipped.summary() == "1 image could not be read and were skipped: a.jpg (empty)."
+    assert skipped.summary() == "1 image could not be read and was skipped: a.jpg (empty)."
     for i in range(11):
         skipped.add(os.fsdecode(b"\xff%d.jpg" % i), "truncated")
     assert len(skipped) == 12 and list(skipped)[0] == ("a.jpg", "empty")
