@@ -17,6 +17,7 @@ from fewshot import submission  # noqa: E402
 from fewshot.classifier import class_scores  # noqa: E402
 from fewshot.config import as_plain, parse, reported  # noqa: E402
 from fewshot.data import ImageItem, Tree, read_labels, test_items  # noqa: E402
+from fewshot.device import use_device  # noqa: E402
 from fewshot.features import Encoder  # noqa: E402
 from fewshot.images import SkippedImages  # noqa: E402
 from fewshot.inputs import require  # noqa: E402
@@ -89,13 +90,8 @@ def main(config: Config) -> None:
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
     if head["meta"]["inputs"]["text"] != text["meta"]["key"]:
         raise ValueError(f"{config.parts}: head.pkl was trained with another text.pkl")
-    encoder = Encoder.open(
-        weights,
-        device=config.device,
-        cache=config.cache,
-        workers=config.workers,
-        batch=config.batch_size,
-    )
+    device = use_device(config.device)
+    encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
     if encoder.weights_sha256 != text["meta"]["inputs"]["weights"]:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")
     features, broken = encoder.images([item.path for item in items])

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from fewshot.text import unit_rows
 from models.head import LPPlusPlus
-from models.lpplusplus_geometry import ZERO_SHOT_SCALE
+from models.lpplusplus_geometry import ZERO_SHOT_SCALE, unit_rows
 
 
 def class_scores(

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from tqdm import tqdm
 
 import jclip
 import runtime
-from fewshot.device import use_device
 from fewshot.engine import predict
 from fewshot.files import atomic_write
 from fewshot.images import BrokenImage, content_key, load_images
@@ -50,22 +50,25 @@ def code_version(*more: str) -> str:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A CLIP on a device, with what identifies its features and where they are kept."""
+    """A CLIP on the device in use, with where its features are kept; loaded when first needed."""
 
-    model: jclip.CLIP
-    preprocess: Callable
-    weights_sha256: str
-    device: str  # "cpu" or "cuda"
+    weights: Path
+    device: str  # "cpu" or "cuda", as `use_device` answered
     cache: Path
     workers: int = 0
     batch: int = 32  # images decoded ahead at a time
 
-    @classmethod
-    def open(cls, weights: Path, *, device: str, **settings) -> "Encoder":
-        """Loads the weights onto the device ("auto", "cpu" or "cuda")."""
-        chosen = use_device(device)
-        model, preprocess = jclip.load(weights)
-        return cls(model, preprocess, sha256_of(weights), chosen, **settings)
+    @cached_property
+    def weights_sha256(self) -> str:
+        return sha256_of(self.weights)
+
+    @cached_property
+    def _loaded(self) -> tuple[jclip.CLIP, Callable]:
+        return jclip.load(self.weights)
+
+    @property
+    def model(self) -> jclip.CLIP:
+        return self._loaded[0]
 
     @property
     def parameters(self) -> int:
@@ -100,9 +103,10 @@ class Encoder:
         if not file.exists():
             causes: dict[str, str] = {}
             keys, paths = list(place), list(place.values())
+            _, preprocess = self._loaded
 
             def readable():
-                loaded = load_images(paths, self.preprocess, workers=self.workers, batch=self.batch)
+                loaded = load_images(paths, preprocess, workers=self.workers, batch=self.batch)
                 for index, image in _bar(loaded, len(paths), "encoding", "image"):
                     if isinstance(image, BrokenImage):
                         causes[keys[index]] = image.cause

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from fewshot.features import Encoder
 from fewshot.files import atomic_write
 from fewshot.images import SkippedImages
 from fewshot.runlog import commit, versions
 from runtime.hashing import sha256_of
+from runtime.weights_file import count_numbers
 
 RULES = {  # what contests ask to be stated; this kit does none of it
     "test_labels_used": False,
@@ -17,13 +16,6 @@ RULES = {  # what contests ask to be stated; this kit does none of it
     "transductive": False,
     "selected_on_held_out_labels": False,
 }
-
-
-def count_numbers(contents: object) -> int:
-    """How many numbers the arrays of a stored part hold: its parameters."""
-    if isinstance(contents, dict):
-        return sum(count_numbers(value) for value in contents.values())
-    return contents.size if isinstance(contents, np.ndarray) else 0
 
 
 def write_manifest(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.data import Tree, split_class_name
+from models.lpplusplus_geometry import unit_rows
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "prompts" / "templates.json"
 
@@ -40,12 +41,6 @@ def sentences_of(tree: Tree, templates: dict[str, list[str]]) -> list[list[str]]
         words = name.replace("_", " ").strip()
         filled.append([template.format(words) for template in templates.get(domain, templates[""])])
     return filled
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows divided by their Euclidean norm; a zero row stays zero."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
 
 
 def class_vectors(sentence_vectors: np.ndarray, counts: Sequence[int]) -> np.ndarray:

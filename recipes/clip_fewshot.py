@@ -7,7 +7,6 @@ head on cached features of the shots. Test images are not read here.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -80,21 +79,12 @@ def run(config: Config) -> None:
     shots = read_split(chosen_split(config, tree), tree)
     base_ids = sorted({item.label for item in shots})
     labels = np.searchsorted(base_ids, [item.label for item in shots])
-    common = {"weights": sha256_of(weights), "code": code_version(*CODE), "device": device}
-
-    @cache
-    def encoder() -> Encoder:
-        return Encoder.open(
-            weights,
-            device=device,
-            cache=config.cache,
-            workers=config.workers,
-            batch=config.batch_size,
-        )
+    encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
+    common = {"weights": encoder.weights_sha256, "code": code_version(*CODE), "device": device}
 
     def make_text() -> dict:
         sentences = sentences_of(tree, load_templates())
-        vectors = encoder().sentences([text for group in sentences for text in group])
+        vectors = encoder.sentences([text for group in sentences for text in group])
         text = class_vectors(vectors, [len(group) for group in sentences])
         return {
             "class_names": list(tree.class_names),
@@ -107,7 +97,7 @@ def run(config: Config) -> None:
     text_features = text.run(fresh=config.fresh)["text_features"]  # [C,E]
 
     def make_head() -> dict:
-        features, broken = encoder().images([item.path for item in shots])
+        features, broken = encoder.images([item.path for item in shots])
         if broken:
             raise ValueError(f"a training image cannot be read: {next(iter(broken.values()))}")
         head = LPPlusPlus(n_iter=config.n_iter).fit(features, labels, text_features[base_ids])

@@ -25,7 +25,7 @@ from fewshot.losses import contrastive
 from fewshot.runlog import Run
 from fewshot.schedules import cosine
 from jclip.preprocess import make_preprocess
-from jclip.sizes import ClipSizes
+from jclip.sizes import ClipSizes, heads_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,6 @@ def read_images(files: Sequence[Path], config: Config) -> np.ndarray:
 def build(config: Config) -> jclip.CLIP:
     """A CLIP of the configured size with seeded initial weights."""
     jt.set_global_seed(config.seed)
-    heads = max(1, config.width // 64)
     sizes = ClipSizes(
         embed_dim=config.width,
         image_resolution=config.image_size,
@@ -106,7 +105,7 @@ def build(config: Config) -> jclip.CLIP:
         context_length=77,
         vocab_size=49408,
         transformer_width=config.width,
-        transformer_heads=heads,
+        transformer_heads=heads_of(config.width),
         transformer_layers=config.layers,
     )
     return jclip.CLIP(sizes)

@@ -73,25 +73,15 @@ def _weight_files(folder: Path) -> list[Path]:
 def _weight_file(path: Path, needed: bool) -> tuple[Row, int]:
     """The row of one file, and the number of its parameters (0 where it cannot be opened)."""
     from runtime.hashing import sha256_of
-    from runtime.weights_file import safe_load
+    from runtime.weights_file import count_numbers, safe_load
 
     digest = sha256_of(path)
     try:
-        count = _numbers(safe_load(path))
+        count = count_numbers(safe_load(path))
     except ValueError as error:
         return Row("wrong", "weights", str(error), FIND_WEIGHTS, needed), 0
     value = f"{path.name}: {_official_name(digest)}, {count:,} parameters, SHA-256 {digest}"
     return Row("ok", "weights", value), count
-
-
-def _numbers(value: object) -> int:
-    """How many numbers the floating-point arrays in a nested value hold."""
-    if isinstance(value, dict):
-        return sum(_numbers(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_numbers(item) for item in value)
-    kind = getattr(getattr(value, "dtype", None), "kind", "")
-    return value.size if kind == "f" else 0
 
 
 def _official_name(digest: str) -> str:

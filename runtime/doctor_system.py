@@ -32,8 +32,8 @@ def pins() -> dict[str, str]:
 def python() -> list[Row]:
     version = platform.python_version()
     value = f"{version} ({sys.executable})"
-    if sys.version_info[:2] not in ((3, 11), (3, 12)):
-        return [Row("wrong", "Python", value, "use Python 3.11 or 3.12", needed=True)]
+    if sys.version_info[:2] != (3, 11):
+        return [Row("wrong", "Python", value, "use Python 3.11", needed=True)]
     return [Row("ok", "Python", value)]
 
 

@@ -17,7 +17,7 @@ from runtime.rebuild import Rebuilder
 from runtime.tensors import Storage
 from runtime.unpickle import Machine
 
-__all__ = ["BadFile", "UnsafeFile", "safe_load"]
+__all__ = ["BadFile", "UnsafeFile", "count_numbers", "safe_load"]
 
 JITTOR_END = b"HCAJSLHD"  # `jt.save` appends a SHA-1 of 20 bytes and this
 NOT_WEIGHTS = {  # first bytes of files that end up under a weight file's name
@@ -46,6 +46,16 @@ def safe_load(path: str | Path) -> dict[str, np.ndarray | object]:
         except Exception as error:  # a damaged file may trip any step: all become one line
             detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise BadFile(f"{path} is damaged or not a weight file ({detail})") from error
+
+
+def count_numbers(value: object) -> int:
+    """How many numbers the floating-point arrays in a file's contents hold: its parameters."""
+    if isinstance(value, dict):
+        return sum(count_numbers(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(count_numbers(item) for item in value)
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return value.size if kind == "f" else 0
 
 
 def _load(file: BinaryIO) -> dict[str, object]:

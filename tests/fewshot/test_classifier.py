@@ -3,8 +3,8 @@ import pytest
 
 from fewshot.classifier import class_scores
 from fewshot.metrics import accuracy_within
-from fewshot.text import unit_rows
 from models.head import LPPlusPlus
+from models.lpplusplus_geometry import unit_rows
 
 RANDOM = np.random.default_rng(0)
 TEXT = unit_rows(RANDOM.normal(size=(6, 16))).astype(np.float32)

@@ -23,7 +23,7 @@ def place(tmp_path_factory):
 
 
 def encoder(place, cache, **settings):
-    return Encoder.open(place / "clip.pkl", device="cpu", cache=cache, **settings)
+    return Encoder(place / "clip.pkl", "cpu", cache, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,7 @@ def test_the_cache_is_used_and_is_the_weights_own(place, truth, tmp_path):
     assert again[::-1].tobytes() == first.tobytes()
     assert [p.stat().st_mtime_ns for p in tmp_path.iterdir()] == [before]
     write_tiny_clip(tmp_path / "other.pkl", seed=1)
-    other, _ = Encoder.open(tmp_path / "other.pkl", device="cpu", cache=tmp_path / "c").images(
-        paths
-    )
+    other, _ = Encoder(tmp_path / "other.pkl", "cpu", tmp_path / "c").images(paths)
     assert (other != first).all()
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fewshot.data import Tree
-from fewshot.text import class_vectors, load_templates, sentences_of, unit_rows
+from fewshot.text import class_vectors, load_templates, sentences_of
+from models.lpplusplus_geometry import unit_rows
 
 
 def tree(kind, *names):
