@@ -38,12 +38,17 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
+def to_array(image: Image.Image) -> np.ndarray:
+    """An RGB image of R x R pixels -> float32 [3, R, R], normalised."""
+    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)  # [R, R, 3]
+    return np.ascontiguousarray(((pixels - MEAN) / STD).transpose(2, 0, 1))
+
+
 def make_preprocess(resolution: int) -> Callable[[Image.Image], np.ndarray]:
     """The transform of a model with resolution R: PIL image -> float32 [3, R, R], normalised."""
 
     def preprocess(image: Image.Image) -> np.ndarray:
-        image = centre_crop(resize_short_side(image, resolution), resolution).convert("RGB")
-        pixels = np.asarray(image, dtype=np.float32) / np.float32(255)  # [R, R, 3]
-        return np.ascontiguousarray(((pixels - MEAN) / STD).transpose(2, 0, 1))
+        cut = centre_crop(resize_short_side(image, resolution), resolution)
+        return to_array(cut.convert("RGB"))
 
     return preprocess

@@ -1,0 +1,84 @@
+"""Views of an image: the centre view that a model is tested on, and random crops.
+
+A crop is drawn from (seed, number of the view, the image's own pixels): file names, order, workers
+and batches have no part in it.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+RATIO = (3 / 4, 4 / 3)  # width to height of a crop before it is made square
+TRIES = 10  # draws of a shape until one fits into the image
+
+
+@dataclass(frozen=True)
+class Crops:
+    """How random crops are drawn."""
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    """share of the image's area that a crop takes, least and most"""
+    flip: bool = True
+    """mirror every other crop; not for digits or letters"""
+
+    def __post_init__(self):
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale of the crops is {low} to {high}; it must rise within (0, 1]")
+
+
+def crop_box(
+    width: int, height: int, scale: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels of a random crop, as torchvision's RandomResizedCrop.
+
+    Area: a uniform share of the image within `scale`. Shape: log-uniform within RATIO. Where no
+    draw fits, as in a very long image, the largest middle piece whose shape RATIO allows.
+    """
+    for _ in range(TRIES):
+        area = width * height * rng.uniform(*scale)
+        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            return int(left), int(top), int(left) + w, int(top) + h
+    w = min(width, round(height * RATIO[1]))
+    h = min(height, round(width / RATIO[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def random_view(image: Image.Image, side: int, crops: Crops, seed: int, view: int) -> Image.Image:
+    """The random crop number `view`, resized to side x side, RGB, mirrored or not."""
+    digest = hashlib.sha256(image.tobytes()).digest()
+    rng = np.random.default_rng((seed, view, *digest))
+    box = crop_box(*image.size, crops.scale, rng)
+    mirrored = rng.random() < 0.5
+    cut = image.convert("RGB").crop(box).resize((side, side), Image.Resampling.BICUBIC)
+    if crops.flip and mirrored:
+        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return cut
+
+
+def make_views(
+    centre: Callable[[Image.Image], np.ndarray],
+    to_array: Callable[[Image.Image], np.ndarray],
+    side: int,
+    crops: Crops,
+    seed: int,
+    count: int,
+) -> Callable[[Image.Image], np.ndarray]:
+    """A transform from one decoded image to `count` views [P,3,R,R]: the centre view, then crops.
+
+    centre and to_array are a model's own preprocessing, of a photo and of a square RGB crop.
+    """
+
+    def views(image: Image.Image) -> np.ndarray:
+        cut = (random_view(image, side, crops, seed, view) for view in range(1, count))
+        return np.stack([centre(image), *map(to_array, cut)])
+
+    return views

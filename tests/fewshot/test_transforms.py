@@ -1,0 +1,73 @@
+"""Crops are drawn from an image's own pixels, within the stated shares and shapes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewshot.transforms import RATIO, Crops, crop_box, make_views, random_view
+from jclip.preprocess import make_preprocess, to_array
+
+
+def photo(width=60, height=40, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.5, 1.0), (0.3, 0.3)])
+def test_boxes_lie_within_the_image_and_the_bounds(scale):
+    rng = np.random.default_rng(0)
+    boxes = np.array([crop_box(500, 400, scale, rng) for _ in range(500)])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert (boxes >= 0).all() and (boxes[:, 2] <= 500).all() and (boxes[:, 3] <= 400).all()
+    share = width * height / 200_000
+    # sides are rounded to pixels: half a pixel of 120, the shortest side there can be
+    assert share.min() > scale[0] * 0.99 and share.max() < scale[1] * 1.01
+    shape = width / height
+    assert shape.min() > RATIO[0] * 0.99 and shape.max() < RATIO[1] * 1.01
+    assert len(np.unique(boxes, axis=0)) > 400  # and they differ
+
+
+@pytest.mark.parametrize(
+    "size, box", [((900, 30), (430, 0, 470, 30)), ((30, 900), (0, 430, 30, 470)), ((1, 1), None)]
+)
+def test_a_long_image_gives_its_middle(size, box):
+    found = crop_box(*size, (0.9, 1.0), np.random.default_rng(0))
+    assert found == (box or (0, 0, 1, 1))
+
+
+def test_a_crop_belongs_to_pixels_seed_and_view():
+    crops = Crops((0.3, 1.0))
+    first = random_view(photo(), 16, crops, 1, 3).tobytes()
+    assert random_view(photo(), 16, crops, 1, 3).tobytes() == first
+    others = [(photo(), 1, 4), (photo(), 2, 3), (photo(seed=1), 1, 3)]
+    assert all(random_view(i, 16, crops, s, v).tobytes() != first for i, s, v in others)
+
+
+def test_half_of_the_crops_are_mirrored_and_none_without_flip():
+    image = photo()
+    pairs = [
+        [random_view(image, 16, Crops((0.5, 1.0), flip), 0, view) for flip in (False, True)]
+        for view in range(200)
+    ]
+    mirrored = 0
+    for plain, flipped in pairs:
+        if plain.tobytes() != flipped.tobytes():
+            mirrored += 1
+            turned = plain.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            assert turned.tobytes() == flipped.tobytes()
+    assert 70 < mirrored < 130  # 100 expected, four standard deviations of a fair coin are 28
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_the_first_view_is_the_centre_view(mode):
+    centre = make_preprocess(16)
+    views = make_views(centre, to_array, 16, Crops(), 0, 3)(photo().convert(mode))
+    assert views.shape == (3, 3, 16, 16) and views.dtype == np.float32
+    assert views[0].tobytes() == centre(photo().convert(mode)).tobytes()
+    assert (views[1] != views[0]).any() and (views[1] != views[2]).any()
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.2)])
+def test_impossible_scales_are_refused(scale):
+    with pytest.raises(ValueError, match="scale of the crops"):
+        Crops(scale)
