@@ -1,6 +1,7 @@
 """python test.py [--field value]...   (python test.py --help shows every field)
 
-Test images and trained parts -> result.txt, result.zip, manifest.json.
+Test images and trained parts -> result.txt, result.zip, manifest.json; with labels, scores.json and
+one table of what each part brought.
 """
 
 import sys
@@ -14,17 +15,21 @@ enter()
 import numpy as np  # noqa: E402  (after enter(), which may restart in .venv)
 
 from fewshot import submission  # noqa: E402
-from fewshot.classifier import class_scores  # noqa: E402
+from fewshot.ablation import ablation, write_scores  # noqa: E402
+from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
+from fewshot.classifier import SUBMITTED, Features, class_scores  # noqa: E402
 from fewshot.config import as_plain, parse, reported  # noqa: E402
-from fewshot.data import ImageItem, Tree, read_labels, test_items  # noqa: E402
+from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
 from fewshot.device import use_device  # noqa: E402
 from fewshot.features import Encoder  # noqa: E402
 from fewshot.images import SkippedImages  # noqa: E402
-from fewshot.inputs import require  # noqa: E402
+from fewshot.inputs import AUXILIARY, find_auxiliary, require  # noqa: E402
+from fewshot.lora_stage import tuned_encoder  # noqa: E402
 from fewshot.manifest import write_manifest  # noqa: E402
-from fewshot.metrics import accuracy_within, table  # noqa: E402
-from fewshot.stages import read_part  # noqa: E402
-from models.head import LPPlusPlus  # noqa: E402
+from fewshot.metrics import table  # noqa: E402
+from fewshot.stages import read_parts, read_record  # noqa: E402
+
+STAGES = ("text", "prompt", "lora", "head", "channel")  # and auxiliary, where it was trained
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Config:
     """the data that the parts were trained on: class lists and test sets"""
     weights: str = "ViT-B-32.pkl"
     """CLIP weight file, or the name of an official model"""
+    auxiliary: Path = AUXILIARY
+    """second, frozen encoder, where the parts were trained with one"""
     parts: Path = Path("test_pkl")
     """folder of the trained parts"""
     out: Path = Path(".")
@@ -67,54 +74,56 @@ def true_labels(items: list[ImageItem], labels: Path | None) -> np.ndarray | Non
     return None
 
 
-def print_scores(scores: dict[str, np.ndarray], truth: np.ndarray, tree: Tree) -> None:
-    """Prints base, new and overall accuracy of each way to score; new only where there are any."""
-    ids = {"base": tree.base_ids, "new": tree.new_ids, "all": range(len(tree.class_names))}
-    rows = {
-        way: {
-            column: accuracy_within(values, truth, among) for column, among in ids.items() if among
-        }
-        for way, values in scores.items()
-    }
-    print(f"\naccuracy in percent on {len(truth)} images\n{table(rows)}")
+def second_features(encoder: Encoder, config: Config, part: dict, paths: list[Path]) -> np.ndarray:
+    """features[N,W] of the auxiliary encoder. Raises ValueError where its file is not the one."""
+    file = find_auxiliary(config.auxiliary)
+    remedy = f"put it there, or delete {config.parts / 'auxiliary.pkl'} to do without"
+    if file is None:
+        raise ValueError(f"the parts need the auxiliary weights {config.auxiliary}: {remedy}")
+    other = auxiliary_encoder(encoder, file)
+    if other.weights_sha256 != part["weights"]:
+        raise ValueError(f"{file}: not the auxiliary weights of these parts: {remedy}")
+    return other.images(paths)[0]
 
 
 def main(config: Config) -> None:
     """Encodes, scores, writes, validates; then, with labels, prints the table."""
     tree, weights = require(config.data, config.weights)
     items = test_items(tree, config.split)
-    parts = {config.parts / f"{stage}.pkl": stage for stage in ("text", "head")}
-    parts = {path: read_part(path, stage) for path, stage in parts.items()}
-    text, head = parts.values()
-    if text["class_names"] != list(tree.class_names):
+    with_auxiliary = (config.parts / "auxiliary.pkl").exists()
+    parts = read_parts(config.parts, STAGES + ("auxiliary",) * with_auxiliary)
+    if parts["text"]["class_names"] != list(tree.class_names):
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
-    if head["meta"]["inputs"]["text"] != text["meta"]["key"]:
-        raise ValueError(f"{config.parts}: head.pkl was trained with another text.pkl")
     device = use_device(config.device)
     encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
-    if encoder.weights_sha256 != text["meta"]["inputs"]["weights"]:
+    if encoder.weights_sha256 != parts["text"]["meta"]["inputs"]["weights"]:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")
-    features, broken = encoder.images([item.path for item in items])
-    scores = class_scores(
-        features, text["text_features"], LPPlusPlus.from_state(head["state"]), head["base_ids"]
-    )
+    paths = [item.path for item in items]
+    plain, broken = encoder.images(paths)
+    tuned, _ = tuned_encoder(encoder, parts["lora"]).images(paths)
+    second = second_features(encoder, config, parts["auxiliary"], paths) if with_auxiliary else None
+    scores = class_scores(Features(plain, tuned, second), parts)
+    final = scores[SUBMITTED]
 
     names = [item.name for item in items]
     skipped = SkippedImages()
     for index, error in sorted(broken.items()):
         skipped.add(names[index], error.cause)
-    ids = submission.top5(scores["head"])
-    submission.write(config.out / "result.txt", names, ids, len(tree.class_names))
+    submission.write(
+        config.out / "result.txt", names, submission.top5(final), len(tree.class_names)
+    )
     submission.zip_result(config.out / "result.txt", config.out / "result.zip")
-    submission.validate(config.out / "result.txt", names, len(tree.class_names), scores["head"])
+    submission.validate(config.out / "result.txt", names, len(tree.class_names), final)
     submission.validate_zip(config.out / "result.zip", names, len(tree.class_names))
-    write_manifest(config.out, as_plain(config), encoder, parts, skipped)
+    write_manifest(config.out, as_plain(config), encoder, config.parts, parts, skipped)
     print(f"test: {len(names)} images -> {config.out / 'result.txt'}, valid")
     if skipped:
         print(skipped.summary())
     truth = true_labels(items, config.labels)
     if truth is not None:
-        print_scores(scores, truth, tree)
+        rows = ablation(scores, truth, tree, parts, read_record(config.parts))
+        write_scores(config.out / "scores.json", rows, len(truth))
+        print(f"\naccuracy in percent on {len(truth)} images\n{table(rows)}")
 
 
 if __name__ == "__main__":

@@ -1,35 +1,88 @@
-"""From features and trained parts to the scores of every class."""
+"""From features and trained parts to the scores of every class.
 
-from collections.abc import Sequence
+N images, C classes, K of them base, E embedding.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
+from fewshot.stages import Parts
+from models.auxiliary import AuxiliaryBias
+from models.channel import ChannelReweighting
 from models.head import LPPlusPlus
-from models.lpplusplus_geometry import ZERO_SHOT_SCALE, unit_rows
+from models.lpplusplus_geometry import unit_rows
+
+# Shares of each way to score in the logits that are submitted.
+BLEND = {"zero-shot": 0.1, "+ prompt queue": 0.1, "+ LoRA": 0.2, "+ channel re-weighting": 0.6}
+SUBMITTED = "blended"
 
 
-def class_scores(
-    features: np.ndarray, text_features: np.ndarray, head: LPPlusPlus, base_ids: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """Log-probabilities [N,C] of each way to score: "zero-shot", and "head", which is submitted.
+@dataclass(frozen=True)
+class Features:
+    """The same images through each encoder; a row of zeros is an image that could not be read."""
 
-    features[N,E], text_features[C,E]; the head's columns are the base classes in the order of
-    `base_ids`. The head was trained on base classes and knows nothing of new ones, so zero-shot
-    says how likely the image is of any base class at all, and the head only shares that out:
+    plain: np.ndarray  # [N,E] of CLIP as it came
+    tuned: np.ndarray  # [N,E] of CLIP with LoRA merged
+    auxiliary: np.ndarray | None = None  # [N,W] of the second encoder, where there is one
 
-        P(c) = P_zero-shot(base) P_head(c | base)  for base c,     P_zero-shot(c)  for new c.
+    def rows(self, chosen: np.ndarray) -> "Features":
+        """The features of some images."""
+        second = None if self.auxiliary is None else self.auxiliary[chosen]
+        return Features(self.plain[chosen], self.tuned[chosen], second)
 
-    Each image is scored by itself. A row of zeros (an image that could not be read) gets equal
-    scores.
+
+def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
+    """[N,K]: cosines times CLIP's own temperature.
+
+    Added up in float64, so that a row scores the same whatever rows are beside it.
     """
-    # added up in float64, so that a row scores the same whatever rows are beside it
-    cosines = unit_rows(features.astype(np.float64)) @ text_features.T.astype(np.float64)  # [N,C]
-    zero_shot = log_softmax((ZERO_SHOT_SCALE * cosines).astype(np.float32), axis=1)
-    tuned = zero_shot.copy()
-    known = np.flatnonzero(features.any(axis=1))
-    if known.size:
-        base = np.ix_(known, base_ids)
+    cosines = unit_rows(features.astype(np.float64)) @ unit_rows(text.astype(np.float64)).T
+    return (scale * cosines).astype(np.float32)
+
+
+def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
+    """Logits [N,K] of the base classes, each way one part further than the one before."""
+    text, scale = parts["text"], parts["text"]["logit_scale"]
+    ways = {
+        "zero-shot": text_logits(features.plain, text["text_features"][text["base_ids"]], scale),
+        "+ prompt queue": text_logits(features.plain, parts["prompt"]["class_vectors"], scale),
+        "+ LoRA": text_logits(features.tuned, parts["head"]["class_vectors"], scale),
+        "+ LP++": LPPlusPlus.from_state(parts["head"]["state"]).decision_function(features.tuned),
+    }
+    channel = ChannelReweighting.from_state(parts["channel"]["channel"])
+    head = LPPlusPlus.from_state(parts["channel"]["state"])
+    last = ways["+ channel re-weighting"] = head.decision_function(
+        channel.transform(features.tuned)
+    )
+    blend = sum(share * ways[way] for way, share in BLEND.items())
+    if features.auxiliary is not None:
+        bias = AuxiliaryBias.from_state(parts["auxiliary"]["state"])
+        bias = bias.decision_function(features.auxiliary)
+        ways["+ auxiliary"], blend = last + bias, blend + bias
+    return ways | {SUBMITTED: blend}
+
+
+def class_scores(features: Features, parts: Parts) -> dict[str, np.ndarray]:
+    """Log-probabilities [N,C] of each way to score; `SUBMITTED` is the one to hand in.
+
+    The trained parts know nothing of new classes, so zero-shot says how likely the image is of any
+    base class at all, and they only share that out:
+
+        P(c) = P_zero-shot(base) P_way(c | base)  for base c,     P_zero-shot(c)  for new c.
+
+    Each image is scored by itself. An image that could not be read gets equal scores.
+    """
+    text = parts["text"]
+    zero_shot = log_softmax(
+        text_logits(features.plain, text["text_features"], text["logit_scale"]), axis=1
+    )
+    known = np.flatnonzero(features.plain.any(axis=1))
+    scores = {}
+    for way, logits in base_logits(features.rows(known), parts).items() if known.size else ():
+        scores[way] = zero_shot.copy()
+        base = np.ix_(known, text["base_ids"])
         mass = logsumexp(zero_shot[base], axis=1, keepdims=True)
-        tuned[base] = mass + log_softmax(head.decision_function(features[known]), axis=1)
-    return {"zero-shot": zero_shot, "head": tuned}
+        scores[way][base] = mass + log_softmax(logits, axis=1)
+    return scores or {SUBMITTED: zero_shot}

@@ -29,11 +29,16 @@ def parse(config_class: type[ConfigType], arguments: Sequence[str], program: str
 
 
 def as_plain(config: object) -> dict:
-    """The fields of a configuration as plain data, for JSON; paths become POSIX strings."""
-    return {
-        name: value.as_posix() if isinstance(value, Path) else value
-        for name, value in dataclasses.asdict(config).items()
-    }
+    """The fields of a configuration as plain data: paths become POSIX strings, tuples lists."""
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return value.as_posix() if isinstance(value, Path) else value
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ that is not finite, metrics, checkpoints, resume and the progress bar. `predict`
 batches of one fixed shape.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -42,27 +43,30 @@ def fit(
     schedule: Schedule,
     run: Run,
     seed: int,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
     """Trains `module` for `epochs`, from the run's checkpoint where there is one.
 
     step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
-    epoch. schedule(step) gives the rate. A checkpoint is written after each epoch, and the random
-    state is set from (seed, epoch), so that a stopped and resumed run ends in the same bytes as an
-    unbroken one.
+    epoch. schedule(step) gives the rate. after_epoch(number from 1) may change `module` further. A
+    checkpoint is written after each epoch, and the random state is set from (seed, epoch), so that
+    a stopped and resumed run ends in the same bytes as an unbroken one.
     """
     first = _resume(module, optimizer, run, seed)
     run.rewind(first)
     module.train()
     for epoch in range(first, epochs):
-        jt.set_global_seed(seed * 100_003 + epoch)
+        # hashed, as Jittor draws the same numbers after seeds 0 and 1
+        jt.set_global_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1))
+        name = f"{run.name} epoch {epoch + 1}/{epochs}"
         bar = tqdm(
             batches.epoch(epoch),
             total=len(batches),
-            desc=f"epoch {epoch + 1}/{epochs}",
+            desc=name,
             leave=False,
             disable=None,  # not where the output is no terminal
         )
-        history = _Means()
+        started, history = time.monotonic(), _Means()
         for index, batch in enumerate(bar):
             optimizer.lr = schedule(epoch * len(batches) + index)
             values = step(batch)
@@ -71,8 +75,13 @@ def fit(
             if (index + 1) % CHECK_EVERY == 0:
                 bar.set_postfix(loss=f"{history.check(epoch):.4f}")
         history.check(epoch)
-        run.log(epoch, history.means() | {"lr": optimizer.lr})
+        after_epoch(epoch + 1)
+        metrics = history.means() | {"lr": optimizer.lr}
+        run.log(epoch, metrics)
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+        print(f"{name}: {shown}, {time.monotonic() - started:.1f} s", flush=True)
         _save(module, optimizer, run, epoch + 1, seed)
+    run.close()
     module.eval()
 
 

@@ -6,6 +6,20 @@ from fewshot.data import DataError, Tree, find_tree
 from jclip import available_models
 from jclip.download import find_or_download
 
+AUXILIARY = Path("res1000epoch.pkl")  # the name that the contest's entries give it
+
+
+def find_auxiliary(path: Path) -> Path | None:
+    """The auxiliary weight file; None where it is the default one and not there.
+
+    Raises ValueError where another file is named that does not exist.
+    """
+    if path.is_file():
+        return path
+    if path == AUXILIARY:
+        return None
+    raise ValueError(f"{path}: no such file; leave --auxiliary out to do without")
+
 
 def require(data: Path, weights: str) -> tuple[Tree, Path]:
     """(the data tree, the weight file). Raises ValueError that says what to put where.

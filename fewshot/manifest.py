@@ -7,6 +7,7 @@ from fewshot.features import Encoder
 from fewshot.files import atomic_write
 from fewshot.images import SkippedImages
 from fewshot.runlog import commit, versions
+from fewshot.stages import Parts
 from runtime.hashing import sha256_of
 from runtime.weights_file import count_numbers
 
@@ -15,32 +16,43 @@ RULES = {  # what contests ask to be stated; this kit does none of it
     "pseudo_labels": False,
     "transductive": False,
     "selected_on_held_out_labels": False,
+    "images_beyond_the_split": False,
 }
+# How settings were chosen: by nothing but the shots of the split.
+SELECTION = (
+    "strict few-shot: epochs, rates and shares are fixed beforehand; from 8 shots a class on, the "
+    "head's penalty is chosen on four folds of the training shots"
+)
 
 
 def write_manifest(
     out: Path,
     config: dict,
     encoder: Encoder,
-    parts: dict[Path, dict],
+    folder: Path,
+    parts: Parts,
     skipped: SkippedImages,
 ) -> None:
-    """Writes `out/manifest.json`; `parts` are the trained parts by file, as read.
+    """Writes `out/manifest.json`; `parts` are the trained parts as read from `folder`.
 
     It holds no time of day: the same run gives the same bytes.
     """
     parameters = {"weights": encoder.parameters}
-    parameters |= {path.name: count_numbers(contents) for path, contents in parts.items()}
+    parameters |= {f"{stage}.pkl": count_numbers(part) for stage, part in parts.items()}
     record = {
         "config": config,
         "weights_sha256": encoder.weights_sha256,
         "parts": {
-            path.name: {"sha256": sha256_of(path), "made_from": contents["meta"]["inputs"]}
-            for path, contents in parts.items()
+            f"{stage}.pkl": {
+                "sha256": sha256_of(folder / f"{stage}.pkl"),
+                "made_from": part["meta"]["inputs"],
+            }
+            for stage, part in parts.items()
         },
         "parameters": parameters | {"sum": sum(parameters.values())},
         "device": encoder.device,
         "rules": RULES,
+        "selection": SELECTION,
         "skipped_images": [list(pair) for pair in skipped],
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),

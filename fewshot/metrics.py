@@ -6,28 +6,43 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 
 
-def accuracy_within(scores: np.ndarray, labels: np.ndarray, ids: Sequence[int]) -> float:
-    """Top-1 accuracy of the images whose label is in `ids`, choosing among `ids` only.
+def accuracy_within(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    ids: Sequence[int],
+    among: Sequence[int] | None = None,
+) -> float:
+    """Top-1 accuracy of the images whose label is in `ids`, choosing `among` classes, by default
+    `ids` too, which is the usual base-class (or new-class) accuracy.
 
-    scores[N,C], labels[N]. NaN where no image has such a label. This is the usual base-class (or
-    new-class) accuracy.
+    scores[N,C], labels[N]. NaN where no image has such a label.
     """
-    columns = np.asarray(ids, int)
-    rows = np.isin(labels, columns)
+    columns = np.asarray(ids if among is None else among, int)
+    rows = np.isin(labels, ids)
     if not rows.any():
         return float("nan")
     chosen = columns[np.argmax(scores[np.ix_(rows, columns)], axis=1)]
     return float(accuracy_score(labels[rows], chosen))
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Rows of accuracies as text, in percent: {"zero-shot": {"base": .5}} and so on; NaN prints as
-    a dash.
+def table(rows: dict[str, dict[str, float | int]]) -> str:
+    """Rows as text: {"zero-shot": {"base": .5, "trainable": 12}} and so on. Fractions print in
+    percent, whole numbers as they are; NaN and what a row lacks as a dash.
     """
-    columns = list(next(iter(rows.values())))
+    columns = list(dict.fromkeys(column for values in rows.values() for column in values))
     width = max(len(name) for name in rows)
-    lines = [" " * width + "".join(f"{column:>10}" for column in columns)]
+    widths = [max(10, len(column) + 2) for column in columns]
+
+    def line(name: str, cells) -> str:
+        padded = (f"{cell:>{wide}}" for cell, wide in zip(cells, widths, strict=True))
+        return f"{name:<{width}}" + "".join(padded)
+
+    def cell(value: float | int | str) -> str:
+        if isinstance(value, int):
+            return f"{value:,}"
+        return "-" if np.isnan(value) else f"{100 * value:.2f}"
+
+    lines = [line("", columns)]
     for name, values in rows.items():
-        cells = (f"{100 * values[c]:.2f}" if values[c] == values[c] else "-" for c in columns)
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+        lines.append(line(name, [cell(values.get(column, np.nan)) for column in columns]))
     return "\n".join(lines)

@@ -6,6 +6,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from tensorboardX import SummaryWriter
+
 from fewshot.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,12 +43,16 @@ def _git(*arguments: str) -> str:
 
 
 class Run:
-    """A run's folder: `config.json`, `metrics.jsonl` (a line an epoch) and `checkpoint.pkl`."""
+    """A run's folder: `config.json`, `metrics.jsonl` (a line an epoch), the same as TensorBoard
+    scalars in `tensorboard/`, and `checkpoint.pkl`.
+    """
 
-    def __init__(self, folder: Path, config: dict):
+    def __init__(self, folder: Path, config: dict, name: str = ""):
         self.folder, self.config = folder, config
+        self.name = name or folder.name
         self.checkpoint = folder / "checkpoint.pkl"
         self._metrics = folder / "metrics.jsonl"
+        self._scalars: SummaryWriter | None = None
         folder.mkdir(parents=True, exist_ok=True)
         record = {"config": config, "versions": versions(), "commit": commit()}
         with atomic_write(folder / "config.json") as file:
@@ -56,6 +62,17 @@ class Run:
         """Appends one epoch's line."""
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
+        if self._scalars is None:  # what an earlier run wrote from this epoch on is superseded
+            folder = str(self.folder / "tensorboard")
+            self._scalars = SummaryWriter(folder, purge_step=epoch, write_to_disk=True)
+        for name, value in metrics.items():
+            self._scalars.add_scalar(name, value, epoch)
+        self._scalars.flush()
+
+    def close(self) -> None:
+        """Ends the TensorBoard file."""
+        if self._scalars:
+            self._scalars.close()
 
     def rewind(self, epoch: int) -> None:
         """Drops the lines of `epoch` and later: they belong to a run that was stopped before its

@@ -26,3 +26,8 @@ def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Sch
         return final + 0.5 * (lr - final) * (1 + math.cos(math.pi * done))
 
     return rate
+
+
+def warm_cosine(lr: float, epochs: int, steps: int, final: float = 0.0) -> Schedule:
+    """`cosine` over epochs of `steps` each, warmed up over the first one if there are more."""
+    return cosine(lr, epochs * steps, warmup=steps if epochs > 1 else 0, final=final)

@@ -30,15 +30,21 @@ def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
     return templates
 
 
-def sentences_of(tree: Tree, templates: dict[str, list[str]]) -> list[list[str]]:
-    """The sentences of each class: its domain's templates, filled with its name in words.
+def domain_and_words(tree: Tree, class_name: str) -> tuple[str, str]:
+    """A class's domain and its name in words: "Thu-dog_golden_retriever" -> Thu-dog, golden
+    retriever. Only the contest's class names begin with a domain; elsewhere it is "".
+    """
+    domain, name = split_class_name(class_name) if tree.kind == "contest" else ("", class_name)
+    return domain, name.replace("_", " ").strip()
 
-    Only the contest's class names begin with a domain; other data sets use the general templates.
+
+def sentences_of(tree: Tree, templates: dict[str, list[str]]) -> list[list[str]]:
+    """The sentences of each class: its domain's templates, or the general ones, filled with its
+    name in words.
     """
     filled = []
     for class_name in tree.class_names:
-        domain, name = split_class_name(class_name) if tree.kind == "contest" else ("", class_name)
-        words = name.replace("_", " ").strip()
+        domain, words = domain_and_words(tree, class_name)
         filled.append([template.format(words) for template in templates.get(domain, templates[""])])
     return filled
 

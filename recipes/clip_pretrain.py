@@ -23,7 +23,7 @@ from fewshot.images import BrokenImage, load_images
 from fewshot.lists import read_captions
 from fewshot.losses import contrastive
 from fewshot.runlog import Run
-from fewshot.schedules import cosine
+from fewshot.schedules import warm_cosine
 from jclip.preprocess import make_preprocess
 from jclip.sizes import ClipSizes, heads_of
 
@@ -124,7 +124,7 @@ def run(config: Config) -> None:
         logits, _ = model(jt.array(images), tokens)  # [B,B]
         return {"loss": contrastive(logits, jt.array(same))}
 
-    schedule = cosine(config.lr, config.epochs * len(batches), warmup=len(batches))
+    schedule = warm_cosine(config.lr, config.epochs, len(batches))
     record = Run(config.run, as_plain(config))
     fit(
         step,

@@ -10,11 +10,17 @@ import zipfile
 import pytest
 
 from fewshot import submission
+from fewshot.head_stage import HeadConfig
+from fewshot.inputs import AUXILIARY
+from fewshot.lora_stage import LoraStageConfig
+from fewshot.prompt_stage import PromptConfig
 from recipes import clip_fewshot
+from runtime import safe_load
 from runtime.hashing import sha256_of
 from tests.kit import ROOT, script, write_tiny_clip
 
 test_script = script("test.py")
+STAGES = ("text", "prompt", "lora", "head", "channel", "auxiliary")
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +29,26 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     script("tools/make_demo.py").make(folder / "demo", 0)
     write_tiny_clip(folder / "clip.pkl")
+    write_tiny_clip(folder / "auxiliary.pkl", seed=5)
     clip_fewshot.run(train_config(folder))
     return folder
 
 
 def train_config(folder, **changes):
     settings = {"data": folder / "demo", "weights": str(folder / "clip.pkl")}
-    settings |= {"parts": folder / "parts", "cache": folder / "cache", "device": "cpu"} | changes
-    return clip_fewshot.Config(**settings)
+    settings |= {"parts": folder / "parts", "cache": folder / "cache", "device": "cpu"}
+    settings |= {"runs": folder / "runs", "auxiliary": folder / "auxiliary.pkl", "views": 2}
+    settings |= {"prompt": PromptConfig(epochs=2), "lora": LoraStageConfig(epochs=2)}
+    return clip_fewshot.Config(**(settings | changes))
 
 
 def score(place, out, **changes):
     """Runs test.py's main; returns {image name: the rest of its line}."""
     settings = {"data": place / "demo", "weights": str(place / "clip.pkl"), "out": out}
-    settings |= {"parts": place / "parts", "cache": out / "cache", "device": "cpu"} | changes
+    settings |= {"parts": place / "parts", "cache": out / "cache", "device": "cpu"}
+    settings |= {"auxiliary": place / "auxiliary.pkl"}
     out.mkdir(exist_ok=True)
-    test_script.main(test_script.Config(**settings))
+    test_script.main(test_script.Config(**(settings | changes)))
     lines = (out / "result.txt").read_text().splitlines()
     return dict(line.split(" ", 1) for line in lines)
 
@@ -64,12 +74,13 @@ def test_the_manifest_says_what_was_used(place, result):
     assert manifest["weights_sha256"] == sha256_of(place / "clip.pkl")
     parameters = manifest["parameters"]
     assert parameters["weights"] > 3_000_000 and parameters["text.pkl"] == 10 * 32
-    assert parameters["head.pkl"] > 7 * 32
+    assert parameters["lora.pkl"] == 2 * 2 * 3 * (64 + 64)  # towers, rank, q k v, one block each
+    assert set(manifest["parts"]) == {f"{stage}.pkl" for stage in STAGES}
     assert parameters.pop("sum") == sum(parameters.values())
     assert manifest["parts"]["head.pkl"]["sha256"] == sha256_of(place / "parts/head.pkl")
     assert manifest["result"]["result.txt"] == sha256_of(place / "out/result.txt")
     assert manifest["versions"]["jittor"] == "1.3.11.0"
-    assert not any(manifest["rules"].values())
+    assert not any(manifest["rules"].values()) and "strict few-shot" in manifest["selection"]
     assert manifest["skipped_images"] == []
 
 
@@ -81,19 +92,76 @@ def test_a_second_run_gives_the_same_bytes(place, result):
 
 
 def test_trained_parts_are_the_same_bytes_again(place):
-    clip_fewshot.run(train_config(place, parts=place / "parts2", cache=place / "cache2", workers=2))
-    for name in ("text.pkl", "head.pkl"):
-        assert sha256_of(place / "parts" / name) == sha256_of(place / "parts2" / name)
+    second = {"parts": place / "parts2", "cache": place / "cache2", "runs": place / "runs2"}
+    lines = (place / "demo/train.txt").read_text().splitlines(keepends=True)
+    (place / "demo/train.txt").write_text("".join(reversed(lines)))  # nor does their order count
+    clip_fewshot.run(train_config(place, workers=2, batch_size=5, **second))
+    for stage in STAGES:
+        paths = [place / folder / f"{stage}.pkl" for folder in ("parts", "parts2")]
+        assert sha256_of(paths[0]) == sha256_of(paths[1]), stage
 
 
 def test_finished_stages_are_kept(place, capsys):
     clip_fewshot.run(train_config(place))
     said = capsys.readouterr().out
-    assert said.count("unchanged") == 2
-    clip_fewshot.run(train_config(place, parts=place / "parts3", n_iter=5))
-    clip_fewshot.run(train_config(place, parts=place / "parts3", n_iter=6))
+    assert said.count("unchanged") == 6
+    third = {"parts": place / "parts3", "runs": place / "runs3"}
+    clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=5), **third))
+    clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=6), **third))
     said = capsys.readouterr().out
-    assert said.count("text: unchanged") == 1 and said.count("head: wrote") == 2
+    for stage in STAGES:
+        assert (f"{stage}: unchanged" in said) == (stage not in ("head", "channel"))
+    clip_fewshot.run(train_config(place, only="lora", fresh=True, **third))
+    said = capsys.readouterr().out
+    assert "lora epoch 1/2" in said and said.count("wrote") == 1
+
+
+def test_parts_hold_arrays_and_plain_data_and_say_what_they_are(place):
+    for stage in STAGES:
+        part = safe_load(place / "parts" / f"{stage}.pkl")  # refuses everything else
+        assert part["meta"]["stage"] == stage and part["meta"]["inputs"]["weights"]
+    record = json.loads((place / "parts/schedule.json").read_text())
+    assert [entry["stage"] for entry in record] == list(STAGES)
+    for entry in record:
+        assert sha256_of(place / "parts" / entry["output"]) == entry["sha256"]
+
+
+def test_the_table_has_a_row_for_each_part(result, place):
+    rows = json.loads((place / "out/scores.json").read_text())["rows"]
+    assert list(rows) == [
+        "zero-shot",
+        "+ prompt queue",
+        "+ LoRA",
+        "+ LP++",
+        "+ channel re-weighting",
+        "+ auxiliary",
+        "blended",
+    ]
+    assert rows["+ LoRA"]["trained"] == 2 * 2 * 3 * (64 + 64)
+    assert rows["blended"]["trained"] == sum(
+        row["trained"] for way, row in rows.items() if way != "blended"
+    )
+    assert all({"base", "new", "all", "seconds"} <= set(row) for row in rows.values())
+
+
+def test_without_an_auxiliary_the_rest_stands(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where no res1000epoch.pkl lies
+    clip_fewshot.run(
+        train_config(place, parts=tmp_path / "parts", auxiliary=AUXILIARY, runs=tmp_path / "runs")
+    )
+    assert not (tmp_path / "parts/auxiliary.pkl").exists()
+    found = score(place, tmp_path / "out", parts=tmp_path / "parts", auxiliary=AUXILIARY)
+    assert len(found) == 817
+    with pytest.raises(ValueError, match="no such file; leave --auxiliary out"):
+        clip_fewshot.run(train_config(place, auxiliary=tmp_path / "none.pkl"))
+
+
+def test_parts_that_need_an_auxiliary_say_so(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="need the auxiliary weights res1000epoch.pkl: put it"):
+        score(place, tmp_path / "out", auxiliary=AUXILIARY)
+    with pytest.raises(ValueError, match="clip.pkl: not the auxiliary weights of these parts"):
+        score(place, tmp_path / "out", auxiliary=place / "clip.pkl")
 
 
 def test_renaming_and_shuffling_change_no_prediction(place, result, tmp_path):

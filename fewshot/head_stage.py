@@ -1,0 +1,47 @@
+"""The head stages: LP++ on features of the merged CLIP, alone and on re-weighted channels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.channel import ChannelReweighting
+from models.head import LPPlusPlus
+from models.lpplusplus_geometry import unit_rows
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The head stages."""
+
+    n_iter: int = 100
+    """updates of the LP++ head"""
+
+
+def mean_views(features: np.ndarray) -> np.ndarray:
+    """features[N,P,E] -> [N,E]: the normalised mean of each image's normalised views.
+
+    One row an image, so that the head's settings mean the same for any number of views.
+    """
+    views = unit_rows(features.reshape(-1, features.shape[2])).reshape(features.shape)
+    return unit_rows(views.mean(axis=1)).astype(np.float32)
+
+
+def train_head(
+    config: HeadConfig, features: np.ndarray, labels: np.ndarray, class_vectors: np.ndarray
+) -> dict:
+    """The head part. features[N,P,E] and class_vectors[K,E] of the merged CLIP, labels[N]."""
+    head = LPPlusPlus(n_iter=config.n_iter).fit(mean_views(features), labels, class_vectors)
+    state = head.state()
+    return {"trainable": state["weights"].size + state["offsets"].size, "state": state}
+
+
+def train_channel(
+    config: HeadConfig, features: np.ndarray, labels: np.ndarray, class_vectors: np.ndarray
+) -> dict:
+    """The channel part: scales and shifts, and a head fitted behind them; arguments as above."""
+    rows = mean_views(features)
+    channel = ChannelReweighting().fit(rows, labels, class_vectors)
+    head = LPPlusPlus(n_iter=config.n_iter).fit(
+        channel.transform(rows), labels, channel.transform_text(class_vectors)
+    )
+    return {"trainable": channel.count, "channel": channel.state(), "state": head.state()}

@@ -1,0 +1,143 @@
+"""The LoRA stage: low-rank changes of CLIP's own layers, learned on fresh crops of the shots.
+
+Everything after it sees CLIP with the changes merged in (`tuned_encoder`), so the averages of the
+prompt stage are made again through the merged text tower.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jittor as jt
+import numpy as np
+
+import jclip
+from fewshot.engine import fit
+from fewshot.features import Encoder, Tower, clip_tower
+from fewshot.losses import soft_cross_entropy
+from fewshot.prompt_stage import class_vectors_of, new_learner, queue_features
+from fewshot.runlog import Run
+from fewshot.sampling import ClassDraw, ImageBatches
+from fewshot.schedules import warm_cosine
+from fewshot.text import class_vectors
+from fewshot.transforms import Crops
+from models.lora import LoraAdapters, LoraConfig
+
+
+@dataclass(frozen=True)
+class LoraStageConfig(LoraConfig):
+    """The LoRA stage."""
+
+    epochs: int = 30
+    """passes over the shots, 0 for none; 43 are CLIP-LoRA's 500 x shots steps at 374 classes x 4"""
+    lr: float = 2e-4
+    """peak learning rate of AdamW; warm-up over the first epoch, then cosine"""
+    final_lr: float = 1e-6
+    """learning rate at the end"""
+    weight_decay: float = 0.01
+    """of AdamW"""
+    batch_size: int = 32
+    """images a step"""
+    classes: int = 0
+    """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """share of the image's area that a crop takes, least and most"""
+
+
+def lora_config(settings: dict) -> LoraConfig:
+    """The adapters' own fields out of those of the stage."""
+    names = [field.name for field in dataclasses.fields(LoraConfig)]
+    return LoraConfig(**{name: settings[name] for name in names})
+
+
+def train_lora(
+    config: LoraStageConfig,
+    encoder: Encoder,
+    paths: Sequence[Path],
+    labels: np.ndarray,
+    sentences: Sequence[str],
+    flip: bool,
+    run: Run,
+    seed: int,
+) -> dict:
+    """The LoRA part. paths[N] and labels[N] of the shots, sentences[K], one of each class."""
+    tower = clip_tower(encoder.weights)  # a model of its own: the encoder's stays as it is
+    model: jclip.CLIP = tower.module
+    tokens = jclip.tokenize(sentences, context_length=model.sizes.context_length)
+    frozen = None if "text" in config.towers else jt.array(encoder.sentences(sentences))  # [K,E]
+    adapters = LoraAdapters(model, lora_config(vars(config)), seed)
+    classes = ClassDraw(config.classes, len(sentences), config.epochs - -(-config.epochs // 5))
+    batches = ImageBatches(
+        paths,
+        labels,
+        config.batch_size,
+        classes,
+        seed,
+        side=tower.side,
+        to_array=tower.to_array,
+        crops=Crops(config.scale, flip),
+        workers=encoder.workers,
+    )
+
+    def step(batch) -> dict[str, jt.Var]:
+        images, targets, rows = batch
+        features = jt.normalize(model.encode_image(images), dim=1)  # [B,E]
+        text = model.encode_text(tokens[rows]) if frozen is None else frozen[jt.array(rows)]
+        text = jt.normalize(text, dim=1)  # [R,E]
+        logits = encoder.logit_scale * jt.matmul(features, text.transpose())  # [B,R]
+        one_hot = np.eye(len(rows), dtype=np.float32)[targets]
+        return {"loss": soft_cross_entropy(logits, jt.array(one_hot))}
+
+    variables = list(adapters.parameters())
+    if config.epochs:
+        fit(
+            step,
+            jt.optim.AdamW(variables, config.lr, weight_decay=config.weight_decay),
+            batches,
+            module=adapters,
+            epochs=config.epochs,
+            schedule=warm_cosine(config.lr, config.epochs, len(batches), config.final_lr),
+            run=run,
+            seed=seed,
+        )
+    return {"config": vars(config) | {"flip": flip}, "trainable": adapters.count} | {
+        "lora": adapters.state()
+    }
+
+
+def tuned_encoder(encoder: Encoder, part: dict) -> Encoder:
+    """The encoder with the LoRA part merged into its CLIP."""
+    state = part["lora"]
+    digest = hashlib.sha256(repr(state["config"]).encode())
+    for name, array in sorted(state["arrays"].items()):
+        digest.update(name.encode() + array.tobytes())
+
+    def load_tower(weights: Path) -> Tower:
+        tower = clip_tower(weights)
+        adapters = LoraAdapters(tower.module, lora_config(part["config"]), seed=0)
+        adapters.load(state)
+        adapters.merge()
+        return tower
+
+    return dataclasses.replace(encoder, load_tower=load_tower, variant=digest.hexdigest())
+
+
+def tuned_text(
+    encoder: Encoder,
+    prompt: dict,
+    names: Sequence[str],
+    sentences: Sequence[Sequence[str]],
+    seed: int,
+) -> dict:
+    """The base classes' vectors through the merged text tower: text_features, queue_vectors and
+    class_vectors, each [K,E].
+
+    prompt: the prompt part. names[K] in words, sentences[K] of each class.
+    """
+    flat = encoder.sentences([sentence for group in sentences for sentence in group])
+    text = class_vectors(flat, [len(group) for group in sentences])
+    learner = new_learner(encoder.model, names, prompt["config"], seed)
+    entries = queue_features(learner, list(prompt["contexts"]), len(names), encoder.device)
+    return {"text_features": text} | class_vectors_of(prompt, entries, text)

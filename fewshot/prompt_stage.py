@@ -1,0 +1,148 @@
+"""The prompt stage: learned context tokens, their FIFO queue, and class vectors averaged over it.
+
+CLIP stays frozen and image features come from cached views, so an epoch costs text only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jittor as jt
+import numpy as np
+
+from fewshot.engine import fit, predict
+from fewshot.features import ENCODER_ROWS, Encoder
+from fewshot.losses import soft_cross_entropy
+from fewshot.runlog import Run
+from fewshot.sampling import ClassDraw, FeatureBatches
+from fewshot.schedules import warm_cosine
+from jclip import CLIP
+from models.lpplusplus_geometry import unit_rows
+from models.prompt_learner import PromptLearner
+from models.prompt_queue import PromptQueue, average, queue_weights, with_sentences
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """The prompt stage."""
+
+    epochs: int = 10
+    """passes over the shots; 0 leaves the context at its words"""
+    tokens: int = 4
+    """learned context tokens"""
+    words: str = "a photo of a"
+    """what the context starts from"""
+    position: str = "front"
+    """where the context stands in the sentence: front, middle or end"""
+    per_class: bool = False
+    """a context for each class instead of one for all"""
+    lr: float = 2e-3
+    """peak learning rate of AdamW; cosine to zero, warm-up over the first epoch"""
+    batch_size: int = 32
+    """image features a step"""
+    classes: int = 0
+    """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
+    anchor: float = 4.0
+    """weight of the squared distance to the hand-made class vectors (KgCoOp's 8 on cosines)"""
+    queue: int = 5
+    """copies of the context that the queue holds"""
+    push_every: int = 1
+    """epochs between two copies"""
+    weighting: str = "gaussian"
+    """weights of the copies: uniform, ema or gaussian (about the last one, two epochs wide)"""
+    beta: float = 0.5
+    """share of the hand-made class vectors in the average, 0 to 1"""
+
+
+class LearnedPrompt(jt.nn.Module):
+    """What the stage changes, for one checkpoint: the context and its queue."""
+
+    def __init__(self, learner: PromptLearner, queue: PromptQueue):
+        self.learner, self.queue = learner, queue
+
+
+def queue_features(
+    learner: PromptLearner, contexts: Sequence[np.ndarray], classes: int, device: str
+) -> np.ndarray:
+    """features[Q,K,E] of every copy of the context, through the text tower as it is now."""
+    rows = [(str(k), np.int32(k).reshape(1)) for k in range(classes)]
+
+    def features(context: jt.Var) -> np.ndarray:
+        def forward(numbers: jt.Var) -> jt.Var:
+            return learner.features_of(context, numbers.numpy()[:, 0])
+
+        return predict(forward, rows, batch=ENCODER_ROWS[device])[1]
+
+    return np.stack([features(jt.array(context)) for context in contexts])
+
+
+def class_vectors_of(part: dict, entry_features: np.ndarray, sentences: np.ndarray) -> dict:
+    """The averages of a prompt part over given features: queue_vectors and class_vectors[K,E]."""
+    vectors = average(entry_features, part["weights"])
+    mixed = with_sentences(vectors, sentences, part["config"]["beta"])
+    return {"queue_vectors": vectors, "class_vectors": mixed}
+
+
+def new_learner(model: CLIP, names: Sequence[str], settings: dict, seed: int) -> PromptLearner:
+    """A learner of the configured shape over a CLIP; `settings` are the fields of PromptConfig."""
+    chosen = {name: settings[name] for name in ("tokens", "words", "position", "per_class")}
+    return PromptLearner(model, names, seed=seed, **chosen)
+
+
+def train_prompt(
+    config: PromptConfig,
+    encoder: Encoder,
+    names: Sequence[str],
+    features: np.ndarray,
+    labels: np.ndarray,
+    sentence_vectors: np.ndarray,
+    run: Run,
+    seed: int,
+) -> dict:
+    """The prompt part. names[K] in words, features[N,P,E], labels[N], sentence_vectors[K,E]."""
+    if 0 < config.epochs < config.push_every:
+        raise ValueError(f"{config.epochs} epochs never push: lower prompt.push_every")
+    learner = new_learner(encoder.model, names, vars(config), seed)
+    queue = PromptQueue(config.queue, tuple(learner.context.shape))
+    classes = ClassDraw(config.classes, len(names), config.epochs - -(-config.epochs // 5))
+    batches = FeatureBatches(features, labels, config.batch_size, classes, seed)
+    anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
+
+    def step(batch) -> dict[str, jt.Var]:
+        images, targets, rows = batch
+        text = jt.normalize(learner(rows), dim=1)  # [R,E]
+        logits = encoder.logit_scale * jt.matmul(jt.array(images), text.transpose())  # [B,R]
+        one_hot = np.eye(len(rows), dtype=np.float32)[targets]
+        entropy = soft_cross_entropy(logits, jt.array(one_hot))
+        away = ((text - anchors[jt.array(rows.astype(np.int32))]) ** 2).sum(dim=1).mean()
+        return {"loss": entropy + config.anchor * away, "cross-entropy": entropy, "away": away}
+
+    def push(epoch: int) -> None:
+        if epoch % config.push_every == 0:
+            queue.push(epoch, learner.context.numpy())
+
+    if config.epochs:
+        fit(
+            step,
+            jt.optim.AdamW([learner.context], config.lr, weight_decay=0.0),
+            batches,
+            module=LearnedPrompt(learner, queue),
+            epochs=config.epochs,
+            schedule=warm_cosine(config.lr, config.epochs, len(batches)),
+            run=run,
+            seed=seed,
+            after_epoch=push,
+        )
+    else:
+        queue.push(0, learner.context.numpy())
+    epochs, contexts = zip(*queue.entries(), strict=True)
+    part = {
+        "config": dict(vars(config)),
+        "trainable": int(np.prod(contexts[0].shape)),
+        "epochs": list(epochs),
+        "weights": queue_weights(epochs, config.weighting),
+        "contexts": np.stack(contexts),
+    }
+    shown = ", ".join(f"{e}: {w:.3f}" for e, w in zip(epochs, part["weights"], strict=True))
+    print(f"prompt: queue of {len(epochs)}, epoch: weight {shown}", flush=True)
+    entry_features = queue_features(learner, contexts, len(names), encoder.device)
+    return part | class_vectors_of(part, entry_features, sentence_vectors)

@@ -1,0 +1,119 @@
+"""A logit bias from a second, frozen encoder, weighed by what the shots say of it.
+
+Source: AMU-Tuning (Tang et al., CVPR 2024, https://arxiv.org/abs/2404.08958): logits of auxiliary
+features are added to CLIP's. There a linear layer is trained for 50 epochs and its weight is set
+for each data set on held-out images. Here the layer is ridge regression on one-hot targets, whose
+leave-one-out outputs are known in closed form, and they set both the ridge and the weight: the
+shots alone decide, and features that say nothing get a weight of 0.
+
+N shots, K classes, W width of the auxiliary features. Everything is float64 until it is stored.
+"""
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from models.lpplusplus_geometry import canonical_order, unit_rows
+
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # in the mean squared length of a centred row
+
+
+class AuxiliaryBias:
+    """bias[N,K] = weight * (g . W + b) for features g of length 1; g need not be normalised.
+
+    After fit: weights_[W,K], offsets_[K] (the weight is in both), ridge_, weight_.
+    """
+
+    def fit(self, features: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> "AuxiliaryBias":
+        """features[N,W], labels[N] in 0..K-1, logits[N,K] of CLIP that never saw a label.
+
+        Raises ValueError for arrays that do not fit together or are not finite.
+        """
+        features, labels, logits = (np.asarray(values) for values in (features, labels, logits))
+        if features.ndim != 2 or labels.shape != features.shape[:1]:
+            raise ValueError(f"features {features.shape} and labels {labels.shape} do not fit")
+        if logits.ndim != 2 or len(logits) != len(labels):
+            raise ValueError(f"logits {logits.shape} do not fit {len(labels)} labels")
+        if not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+            raise ValueError(f"a label is outside 0..{logits.shape[1] - 1}, the columns of logits")
+        if not (np.isfinite(features).all() and np.isfinite(logits).all()):
+            raise ValueError("auxiliary features and zero-shot logits must be finite")
+        order = canonical_order(features, labels)
+        labels, logits = labels[order], logits[order].astype(np.float64)
+        rows = unit_rows(features[order].astype(np.float64))
+        targets = np.eye(logits.shape[1])[labels]  # [N,K]
+        mean, mean_target = rows.mean(axis=0), targets.mean(axis=0)
+        centred = rows - mean
+        values, vectors = np.linalg.eigh(centred @ centred.T)  # [N], [N,N]
+        size = max(np.trace(centred @ centred.T) / len(rows), 1e-12)
+        best = None
+        for ridge in RIDGES:
+            shrink = np.maximum(values, 0) / (np.maximum(values, 0) + ridge * size)
+            hat = (vectors * shrink) @ vectors.T + 1 / len(rows)  # the offset is fitted too
+            share = np.diag(hat)[:, None]
+            left_out = (hat @ targets - share * targets) / np.maximum(1 - share, 1e-6)  # [N,K]
+            weight, loss = best_weight(left_out, logits, labels)
+            if best is None or loss < best[0]:
+                best = loss, ridge, weight
+        _, self.ridge_, self.weight_ = best
+        inverse = (vectors / (np.maximum(values, 0) + self.ridge_ * size)) @ vectors.T
+        solution = centred.T @ (inverse @ (targets - mean_target))  # [W,K]
+        self.weights_ = (self.weight_ * solution).astype(np.float32)
+        self.offsets_ = (self.weight_ * (mean_target - mean @ solution)).astype(np.float32)
+        return self
+
+    def decision_function(self, features: np.ndarray) -> np.ndarray:
+        """bias[N,K] in float32 of features[N,W], added up in float64."""
+        rows = unit_rows(np.asarray(features, np.float64))
+        return (rows @ self.weights_.astype(np.float64) + self.offsets_).astype(np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The fitted arrays; `from_state` takes them back."""
+        return {"weights": self.weights_, "offsets": self.offsets_}
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray]) -> "AuxiliaryBias":
+        """A bias as it was stored. Raises ValueError for wrong names or shapes."""
+        shapes = {name: np.shape(value) for name, value in state.items()}
+        weights = shapes.get("weights", ())
+        if len(weights) != 2 or shapes != {"weights": weights, "offsets": weights[1:]}:
+            raise ValueError(f"not the state of an auxiliary bias: {shapes}")
+        bias = cls()
+        bias.weights_ = np.asarray(state["weights"], np.float32)
+        bias.offsets_ = np.asarray(state["offsets"], np.float32)
+        return bias
+
+
+def best_weight(outputs: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """(w, loss) of the least mean cross-entropy of s * logits + w * outputs over s, w >= 0.
+
+    Each row's outputs come from the other rows, its logits from no label at all. s is there so that
+    logits too sure or too unsure do not bend w. Newton's method on two convex variables.
+    """
+    rows = np.arange(len(labels))
+    inputs = np.stack([logits, outputs])  # [2,N,K]
+    own = inputs[:, rows, labels].mean(axis=1)
+
+    def loss_of(at: np.ndarray) -> float:
+        return float(-log_softmax(np.tensordot(at, inputs, 1), axis=1)[rows, labels].mean())
+
+    at, loss = np.array([1.0, 0.0]), loss_of(np.array([1.0, 0.0]))
+    for _ in range(100):
+        p = softmax(np.tensordot(at, inputs, 1), axis=1)  # [N,K]
+        means = (p * inputs).sum(axis=2)  # [2,N]
+        slope = means.mean(axis=1) - own
+        second = np.einsum("nk,ank,bnk->ab", p, inputs, inputs) - means @ means.T
+        free = (at > 0) | (slope < 0)  # a weight at 0 that would fall stays there
+        curvature = (second / len(labels) + 1e-9 * np.eye(2))[np.ix_(free, free)]
+        step = np.zeros(2)
+        step[free] = np.linalg.solve(curvature, slope[free])
+        for part in 0.5 ** np.arange(30):  # halved until the loss falls
+            moved = np.maximum(at - part * step, 0)
+            if loss_of(moved) < loss:
+                break
+        else:
+            break
+        done = loss - loss_of(moved) < 1e-10
+        at, loss = moved, loss_of(moved)
+        if done:
+            break
+    return float(at[1]), loss

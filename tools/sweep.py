@@ -1,0 +1,86 @@
+"""Repeats the main job over seeds, each with its own split, and prints mean and 95 % interval.
+
+    python tools/sweep.py --data Dataset/demo --labels Dataset/demo/TestSetB_labels.txt \
+        --weights runs/demo/ViT-B-32.pkl --out runs/sweep --seeds 1 2 3 [-- --lora.lr 2e-3 ...]
+
+What follows `--` goes to `train.py clip_fewshot`. Finished stages are kept, so a sweep that was
+stopped goes on where it was. The interval is Student's t over seeds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fewshot.data import find_tree  # noqa: E402
+from fewshot.splits import draw_split, write_split  # noqa: E402
+
+
+def one_seed(given: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
+    """Trains and scores with one seed in `out`/seed<N>; returns the rows of its scores.json.
+
+    Raises SystemExit where a command fails, after its own message.
+    """
+    folder = given.out / f"seed{seed}"
+    tree = find_tree(given.data)
+    split = folder / "split.jsonl"
+    write_split(split, draw_split(tree, given.shots, seed), tree, force=True)
+    common = ["--data", given.data, "--weights", given.weights, "--parts", folder / "test_pkl"]
+    common += ["--cache", given.out / "cache"]
+    if given.auxiliary:
+        common += ["--auxiliary", given.auxiliary]
+    train = ["train.py", "clip_fewshot", *common, "--split", split, "--runs", folder / "runs"]
+    train += ["--seed", seed, *given.fields]
+    test = ["test.py", *common, "--split", given.split, "--out", folder, "--labels", given.labels]
+    for command in (train, test):
+        print(f"seed {seed}: {command[0]}", flush=True)
+        words = [sys.executable, ROOT / command[0], *command[1:]]
+        if subprocess.run([str(word) for word in words], check=False).returncode:
+            sys.exit(f"sweep: seed {seed}: {command[0]} failed (see above)")
+    return json.loads((folder / "scores.json").read_text())["rows"]
+
+
+def summary(runs: list[dict[str, dict[str, float]]]) -> str:
+    """Mean and half of the 95 % interval in percent, of every way and every accuracy."""
+    ways = [way for way in runs[0] if all(way in run for run in runs)]
+    columns = [name for name, value in runs[0][ways[0]].items() if isinstance(value, float)]
+    width = max(map(len, ways))
+    lines = [" " * width + "".join(f"{name:>16}" for name in columns)]
+    for way in ways:
+        values = 100 * np.array([[run[way][name] for name in columns] for run in runs])
+        half = np.full(len(columns), np.nan)
+        if len(runs) > 1:
+            error = values.std(axis=0, ddof=1) / np.sqrt(len(runs))
+            half = student.ppf(0.975, len(runs) - 1) * error
+        cells = (f"{m:.2f} ± {h:.2f}" for m, h in zip(values.mean(axis=0), half, strict=True))
+        lines.append(f"{way:<{width}}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the seeds one after the other and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="data with test labels")
+    parser.add_argument("--labels", type=Path, required=True, help='lines of "image label"')
+    parser.add_argument("--weights", default="ViT-B-32.pkl", help="CLIP weight file")
+    parser.add_argument("--auxiliary", type=Path, help="weight file of the second encoder")
+    parser.add_argument("--split", default="TestSetB", help="test images")
+    parser.add_argument("--shots", type=int, default=4, help="images a class")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder to fill")
+    parser.add_argument("fields", nargs="*", help="after --: fields of clip_fewshot")
+    given = parser.parse_args()
+    runs = [one_seed(given, seed) for seed in given.seeds]
+    print(f"\naccuracy in percent, mean of seeds {', '.join(map(str, given.seeds))} ± 95 %")
+    print(summary(runs))
+
+
+if __name__ == "__main__":
+    main()
