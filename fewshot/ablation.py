@@ -51,8 +51,8 @@ def ablation(
         stages = tuple(parts) if way == SUBMITTED else (STAGE_OF[way],)
         row = {name: accuracy_within(values, truth, *ids) for name, ids in columns.items()}
         row["trained"] = sum(parts[stage].get("trainable", 0) for stage in stages)
-        seconds = [record[stage]["seconds"] for stage in stages if stage in record]
-        row |= {"seconds": round(sum(seconds))} if seconds else {}
+        seconds = [record.get(stage, {}).get("seconds") for stage in stages]
+        row |= {} if None in seconds else {"seconds": round(sum(seconds))}
         rows[way] = row
     return rows
 

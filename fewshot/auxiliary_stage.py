@@ -35,6 +35,7 @@ def train_auxiliary(
     print(f"auxiliary: ridge {bias.ridge_}, weight {bias.weight_:.2f}, both by leave-one-out")
     return {
         "trainable": state["weights"].size + state["offsets"].size,
+        "selection": {"ridge, weight": "by leave-one-out cross-entropy over the shots"},
         "weights": encoder.weights_sha256,
         "ridge": bias.ridge_,
         "weight": bias.weight_,

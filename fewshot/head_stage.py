@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.channel import ChannelReweighting
-from models.head import LPPlusPlus
+from models.head import SHOTS_FOR_FOLDS, LPPlusPlus
 from models.lpplusplus_geometry import unit_rows
 
 
@@ -32,7 +32,17 @@ def train_head(
     """The head part. features[N,P,E] and class_vectors[K,E] of the merged CLIP, labels[N]."""
     head = LPPlusPlus(n_iter=config.n_iter).fit(mean_views(features), labels, class_vectors)
     state = head.state()
-    return {"trainable": state["weights"].size + state["offsets"].size, "state": state}
+    return {
+        "trainable": state["weights"].size + state["offsets"].size,
+        "selection": selection(labels),
+        "state": state,
+    }
+
+
+def selection(labels: np.ndarray) -> dict:
+    """Which of the head's settings these shots chose, and how."""
+    by_folds = len(labels) >= SHOTS_FOR_FOLDS * len(np.unique(labels))
+    return {"penalty": "by held-out cross-entropy on folds of the shots"} if by_folds else {}
 
 
 def train_channel(
@@ -44,4 +54,9 @@ def train_channel(
     head = LPPlusPlus(n_iter=config.n_iter).fit(
         channel.transform(rows), labels, channel.transform_text(class_vectors)
     )
-    return {"trainable": channel.count, "channel": channel.state(), "state": head.state()}
+    return {
+        "trainable": channel.count,
+        "selection": selection(labels),
+        "channel": channel.state(),
+        "state": head.state(),
+    }

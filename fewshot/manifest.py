@@ -18,11 +18,7 @@ RULES = {  # what contests ask to be stated; this kit does none of it
     "selected_on_held_out_labels": False,
     "images_beyond_the_split": False,
 }
-# How settings were chosen: by nothing but the shots of the split.
-SELECTION = (
-    "strict few-shot: epochs, rates and shares are fixed beforehand; from 8 shots a class on, the "
-    "head's penalty is chosen on four folds of the training shots"
-)
+SELECTION = "strict few-shot: fixed beforehand, but for what is listed here"
 
 
 def write_manifest(
@@ -52,7 +48,8 @@ def write_manifest(
         "parameters": parameters | {"sum": sum(parameters.values())},
         "device": encoder.device,
         "rules": RULES,
-        "selection": SELECTION,
+        "selection": {"rule": SELECTION}
+        | {stage: part["selection"] for stage, part in parts.items() if part.get("selection")},
         "skipped_images": [list(pair) for pair in skipped],
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),

@@ -87,6 +87,8 @@ class Schedule:
         stage, path = self.stages[name], self.path(name)
         stored = None if fresh else self._stored(name)
         if stored is not None:
+            if read_record(self.folder).get(name, {}).get("key") != self.key(name):
+                self._note(stored, None)  # it was stopped between the part and its note
             print(f"{name}: unchanged, kept {path}", flush=True)
             return stored
         started = time.monotonic()
@@ -99,15 +101,15 @@ class Schedule:
         print(f"{name}: wrote {path} in {seconds:.1f} s", flush=True)
         return contents
 
-    def _note(self, contents: dict, seconds: float) -> None:
-        """Adds a stage to schedule.json, with its seconds since it was last started."""
+    def _note(self, contents: dict, seconds: float | None) -> None:
+        """Adds a stage to schedule.json, with its seconds since it was last started, if known."""
         name = contents["meta"]["stage"]
         noted = read_record(self.folder)
         noted[name] = contents["meta"] | {
             "output": self.path(name).name,
             "sha256": sha256_of(self.path(name)),
             "numbers": count_numbers(contents),
-            "seconds": round(seconds, 2),
+            "seconds": seconds and round(seconds, 2),
         }
         ordered = [noted[stage] for stage in self.stages if stage in noted]
         with atomic_write(self.record) as file:

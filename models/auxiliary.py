@@ -4,7 +4,7 @@ Source: AMU-Tuning (Tang et al., CVPR 2024, https://arxiv.org/abs/2404.08958): l
 features are added to CLIP's. There a linear layer is trained for 50 epochs and its weight is set
 for each data set on held-out images. Here the layer is ridge regression on one-hot targets, whose
 leave-one-out outputs are known in closed form, and they set both the ridge and the weight: the
-shots alone decide, and features that say nothing get a weight of 0.
+shots alone decide, and features that say nothing get a weight of 0 or little more.
 
 N shots, K classes, W width of the auxiliary features. Everything is float64 until it is stored.
 """
@@ -87,14 +87,17 @@ def best_weight(outputs: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> 
     """(w, loss) of the least mean cross-entropy of s * logits + w * outputs over s, w >= 0.
 
     Each row's outputs come from the other rows, its logits from no label at all. s is there so that
-    logits too sure or too unsure do not bend w. Newton's method on two convex variables.
+    logits too sure or too unsure do not bend w. The labels are smoothed by 1 / (N + 1), as if one
+    more row said nothing: where all rows are told apart, w would have no end otherwise. Newton's
+    method on two convex variables.
     """
-    rows = np.arange(len(labels))
+    count, classes = logits.shape
     inputs = np.stack([logits, outputs])  # [2,N,K]
-    own = inputs[:, rows, labels].mean(axis=1)
+    targets = (count * np.eye(classes)[labels] + 1 / classes) / (count + 1)  # [N,K]
+    own = (targets * inputs).sum(axis=2).mean(axis=1)
 
     def loss_of(at: np.ndarray) -> float:
-        return float(-log_softmax(np.tensordot(at, inputs, 1), axis=1)[rows, labels].mean())
+        return float(-(targets * log_softmax(np.tensordot(at, inputs, 1), axis=1)).sum() / count)
 
     at, loss = np.array([1.0, 0.0]), loss_of(np.array([1.0, 0.0]))
     for _ in range(100):
@@ -103,7 +106,7 @@ def best_weight(outputs: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> 
         slope = means.mean(axis=1) - own
         second = np.einsum("nk,ank,bnk->ab", p, inputs, inputs) - means @ means.T
         free = (at > 0) | (slope < 0)  # a weight at 0 that would fall stays there
-        curvature = (second / len(labels) + 1e-9 * np.eye(2))[np.ix_(free, free)]
+        curvature = (second / count + 1e-9 * np.eye(2))[np.ix_(free, free)]
         step = np.zeros(2)
         step[free] = np.linalg.solve(curvature, slope[free])
         for part in 0.5 ** np.arange(30):  # halved until the loss falls

@@ -9,29 +9,17 @@ its inputs do not change. Test images are not read here.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
 from fewshot.config import as_plain
-from fewshot.data import DataError, ImageItem, Tree
 from fewshot.device import use_device
 from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_head
-from fewshot.images import content_key
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
 from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder, tuned_text
 from fewshot.prompt_stage import PromptConfig, train_prompt
 from fewshot.runlog import Run
-from fewshot.splits import (
-    SEED,
-    SHOTS,
-    default_split,
-    draw_split,
-    read_split,
-    split_path,
-    write_split,
-)
+from fewshot.shots import read_shots
 from fewshot.stages import Parts, Schedule, Stage
 from fewshot.text import TEMPLATES, class_vectors, domain_and_words, load_templates, sentences_of
 from fewshot.transforms import Crops
@@ -88,131 +76,122 @@ class Config:
     """make every stage again"""
 
 
-def chosen_split(config: Config, tree: Tree) -> Path:
-    """The split that is named, else the one kept for these data, else one drawn now and kept."""
-    if config.split:
-        return config.split
-    try:
-        return default_split(config.data)
-    except DataError:
-        path = split_path(config.data)
-        write_split(path, draw_split(tree, SHOTS, SEED), tree)
-        print(f"split: drew {SHOTS} images a class -> {path}; keep it, it is part of your entry")
-        return path
+class Job:
+    """What the stages share, and how each makes its part."""
 
+    def __init__(self, config: Config):
+        self.config = config
+        self.device = use_device(config.device)
+        self.tree, weights = require(config.data, config.weights)
+        self.shots = read_shots(config.data, config.split, self.tree)
+        self.base = self.shots.base_ids
+        self.names = [domain_and_words(self.tree, self.tree.class_names[k])[1] for k in self.base]
+        self.views = Views(config.views, config.crops, config.seed)
+        self.encoder = Encoder(
+            weights, self.device, config.cache, config.workers, config.batch_size
+        )
+        self._merged: dict[str, Encoder] = {}
+        second = find_auxiliary(config.auxiliary)
+        self.second = auxiliary_encoder(self.encoder, second) if second else None
+        self.schedule = Schedule(self.stages(), config.parts)
 
-@dataclass(frozen=True)
-class Shots:
-    """The labelled images, by class and content, so that the lines' order changes nothing."""
+    def stages(self) -> list[Stage]:
+        """The stages in their order, with everything that their parts depend on."""
+        config, shots = self.config, self.shots
+        common = {
+            "weights": self.encoder.weights_sha256,
+            "code": code_version(*CODE),
+            "device": self.device,
+        }
+        text = {"classes": list(self.tree.class_names), "base_ids": self.base}
+        text["templates"] = sha256_of(TEMPLATES)
+        fresh = common | {
+            "images": [list(pair) for pair in zip(shots.ids, shots.keys, strict=True)],
+            "seed": config.seed,
+            "crops": as_plain(config.crops),
+        }
+        cached = fresh | {"views": config.views}
+        prompt = cached | {"prompt": as_plain(config.prompt)}
+        lora = fresh | {"lora": as_plain(config.lora)}
+        head = cached | {"head": as_plain(config.head)}
+        stages = [
+            Stage("text", common | text, self.make_text),
+            Stage("prompt", prompt, self.make_prompt, ("text",)),
+            Stage("lora", lora, self.make_lora, ("text",)),
+            Stage("head", head, self.make_head, ("text", "prompt", "lora")),
+            Stage("channel", head, self.make_channel, ("lora", "head")),
+        ]
+        if self.second:
+            auxiliary = cached | {"auxiliary": self.second.weights_sha256}
+            stages.append(Stage("auxiliary", auxiliary, self.make_auxiliary, ("text",)))
+        return stages
 
-    items: list[ImageItem]
-    keys: list[str]
+    def merged(self, lora: dict) -> Encoder:
+        """The encoder with a LoRA part merged, its model read once."""
+        return self._merged.setdefault(lora["meta"]["key"], tuned_encoder(self.encoder, lora))
 
-    @classmethod
-    def of(cls, items: list[ImageItem]) -> "Shots":
-        keyed = sorted((item.label, content_key(item.path), item.name, item) for item in items)
-        return cls([entry[-1] for entry in keyed], [entry[1] for entry in keyed])
-
-    @property
-    def base_ids(self) -> list[int]:
-        return sorted({item.label for item in self.items})
-
-    @property
-    def labels(self) -> np.ndarray:
-        """labels[N]: places among the base classes."""
-        return np.searchsorted(self.base_ids, [item.label for item in self.items])
-
-    @property
-    def paths(self) -> list[Path]:
-        return [item.path for item in self.items]
-
-
-def build(config: Config) -> Schedule:
-    """The schedule: what each stage is made from, and how."""
-    device = use_device(config.device)
-    tree, weights = require(config.data, config.weights)
-    second = find_auxiliary(config.auxiliary)
-    shots = Shots.of(read_split(chosen_split(config, tree), tree))
-    base = shots.base_ids
-    names = [domain_and_words(tree, tree.class_names[k])[1] for k in base]
-    encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
-    views = Views(config.views, config.crops, config.seed)
-    common = {"weights": encoder.weights_sha256, "code": code_version(*CODE), "device": device}
-    images = {
-        "images": [[i.label, key] for i, key in zip(shots.items, shots.keys, strict=True)],
-        "seed": config.seed,
-        "crops": as_plain(config.crops),
-    }
-
-    def run_of(name: str) -> Run:
-        run = Run(config.runs / name, {"stage": name, "key": schedule.key(name)})
-        if config.fresh:
+    def run_of(self, stage: str) -> Run:
+        """A stage's folder of metrics and checkpoint; `fresh` drops what a stopped run left."""
+        run = Run(self.config.runs / stage, {"stage": stage, "key": self.schedule.key(stage)})
+        if self.config.fresh:
             run.checkpoint.unlink(missing_ok=True)
         return run
 
-    def make_text(parts: Parts) -> dict:
-        sentences = sentences_of(tree, load_templates())
-        vectors = encoder.sentences([text for group in sentences for text in group])
-        text = class_vectors(vectors, [len(group) for group in sentences])
+    def make_text(self, parts: Parts) -> dict:
+        sentences = sentences_of(self.tree, load_templates())
+        vectors = self.encoder.sentences([text for group in sentences for text in group])
         return {
-            "class_names": list(tree.class_names),
-            "base_ids": base,
-            "logit_scale": encoder.logit_scale,
+            "class_names": list(self.tree.class_names),
+            "base_ids": self.base,
+            "logit_scale": self.encoder.logit_scale,
             "sentences": sentences,
-            "text_features": text,
+            "text_features": class_vectors(vectors, [len(group) for group in sentences]),
         }
 
-    def make_prompt(parts: Parts) -> dict:
-        features = encoder.views(shots.paths, views)  # [N,P,E]
-        text = parts["text"]["text_features"][base]
-        run = run_of("prompt")
+    def make_prompt(self, parts: Parts) -> dict:
         return train_prompt(
-            config.prompt, encoder, names, features, shots.labels, text, run, config.seed
+            self.config.prompt,
+            self.encoder,
+            self.names,
+            self.encoder.views(self.shots.paths, self.views),
+            self.shots.labels,
+            parts["text"]["text_features"][self.base],
+            self.run_of("prompt"),
+            self.config.seed,
         )
 
-    def make_lora(parts: Parts) -> dict:
-        first = [parts["text"]["sentences"][k][0] for k in base]
-        flip, run = config.crops.flip, run_of("lora")
+    def make_lora(self, parts: Parts) -> dict:
         return train_lora(
-            config.lora, encoder, shots.paths, shots.labels, first, flip, run, config.seed
+            self.config.lora,
+            self.encoder,
+            self.shots.paths,
+            self.shots.labels,
+            [parts["text"]["sentences"][k][0] for k in self.base],
+            self.config.crops.flip,
+            self.run_of("lora"),
+            self.config.seed,
         )
 
-    def make_head(parts: Parts) -> dict:
-        tuned = tuned_encoder(encoder, parts["lora"])
-        sentences = [parts["text"]["sentences"][k] for k in base]
-        vectors = tuned_text(tuned, parts["prompt"], names, sentences, config.seed)
-        return vectors | train_head(
-            config.head, tuned.views(shots.paths, views), shots.labels, vectors["class_vectors"]
-        )
+    def make_head(self, parts: Parts) -> dict:
+        sentences = [parts["text"]["sentences"][k] for k in self.base]
+        encoder = self.merged(parts["lora"])
+        vectors = tuned_text(encoder, parts["prompt"], self.names, sentences, self.config.seed)
+        features = encoder.views(self.shots.paths, self.views)
+        text = vectors["class_vectors"]
+        return vectors | train_head(self.config.head, features, self.shots.labels, text)
 
-    def make_channel(parts: Parts) -> dict:
-        features = tuned_encoder(encoder, parts["lora"]).views(shots.paths, views)
-        return train_channel(config.head, features, shots.labels, parts["head"]["class_vectors"])
+    def make_channel(self, parts: Parts) -> dict:
+        features = self.merged(parts["lora"]).views(self.shots.paths, self.views)
+        text = parts["head"]["class_vectors"]
+        return train_channel(self.config.head, features, self.shots.labels, text)
 
-    def make_auxiliary(parts: Parts) -> dict:
-        text = parts["text"]["text_features"][base]
-        plain = mean_views(encoder.views(shots.paths, views))
-        logits = text_logits(plain, text, encoder.logit_scale)
-        return train_auxiliary(other, shots.paths, views, shots.labels, logits)
-
-    text_inputs = {"classes": list(tree.class_names), "templates": sha256_of(TEMPLATES)}
-    cached = images | {"views": config.views}
-    head = cached | as_plain(config.head)
-    stages = [
-        Stage("text", common | text_inputs | {"base_ids": base}, make_text),
-        Stage("prompt", common | cached | as_plain(config.prompt), make_prompt, ("text",)),
-        Stage("lora", common | images | as_plain(config.lora), make_lora, ("text",)),
-        Stage("head", common | head, make_head, ("text", "prompt", "lora")),
-        Stage("channel", common | head, make_channel, ("lora", "head")),
-    ]
-    if second:
-        other = auxiliary_encoder(encoder, second)
-        inputs = common | cached | {"auxiliary": other.weights_sha256}
-        stages.append(Stage("auxiliary", inputs, make_auxiliary, ("text",)))
-    schedule = Schedule(stages, config.parts)
-    return schedule
+    def make_auxiliary(self, parts: Parts) -> dict:
+        rows = mean_views(self.encoder.views(self.shots.paths, self.views))
+        text = parts["text"]["text_features"][self.base]
+        logits = text_logits(rows, text, self.encoder.logit_scale)
+        return train_auxiliary(self.second, self.shots.paths, self.views, self.shots.labels, logits)
 
 
 def run(config: Config) -> None:
     """Runs the schedule."""
-    build(config).run(until=config.until, only=config.only, fresh=config.fresh)
+    Job(config).schedule.run(until=config.until, only=config.only, fresh=config.fresh)

@@ -1,0 +1,64 @@
+"""The labelled images that a run may train on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewshot.data import DataError, ImageItem, Tree
+from fewshot.images import content_key
+from fewshot.splits import (
+    SEED,
+    SHOTS,
+    default_split,
+    draw_split,
+    read_split,
+    split_path,
+    write_split,
+)
+
+
+@dataclass(frozen=True)
+class Shots:
+    """The images of a split, ordered by class and content: the order of its lines changes nothing.
+
+    N images, K base classes (those with a shot).
+    """
+
+    paths: list[Path]  # [N]
+    keys: list[str]  # [N], of the images' contents
+    ids: list[int]  # [N], the classes' own numbers
+
+    @classmethod
+    def of(cls, items: list[ImageItem]) -> "Shots":
+        """Raises OSError naming an image that cannot be read."""
+        keyed = sorted((item.label, content_key(item.path), item.path) for item in items)
+        ids, keys, paths = zip(*keyed, strict=True)
+        return cls(list(paths), list(keys), list(ids))
+
+    @property
+    def base_ids(self) -> list[int]:
+        return sorted(set(self.ids))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """labels[N]: places among the base classes."""
+        return np.searchsorted(self.base_ids, self.ids)
+
+
+def chosen_split(data: Path, split: Path | None, tree: Tree) -> Path:
+    """The split that is named, else the one kept for these data, else one drawn now and kept."""
+    if split:
+        return split
+    try:
+        return default_split(data)
+    except DataError:
+        path = split_path(data)
+        write_split(path, draw_split(tree, SHOTS, SEED), tree)
+        print(f"split: drew {SHOTS} images a class -> {path}; keep it, it is part of your entry")
+        return path
+
+
+def read_shots(data: Path, split: Path | None, tree: Tree) -> Shots:
+    """The shots of the chosen split."""
+    return Shots.of(read_split(chosen_split(data, split, tree), tree))
