@@ -29,7 +29,7 @@ from fewshot.manifest import write_manifest  # noqa: E402
 from fewshot.metrics import table  # noqa: E402
 from fewshot.stages import read_parts, read_record  # noqa: E402
 
-STAGES = ("text", "prompt", "lora", "head", "channel")  # and auxiliary, where it was trained
+STAGES = ("text", "prompt", "lora", "head", "channel", "gda")  # and auxiliary, where it was trained
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ STAGE_OF = {  # the stage that made the last part of each way to score
     "+ LoRA": "lora",
     "+ LP++": "head",
     "+ channel re-weighting": "channel",
+    "zero-shot + GDA": "gda",
     "+ auxiliary": "auxiliary",
 }
 

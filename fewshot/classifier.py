@@ -11,11 +11,17 @@ from scipy.special import log_softmax, logsumexp
 from fewshot.stages import Parts
 from models.auxiliary import AuxiliaryBias
 from models.channel import ChannelReweighting
+from models.gda import GaussianDiscriminant
 from models.head import LPPlusPlus
 from models.lpplusplus_geometry import unit_rows
 
-# Shares of each way to score in the logits that are submitted.
-BLEND = {"zero-shot": 0.1, "+ prompt queue": 0.1, "+ LoRA": 0.2, "+ channel re-weighting": 0.6}
+# Shares of the ways to score in the logits that are submitted; docs/head.md says how chosen.
+BLEND = {
+    "zero-shot + GDA": 0.1,
+    "+ prompt queue": 0.1,
+    "+ LoRA": 0.2,
+    "+ channel re-weighting": 0.6,
+}
 SUBMITTED = "blended"
 
 
@@ -43,7 +49,9 @@ def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndar
 
 
 def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
-    """Logits [N,K] of the base classes, each way one part further than the one before."""
+    """Logits [N,K] of the base classes, each way that begins with + one part further than the one
+    before.
+    """
     text, scale = parts["text"], parts["text"]["logit_scale"]
     ways = {
         "zero-shot": text_logits(features.plain, text["text_features"][text["base_ids"]], scale),
@@ -53,9 +61,11 @@ def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
     }
     channel = ChannelReweighting.from_state(parts["channel"]["channel"])
     head = LPPlusPlus.from_state(parts["channel"]["state"])
+    gda = GaussianDiscriminant.from_state(parts["gda"]["state"]).decision_function(features.plain)
     last = ways["+ channel re-weighting"] = head.decision_function(
         channel.transform(features.tuned)
     )
+    ways["zero-shot + GDA"] = ways["zero-shot"] + np.float32(parts["gda"]["weight"]) * gda
     blend = sum(share * ways[way] for way, share in BLEND.items())
     if features.auxiliary is not None:
         bias = AuxiliaryBias.from_state(parts["auxiliary"]["state"])

@@ -1,10 +1,13 @@
-"""The head stages: LP++ on features of the merged CLIP, alone and on re-weighted channels."""
+"""The head stages: LP++ on features of the merged CLIP, alone and on re-weighted channels, and a
+Gaussian companion beside zero-shot, in closed form.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.channel import ChannelReweighting
+from models.gda import GaussianDiscriminant
 from models.head import SHOTS_FOR_FOLDS, LPPlusPlus
 from models.lpplusplus_geometry import unit_rows
 
@@ -59,4 +62,17 @@ def train_channel(
         "selection": selection(labels),
         "channel": channel.state(),
         "state": head.state(),
+    }
+
+
+def train_gda(features: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict:
+    """The gda part. features[N,P,E] of CLIP as it came, labels[N], its zero-shot logits[N,K]."""
+    gda = GaussianDiscriminant().fit(mean_views(features), labels, logits.shape[1])
+    weight, state = gda.weight_beside(logits, labels), gda.state()
+    print(f"gda: weight {weight:.4f} beside zero-shot, by leave-one-out", flush=True)
+    return {
+        "trainable": state["weights"].size + state["offsets"].size,
+        "selection": {"weight": "by leave-one-out cross-entropy over the shots"},
+        "weight": weight,
+        "state": state,
     }

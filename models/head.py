@@ -28,6 +28,7 @@ from models.lpplusplus_geometry import (
     unit_rows,
 )
 
+FORMS = ("corrected", "published", "paper")
 TEXT_SHARE = 0.75  # of the text's most likely weight; the rest of the fit is left to w and b
 PENALTIES = (1.25, 0.25, 0.05, 0.01)  # strong to weak: the path that the folds are followed along
 DEFAULT_PENALTY = 0.05  # held unless the folds are sure of another
@@ -40,10 +41,10 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
     """LP++ with scikit-learn's manners: `fit`, `decision_function`, `predict`, `get_params`.
 
     n_iter: updates; 0 is exactly zero-shot, 100 f . t.
-    form: "corrected" (the default rule) or "published" (the public code's updates, which stay
+    form: "corrected" (the default rule), "published" (the public code's updates, which stay
         within 1e-4 of it; that code picks its best iteration on a validation set, this one stops
-        at n_iter).
-    momentum: of both forms; 0 makes the loss of "corrected" never rise.
+        at n_iter) or "paper" (the same, with alpha's gradient cleared each time).
+    momentum: of all forms; 0 makes the loss of "corrected" never rise.
 
     After fit: weights_[C,E], alphas_[C], offsets_[C], text_features_[C,E] (unit rows), classes_[C]
     (0..C-1), penalty_ (None where nothing was penalised), loss_history_ (before each update and,
@@ -73,7 +74,7 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         cosines = features @ self.text_features_[seen].T.astype(np.float64)  # [N,K]
         if self.n_iter == 0:
             self._keep_zero_shot()
-        elif self.form == "published":
+        elif self.form in ("published", "paper"):
             self._fit_published(features, labels, cosines, seen)
         else:
             self._fit_corrected(features, labels, cosines, seen)
@@ -114,7 +115,9 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         problem = Problem(features, cosines, labels, np.ones(rows, bool))
         start = 250 * float(own.mean())
         head = Head.start(features.T @ one_hot, start)  # class sums
-        self.loss_history_ = descend_published(problem, head, self.n_iter, self.momentum)
+        self.loss_history_ = descend_published(
+            problem, head, self.n_iter, self.momentum, cleared=self.form == "paper"
+        )
         self.penalty_ = None
         self._keep(start, seen, head.weights.numpy().T, head.offsets.numpy()[0])
         self.alphas_[seen] = head.alphas.numpy()[0]
@@ -173,8 +176,8 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         return head
 
     def _check_settings(self) -> None:
-        if self.form not in ("corrected", "published"):
-            raise ValueError(f"form is {self.form!r}; it must be 'corrected' or 'published'")
+        if self.form not in FORMS:
+            raise ValueError(f"form is {self.form!r}; it must be one of {', '.join(FORMS)}")
         if int(self.n_iter) != self.n_iter or self.n_iter < 0:
             raise ValueError(f"n_iter is {self.n_iter}; it must be a whole number, 0 or more")
         if not 0 <= self.momentum < 1:

@@ -157,16 +157,19 @@ def row_losses(problem: Problem, head: Head) -> np.ndarray:
     return np.log(np.exp(logits).sum(axis=1)) - own
 
 
-def descend_published(problem: Problem, head: Head, steps: int, momentum: float) -> list[float]:
+def descend_published(
+    problem: Problem, head: Head, steps: int, momentum: float, cleared: bool
+) -> list[float]:
     """The public code's updates; returns the mean cross-entropy before each of them.
 
     w and offset move together by 4N/lambda, twice the guaranteed step; alpha moves every tenth
     iteration by N / (4 max_k sum c_ik^2). Where the public code differs from its paper: alpha's
     gradient is never cleared, so each of its moves uses the sum over all iterations so far.
+    cleared: use that iteration's alone, as the paper does.
     """
     squares = (problem.cosines.numpy().astype(np.float64) ** 2).sum(axis=0)  # [C] sum_i c_ik^2
     step, keep = variable(4 / problem.largest), variable(momentum)
-    alpha_step = variable(1 / (4 * squares.max()))
+    alpha_step, past = variable(1 / (4 * squares.max())), variable(0 if cleared else 1)
     offset_speed, summed = (variable(np.zeros(head.alphas.shape)) for _ in range(2))
     speed = variable(np.zeros(head.weights.shape))
     history = []
@@ -177,7 +180,7 @@ def descend_published(problem: Problem, head: Head, steps: int, momentum: float)
             offset_speed = keep * offset_speed + to_offsets
             head.weights = head.weights - step * speed
             head.offsets = head.offsets - step * offset_speed
-            summed = summed + jt.matmul(problem.ones, difference * problem.cosines)
+            summed = past * summed + jt.matmul(problem.ones, difference * problem.cosines)
             if iteration % 10 == 0:
                 head.alphas = head.alphas - alpha_step * summed
             jt.sync([head.weights, head.alphas, head.offsets, speed, offset_speed, summed, losses])

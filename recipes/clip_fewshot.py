@@ -9,12 +9,14 @@ its inputs do not change. Test images are not read here.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
 from fewshot.config import as_plain
 from fewshot.device import use_device
 from fewshot.features import Encoder, Views, code_version
-from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_head
+from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
 from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder, tuned_text
 from fewshot.prompt_stage import PromptConfig, train_prompt
@@ -69,7 +71,7 @@ class Config:
     device: str = "auto"
     """auto, cpu or cuda"""
     until: str = ""
-    """last stage to run, of text, prompt, lora, head, channel, auxiliary"""
+    """last stage to run, of text, prompt, lora, head, channel, gda, auxiliary"""
     only: str = ""
     """the one stage to run; those before it must be there"""
     fresh: bool = False
@@ -120,6 +122,7 @@ class Job:
             Stage("lora", lora, self.make_lora, ("text",)),
             Stage("head", head, self.make_head, ("text", "prompt", "lora")),
             Stage("channel", head, self.make_channel, ("lora", "head")),
+            Stage("gda", cached, self.make_gda, ("text",)),
         ]
         if self.second:
             auxiliary = cached | {"auxiliary": self.second.weights_sha256}
@@ -185,11 +188,19 @@ class Job:
         text = parts["head"]["class_vectors"]
         return train_channel(self.config.head, features, self.shots.labels, text)
 
-    def make_auxiliary(self, parts: Parts) -> dict:
+    def zero_shot(self, parts: Parts) -> np.ndarray:
+        """Logits[N,K] of the shots."""
         rows = mean_views(self.encoder.views(self.shots.paths, self.views))
         text = parts["text"]["text_features"][self.base]
-        logits = text_logits(rows, text, self.encoder.logit_scale)
-        return train_auxiliary(self.second, self.shots.paths, self.views, self.shots.labels, logits)
+        return text_logits(rows, text, self.encoder.logit_scale)
+
+    def make_gda(self, parts: Parts) -> dict:
+        features = self.encoder.views(self.shots.paths, self.views)
+        return train_gda(features, self.shots.labels, self.zero_shot(parts))
+
+    def make_auxiliary(self, parts: Parts) -> dict:
+        shots, logits = self.shots, self.zero_shot(parts)
+        return train_auxiliary(self.second, shots.paths, self.views, shots.labels, logits)
 
 
 def run(config: Config) -> None:

@@ -20,7 +20,7 @@ from runtime.hashing import sha256_of
 from tests.kit import ROOT, script, write_tiny_clip
 
 test_script = script("test.py")
-STAGES = ("text", "prompt", "lora", "head", "channel", "auxiliary")
+STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "auxiliary")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,11 @@ def test_the_manifest_says_what_was_used(place, result):
     assert manifest["result"]["result.txt"] == sha256_of(place / "out/result.txt")
     assert manifest["versions"]["jittor"] == "1.3.11.0"
     assert not any(manifest["rules"].values())
-    assert set(manifest["selection"]) == {"rule", "auxiliary"}  # 4 shots: nothing else is chosen
+    assert set(manifest["selection"]) == {
+        "rule",
+        "gda",
+        "auxiliary",
+    }  # 4 shots: nothing else is chosen
     assert manifest["skipped_images"] == []
 
 
@@ -105,7 +109,7 @@ def test_trained_parts_are_the_same_bytes_again(place):
 def test_finished_stages_are_kept(place, capsys):
     clip_fewshot.run(train_config(place))
     said = capsys.readouterr().out
-    assert said.count("unchanged") == 6
+    assert said.count("unchanged") == 7
     third = {"parts": place / "parts3", "runs": place / "runs3"}
     clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=5), **third))
     clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=6), **third))
@@ -135,6 +139,7 @@ def test_the_table_has_a_row_for_each_part(result, place):
         "+ LoRA",
         "+ LP++",
         "+ channel re-weighting",
+        "zero-shot + GDA",
         "+ auxiliary",
         "blended",
     ]

@@ -1,4 +1,4 @@
-"""Writes tests/golden/head/published.npz: LP++ as its authors' public code updates it.
+"""Writes tests/golden/head/{published,paper}.npz: LP++ as its authors' public code updates it.
 
 Run by hand, in an environment of its own (never together with Jittor):
 
@@ -9,7 +9,9 @@ Run by hand, in an environment of its own (never together with Jittor):
 Runs the public `LinearProbe_P2` itself, on the CPU and in float32 (it was written for CUDA and
 float16: `.cuda()` is made to do nothing and its one-hot matrix is made float32), with its bias
 from 0 (it leaves torch's random start), on seeded features in a narrow cone, and keeps the
-classifier and alpha after 1, 2, 3 and 30 updates.
+classifier and alpha after 1, 2, 3 and 30 updates. paper.npz is the same with one line mended:
+alpha's gradient is cleared where the classifier's is. The code moves alpha at every tenth
+iteration and has no setting for it, so the two files part at the tenth.
 """
 
 import argparse
@@ -21,9 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-TARGET = Path(__file__).resolve().parent.parent / "tests/golden/head/published.npz"
+TARGET = Path(__file__).resolve().parent.parent / "tests/golden/head"
 CLASSES, SHOTS, WIDTH = 6, 3, 16
 STEPS = (1, 2, 3, 30)
+LINE = "optimizer.zero_grad()"  # of the public code
+MENDED = {"published": LINE, "paper": f"{LINE}; alpha_vec.grad = None"}
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,8 +42,10 @@ def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return unit[0].astype(np.float32), labels, unit[1].astype(np.float32)
 
 
-def public_module(folder: Path) -> types.ModuleType:
-    """`methods/linear_probe_p2.py` without the package's other methods, made to run on the CPU."""
+def public_module(folder: Path, form: str) -> types.ModuleType:
+    """`methods/linear_probe_p2.py` without the package's other methods, made to run on the CPU,
+    with the line that `form` asks for.
+    """
     package = types.ModuleType("methods")
     package.__path__ = [str(folder / "methods")]
     sys.modules["methods"] = package
@@ -47,7 +53,12 @@ def public_module(folder: Path) -> types.ModuleType:
     importlib.import_module("methods.utils").get_one_hot = lambda labels, num_classes: (
         torch.nn.functional.one_hot(labels, num_classes).float()
     )
-    return importlib.import_module("methods.linear_probe_p2")
+    source = (folder / "methods/linear_probe_p2.py").read_text()
+    if source.count(LINE) != 1:
+        raise ValueError(f"{folder}: {LINE!r} must stand once in methods/linear_probe_p2.py")
+    module = types.ModuleType("methods.linear_probe_p2")
+    exec(source.replace(LINE, MENDED[form]), vars(module))
+    return module
 
 
 def trained(module: types.ModuleType, steps: int) -> dict[str, np.ndarray]:
@@ -79,16 +90,18 @@ def trained(module: types.ModuleType, steps: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Writes the golden file."""
+    """Writes the golden files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("public", type=Path, help="folder of the public code")
-    module = public_module(parser.parse_args().public)
+    folder = parser.parse_args().public
     features, labels, text = inputs()
-    arrays = {"features": features, "labels": labels, "text": text, "steps": np.array(STEPS)}
-    for steps in STEPS:
-        arrays |= trained(module, steps)
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(TARGET, **arrays)
+    TARGET.mkdir(parents=True, exist_ok=True)
+    for form in MENDED:
+        module = public_module(folder, form)
+        arrays = {"features": features, "labels": labels, "text": text, "steps": np.array(STEPS)}
+        for steps in STEPS:
+            arrays |= trained(module, steps)
+        np.savez(TARGET / f"{form}.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from fewshot.classifier import BLEND, SUBMITTED, Features, base_logits, class_sc
 from fewshot.metrics import accuracy_within
 from models.auxiliary import AuxiliaryBias
 from models.channel import ChannelReweighting
+from models.gda import GaussianDiscriminant
 from models.head import LPPlusPlus
 from models.lpplusplus_geometry import unit_rows
 
@@ -28,12 +29,15 @@ def parts_of(n_iter):
     behind = LPPlusPlus(n_iter=n_iter).fit(
         channel.transform(PLAIN[rows]), labels, channel.transform_text(text)
     )
+    gda = GaussianDiscriminant().fit(PLAIN[rows], labels, len(BASE))
+    weight = gda.weight_beside(100 * PLAIN[rows] @ text.T, labels) if n_iter else 0.0
     bias = AuxiliaryBias().fit(SECOND[rows], labels, 100 * PLAIN[rows] @ text.T)
     return {
         "text": {"text_features": TEXT, "base_ids": BASE, "logit_scale": 100.0},
         "prompt": {"class_vectors": text},
         "head": {"class_vectors": text, "state": head.state()},
         "channel": {"channel": channel.state(), "state": behind.state()},
+        "gda": {"state": gda.state(), "weight": weight},
         "auxiliary": {"state": bias.state()},
     }
 
@@ -54,7 +58,7 @@ def test_untrained_parts_are_zero_shot_in_every_row():
 
 def test_shares_make_a_whole():
     assert sum(BLEND.values()) == pytest.approx(1) and min(BLEND.values()) > 0
-    assert "zero-shot" in BLEND
+    assert "zero-shot + GDA" in BLEND
 
 
 def test_trained_parts_rank_base_classes_and_leave_the_rest(trained):
