@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.classifier import SUBMITTED
+from fewshot.classifier import SUBMITTED, WITHOUT
 from fewshot.data import Tree
 from fewshot.files import atomic_write
 from fewshot.metrics import accuracy_within
@@ -44,17 +44,21 @@ def ablation(
     """A row for each way to score: accuracies as fractions, trained numbers, seconds.
 
     scores: {way: [N,C]}, truth[N]; record: what `stages.read_record` returns. Numbers and seconds
-    are those of the way's own stage, for what is submitted the sums; seconds are whole.
+    are those of the way's own stage, for what is submitted the sums; seconds are whole. What the
+    blend would be without a member has accuracies only.
     """
     columns = groups(tree)
     rows = {}
     for way, values in scores.items():
-        stages = tuple(parts) if way == SUBMITTED else (STAGE_OF[way],)
         row = {name: accuracy_within(values, truth, *ids) for name, ids in columns.items()}
+        rows[way] = row
+        if way.startswith(WITHOUT):
+            continue
+        stages = tuple(parts) if way == SUBMITTED else (STAGE_OF[way],)
         row["trained"] = sum(parts[stage].get("trainable", 0) for stage in stages)
         seconds = [record.get(stage, {}).get("seconds") for stage in stages]
-        row |= {} if None in seconds else {"seconds": round(sum(seconds))}
-        rows[way] = row
+        if None not in seconds:
+            row["seconds"] = round(sum(seconds))
     return rows
 
 

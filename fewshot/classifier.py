@@ -22,7 +22,7 @@ BLEND = {
     "+ LoRA": 0.2,
     "+ channel re-weighting": 0.6,
 }
-SUBMITTED = "blended"
+SUBMITTED, WITHOUT = "blended", "blended without "
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndar
 
 
 def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
-    """Logits [N,K] of the base classes, each way that begins with + one part further than the one
-    before.
+    """Logits [N,K] of the base classes: each way that begins with + one part further than the one
+    before, then the blend and what it would be without each of its members.
     """
     text, scale = parts["text"], parts["text"]["logit_scale"]
     ways = {
@@ -66,12 +66,17 @@ def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
         channel.transform(features.tuned)
     )
     ways["zero-shot + GDA"] = ways["zero-shot"] + np.float32(parts["gda"]["weight"]) * gda
-    blend = sum(share * ways[way] for way, share in BLEND.items())
+    bias = np.float32(0)
     if features.auxiliary is not None:
-        bias = AuxiliaryBias.from_state(parts["auxiliary"]["state"])
-        bias = bias.decision_function(features.auxiliary)
-        ways["+ auxiliary"], blend = last + bias, blend + bias
-    return ways | {SUBMITTED: blend}
+        auxiliary = AuxiliaryBias.from_state(parts["auxiliary"]["state"])
+        bias = auxiliary.decision_function(features.auxiliary)
+        ways["+ auxiliary"] = last + bias
+    blend = sum(share * ways[way] for way, share in BLEND.items())
+    for way, share in BLEND.items():
+        ways[f"{WITHOUT}{way}"] = (blend - share * ways[way]) / np.float32(1 - share) + bias
+    if features.auxiliary is not None:
+        ways[f"{WITHOUT}+ auxiliary"] = blend
+    return ways | {SUBMITTED: blend + bias}
 
 
 def class_scores(features: Features, parts: Parts) -> dict[str, np.ndarray]:
