@@ -1,6 +1,7 @@
 """One table of what each part brought: accuracy, what it trained, and how long that took."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,13 @@ def ablation(
 
     scores: {way: [N,C]}, truth[N]; record: what `stages.read_record` returns. Numbers and seconds
     are those of the way's own stage, for what is submitted the sums; seconds are whole. What the
-    blend would be without a member has accuracies only.
+    blend would be without a member has accuracies only; a column without images is left out.
     """
     columns = groups(tree)
     rows = {}
     for way, values in scores.items():
-        row = {name: accuracy_within(values, truth, *ids) for name, ids in columns.items()}
+        found = {name: accuracy_within(values, truth, *ids) for name, ids in columns.items()}
+        row = {name: value for name, value in found.items() if not math.isnan(value)}
         rows[way] = row
         if way.startswith(WITHOUT):
             continue
@@ -65,5 +67,5 @@ def ablation(
 def write_scores(path: Path, rows: dict, count: int) -> None:
     """Writes the table as JSON beside the result."""
     with atomic_write(path) as file:
-        json.dump({"images": count, "rows": rows}, file, indent=1)
+        json.dump({"images": count, "rows": rows}, file, indent=1, allow_nan=False)
         file.write("\n")
