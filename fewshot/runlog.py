@@ -1,6 +1,7 @@
 """Each run records itself: configuration, versions and commit once, metrics as JSON lines."""
 
 import json
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -64,7 +65,8 @@ class Run:
             file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
         if self._scalars is None:  # what an earlier run wrote from this epoch on is superseded
             folder = str(self.folder / "tensorboard")
-            self._scalars = SummaryWriter(folder, purge_step=epoch, write_to_disk=True)
+            suffix = f".{os.getpid()}"  # two starts within a second keep a file each
+            self._scalars = SummaryWriter(folder, purge_step=epoch, filename_suffix=suffix)
         for name, value in metrics.items():
             self._scalars.add_scalar(name, value, epoch)
         self._scalars.flush()
