@@ -45,6 +45,7 @@ def write_manifest(
             }
             for stage, part in parts.items()
         },
+        "shots": parts["text"]["shots"],
         "parameters": parameters | {"sum": sum(parameters.values())},
         "device": encoder.device,
         "rules": RULES,

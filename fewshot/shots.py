@@ -1,5 +1,7 @@
 """The labelled images that a run may train on."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,16 @@ class Shots:
         keyed = sorted((item.label, content_key(item.path), item.path) for item in items)
         ids, keys, paths = zip(*keyed, strict=True)
         return cls(list(paths), list(keys), list(ids))
+
+    @property
+    def pairs(self) -> list[list]:
+        """[class id, hash of the image] of every shot."""
+        return [list(pair) for pair in zip(self.ids, self.keys, strict=True)]
+
+    @property
+    def digest(self) -> str:
+        """One hash of all pairs."""
+        return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()
 
     @property
     def base_ids(self) -> list[int]:

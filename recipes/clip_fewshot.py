@@ -105,13 +105,10 @@ class Job:
             "code": code_version(*CODE),
             "device": self.device,
         }
-        text = {"classes": list(self.tree.class_names), "base_ids": self.base}
+        text = {"classes": list(self.tree.class_names), "shots": shots.digest}
         text["templates"] = sha256_of(TEMPLATES)
-        fresh = common | {
-            "images": [list(pair) for pair in zip(shots.ids, shots.keys, strict=True)],
-            "seed": config.seed,
-            "crops": as_plain(config.crops),
-        }
+        fresh = common | {"seed": config.seed, "crops": as_plain(config.crops)}
+        fresh["shots"] = shots.digest
         cached = fresh | {"views": config.views}
         prompt = cached | {"prompt": as_plain(config.prompt)}
         lora = fresh | {"lora": as_plain(config.lora)}
@@ -146,6 +143,7 @@ class Job:
         return {
             "class_names": list(self.tree.class_names),
             "base_ids": self.base,
+            "shots": self.shots.pairs,
             "logit_scale": self.encoder.logit_scale,
             "sentences": sentences,
             "text_features": class_vectors(vectors, [len(group) for group in sentences]),

@@ -84,7 +84,9 @@ def test_the_manifest_says_what_was_used(place, result):
     assert not any(manifest["rules"].values())
     # with 4 shots a class nothing else is chosen by data
     assert set(manifest["selection"]) == {"rule", "gda", "auxiliary"}
-    assert manifest["skipped_images"] == []
+    assert manifest["skipped_images"] == [] and len(manifest["shots"]) == 28
+    shots = {sha256_of(path) for path in (place / "demo/TrainSet").glob("*/*/*.png")}
+    assert {key for _, key in manifest["shots"]} < shots
 
 
 def test_a_second_run_gives_the_same_bytes(place, result):
