@@ -41,6 +41,13 @@ def _plain(value: object) -> object:
     return value.as_posix() if isinstance(value, Path) else value
 
 
+def require_ranges(fields: dict[str, float], *, least: float) -> None:
+    """Raises one ValueError naming every field that is below `least`."""
+    low = [f"{name} is {value}" for name, value in fields.items() if not value >= least]
+    if low:
+        raise ValueError(f"{', '.join(low)}; {least} or more is needed")
+
+
 @contextlib.contextmanager
 def reported(program: str) -> Iterator[None]:
     """Ends the program with one line on bad input (ValueError, OSError) or numbers gone wild.

@@ -14,6 +14,7 @@ import jittor as jt
 import numpy as np
 
 import jclip
+from fewshot.config import require_ranges
 from fewshot.engine import fit
 from fewshot.features import Encoder, Tower, clip_tower
 from fewshot.losses import soft_cross_entropy
@@ -44,6 +45,11 @@ class LoraStageConfig(LoraConfig):
     """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
     scale: tuple[float, float] = (0.08, 1.0)
     """share of the image's area that a crop takes, least and most"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_ranges({"epochs": self.epochs, "classes": self.classes}, least=0)
+        Crops(self.scale)
 
 
 def lora_config(settings: dict) -> LoraConfig:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jittor as jt
 import numpy as np
 
+from fewshot.config import require_ranges
 from fewshot.engine import fit, predict
 from fewshot.features import ENCODER_ROWS, Encoder
 from fewshot.losses import soft_cross_entropy
@@ -17,8 +18,8 @@ from fewshot.sampling import ClassDraw, FeatureBatches
 from fewshot.schedules import warm_cosine
 from jclip import CLIP
 from models.lpplusplus_geometry import unit_rows
-from models.prompt_learner import PromptLearner
-from models.prompt_queue import PromptQueue, average, queue_weights, with_sentences
+from models.prompt_learner import POSITIONS, PromptLearner
+from models.prompt_queue import KINDS, PromptQueue, average, queue_weights, with_sentences
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,23 @@ class PromptConfig:
     """weights of the copies: uniform, ema or gaussian (about the last one, two epochs wide)"""
     beta: float = 0.5
     """share of the hand-made class vectors in the average, 0 to 1"""
+
+    def __post_init__(self):
+        require_ranges(
+            {"epochs": self.epochs, "classes": self.classes, "anchor": self.anchor}, least=0
+        )
+        require_ranges(
+            {"tokens": self.tokens, "queue": self.queue, "push_every": self.push_every}, least=1
+        )
+        if self.position not in POSITIONS or self.weighting not in KINDS:
+            raise ValueError(
+                f"position {self.position!r} must be one of {', '.join(POSITIONS)}, "
+                f"weighting {self.weighting!r} one of {', '.join(KINDS)}"
+            )
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"beta is {self.beta}; it is a share, 0 to 1")
+        if 0 < self.epochs < self.push_every:
+            raise ValueError(f"{self.epochs} epochs never push: lower push_every")
 
 
 class LearnedPrompt(jt.nn.Module):
@@ -99,8 +117,6 @@ def train_prompt(
     seed: int,
 ) -> dict:
     """The prompt part. names[K] in words, features[N,P,E], labels[N], sentence_vectors[K,E]."""
-    if 0 < config.epochs < config.push_every:
-        raise ValueError(f"{config.epochs} epochs never push: lower prompt.push_every")
     learner = new_learner(encoder.model, names, vars(config), seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
     classes = ClassDraw(config.classes, len(names), config.epochs - -(-config.epochs // 5))

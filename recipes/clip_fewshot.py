@@ -13,7 +13,7 @@ import numpy as np
 
 from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
-from fewshot.config import as_plain
+from fewshot.config import as_plain, require_ranges
 from fewshot.device import use_device
 from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
@@ -76,6 +76,10 @@ class Config:
     """the one stage to run; those before it must be there"""
     fresh: bool = False
     """make every stage again"""
+
+    def __post_init__(self):
+        require_ranges({"views": self.views}, least=1)
+        require_ranges({"seed": self.seed, "workers": self.workers}, least=0)
 
 
 class Job:

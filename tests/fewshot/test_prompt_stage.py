@@ -87,8 +87,22 @@ def test_the_anchor_holds_the_text(encoder, features, sentences, tmp_path):
 def test_the_queue_takes_every_second_epoch(encoder, features, sentences, tmp_path):
     part = train(encoder, features, sentences, tmp_path, push_every=2, queue=2)
     assert part["epochs"] == [4, 6]
-    with pytest.raises(ValueError, match="push_every"):
-        train(encoder, features, sentences, tmp_path, push_every=7)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"epochs": 3, "push_every": 4}, "3 epochs never push"),
+        ({"epochs": -1}, "epochs is -1; 0 or more"),
+        ({"tokens": 0, "queue": 0}, "tokens is 0, queue is 0; 1 or more"),
+        ({"position": "back"}, "position 'back' must be one of front, middle, end"),
+        ({"weighting": "mean"}, "weighting 'mean' one of uniform, ema, gaussian"),
+        ({"beta": 1.5}, "beta is 1.5"),
+    ],
+)
+def test_impossible_settings_are_refused_before_training(changes, message):
+    with pytest.raises(ValueError, match=message):
+        PromptConfig(**changes)
 
 
 def test_a_stopped_run_ends_in_the_same_bytes(encoder, features, sentences, tmp_path):
