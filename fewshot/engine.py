@@ -44,13 +44,14 @@ def fit(
     run: Run,
     seed: int,
     after_epoch: Callable[[int], None] = lambda epoch: None,
-) -> None:
+) -> dict[str, float]:
     """Trains `module` for `epochs`, from the run's checkpoint where there is one.
 
     step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
     epoch. schedule(step) gives the rate. after_epoch(number from 1) may change `module` further. A
     checkpoint is written after each epoch, and the random state is set from (seed, epoch), so that
-    a stopped and resumed run ends in the same bytes as an unbroken one.
+    a stopped and resumed run ends in the same bytes as an unbroken one. Returns the last epoch's
+    metrics.
     """
     first = _resume(module, optimizer, run, seed)
     run.rewind(first)
@@ -83,6 +84,7 @@ def fit(
         _save(module, optimizer, run, epoch + 1, seed)
     run.close()
     module.eval()
+    return run.last()
 
 
 class _Means:

@@ -37,9 +37,15 @@ def train_head(
     state = head.state()
     return {
         "trainable": state["weights"].size + state["offsets"].size,
+        "metrics": last_loss(head),
         "selection": selection(labels),
         "state": state,
     }
+
+
+def last_loss(head: LPPlusPlus) -> dict[str, float]:
+    """The loss after the last update; nothing where there was none."""
+    return {"loss": head.loss_history_[-1]} if head.loss_history_ else {}
 
 
 def selection(labels: np.ndarray) -> dict:
@@ -59,6 +65,7 @@ def train_channel(
     )
     return {
         "trainable": channel.count,
+        "metrics": last_loss(head),
         "selection": selection(labels),
         "channel": channel.state(),
         "state": head.state(),

@@ -96,9 +96,9 @@ def train_lora(
         one_hot = np.eye(len(rows), dtype=np.float32)[targets]
         return {"loss": soft_cross_entropy(logits, jt.array(one_hot))}
 
-    variables = list(adapters.parameters())
+    variables, metrics = list(adapters.parameters()), {}
     if config.epochs:
-        fit(
+        metrics = fit(
             step,
             jt.optim.AdamW(variables, config.lr, weight_decay=config.weight_decay),
             batches,
@@ -108,8 +108,11 @@ def train_lora(
             run=run,
             seed=seed,
         )
-    return {"config": vars(config) | {"flip": flip}, "trainable": adapters.count} | {
-        "lora": adapters.state()
+    return {
+        "config": vars(config) | {"flip": flip},
+        "metrics": metrics,
+        "trainable": adapters.count,
+        "lora": adapters.state(),
     }
 
 

@@ -136,8 +136,9 @@ def train_prompt(
         if epoch % config.push_every == 0:
             queue.push(epoch, learner.context.numpy())
 
+    metrics = {}
     if config.epochs:
-        fit(
+        metrics = fit(
             step,
             jt.optim.AdamW([learner.context], config.lr, weight_decay=0.0),
             batches,
@@ -153,6 +154,7 @@ def train_prompt(
     epochs, contexts = zip(*queue.entries(), strict=True)
     part = {
         "config": dict(vars(config)),
+        "metrics": metrics,
         "trainable": int(np.prod(contexts[0].shape)),
         "epochs": list(epochs),
         "weights": queue_weights(epochs, config.weighting),

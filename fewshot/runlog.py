@@ -71,6 +71,12 @@ class Run:
             self._scalars.add_scalar(name, value, epoch)
         self._scalars.flush()
 
+    def last(self) -> dict[str, float]:
+        """The newest line, without its epoch; empty where there is none."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        newest = json.loads(lines[-1]) if lines else {}
+        return {name: value for name, value in newest.items() if name != "epoch"}
+
     def close(self) -> None:
         """Ends the TensorBoard file."""
         if self._scalars:

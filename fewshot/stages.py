@@ -31,8 +31,9 @@ class Stage:
 class Schedule:
     """Runs stages in their order; a part lies in `folder`/<stage>.pkl, beside `schedule.json`."""
 
-    def __init__(self, stages: Sequence[Stage], folder: Path):
-        self.stages, self.folder = {stage.name: stage for stage in stages}, folder
+    def __init__(self, recipe: str, stages: Sequence[Stage], folder: Path):
+        self.recipe, self.folder = recipe, folder
+        self.stages = {stage.name: stage for stage in stages}
         self.record = folder / "schedule.json"
 
     def path(self, name: str) -> Path:
@@ -93,7 +94,8 @@ class Schedule:
             return stored
         started = time.monotonic()
         needs = {need: self.key(need) for need in stage.needs}
-        meta = {"stage": name, "key": self.key(name), "inputs": stage.inputs, "needs": needs}
+        meta = {"recipe": self.recipe, "stage": name}
+        meta |= {"key": self.key(name), "inputs": stage.inputs, "needs": needs}
         contents = {"meta": meta} | stage.make({need: parts[need] for need in stage.needs})
         checkpoint.save(path, contents)
         seconds = time.monotonic() - started

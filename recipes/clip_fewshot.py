@@ -99,7 +99,7 @@ class Job:
         self._merged: dict[str, Encoder] = {}
         second = find_auxiliary(config.auxiliary)
         self.second = auxiliary_encoder(self.encoder, second) if second else None
-        self.schedule = Schedule(self.stages(), config.parts)
+        self.schedule = Schedule("clip_fewshot", self.stages(), config.parts)
 
     def stages(self) -> list[Stage]:
         """The stages in their order, with everything that their parts depend on."""
