@@ -144,7 +144,7 @@ def read_parts(folder: Path, stages: Sequence[str]) -> Parts:
         found = meta.get("stage", "no stage of this kit")
         if found != stage:
             raise ValueError(f"{path}: holds {found}, but {stage!r} is needed")
-        for need, key in meta["needs"].items():
+        for need, key in meta.get("needs", {}).items():
             if need in parts and parts[need]["meta"]["key"] != key:
                 raise ValueError(
                     f"{path} was made with another {need}.pkl than {folder / need}.pkl: "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fewshot.data import ImageItem, Tree
 
 SUFFIXES = (".pkl", ".pt", ".pth", ".safetensors")
+OPTIONAL = "res1000epoch.pkl"  # the auxiliary encoder: no CLIP, and the main job runs without it
 TEST_SETS = ("TestSetA", "TestSetB", "test")
 SEE_README = "Dataset/README.md shows the tree"
 FIND_WEIGHTS = (
@@ -51,8 +52,12 @@ def _has(*packages: str) -> bool:
 
 def weights(named: Path | None) -> list[Row]:
     """The named file, or every weight file in the main folder and in test_pkl/, and their sum."""
-    files = [named] if named else _weight_files(ROOT)
-    parts = [] if named else _weight_files(ROOT / "test_pkl")
+    files, parts = [named], []
+    if not named:
+        found = _weight_files(ROOT)
+        files = [path for path in found if path.name != OPTIONAL]
+        parts = [path for path in found if path.name == OPTIONAL]
+        parts += _weight_files(ROOT / "test_pkl")
     if not files or not all(path.is_file() for path in files):
         value = f"no {named}" if named else f"no {' or '.join(SUFFIXES)} file in {ROOT}"
         return [Row("missing", "weights", value, FIND_WEIGHTS, needed=True)]

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+import runtime.doctor
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -181,3 +183,14 @@ def test_official_files_are_known():
     spec.loader.exec_module(download)
     sha256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
     assert download.known(sha256) == "ViT-B/32"
+
+
+def test_an_auxiliary_file_alone_is_no_clip(tmp_path, monkeypatch, weights):
+    monkeypatch.setattr(runtime.doctor, "ROOT", tmp_path)
+    (tmp_path / "jclip").symlink_to(ROOT / "jclip")
+    shutil.copy(weights, tmp_path / "res1000epoch.pkl")
+    both = runtime.doctor.weights(None)
+    assert [row.status for row in both] == ["ok", "ok", "ok"] and "w.saf" in both[0].value
+    weights.unlink()
+    (alone,) = runtime.doctor.weights(None)
+    assert alone.status == "missing" and alone.needed
