@@ -17,7 +17,7 @@ import jclip
 from fewshot.config import require_ranges
 from fewshot.engine import fit
 from fewshot.features import Encoder, Tower, clip_tower
-from fewshot.losses import soft_cross_entropy
+from fewshot.losses import class_cross_entropy
 from fewshot.prompt_stage import class_vectors_of, new_learner, queue_features
 from fewshot.runlog import Run
 from fewshot.sampling import ClassDraw, ImageBatches
@@ -74,7 +74,7 @@ def train_lora(
     tokens = jclip.tokenize(sentences, context_length=model.sizes.context_length)
     frozen = None if "text" in config.towers else jt.array(encoder.sentences(sentences))  # [K,E]
     adapters = LoraAdapters(model, lora_config(vars(config)), seed)
-    classes = ClassDraw(config.classes, len(sentences), config.epochs - -(-config.epochs // 5))
+    classes = ClassDraw(config.classes, len(sentences), config.epochs)
     batches = ImageBatches(
         paths,
         labels,
@@ -93,8 +93,7 @@ def train_lora(
         text = model.encode_text(tokens[rows]) if frozen is None else frozen[jt.array(rows)]
         text = jt.normalize(text, dim=1)  # [R,E]
         logits = encoder.logit_scale * jt.matmul(features, text.transpose())  # [B,R]
-        one_hot = np.eye(len(rows), dtype=np.float32)[targets]
-        return {"loss": soft_cross_entropy(logits, jt.array(one_hot))}
+        return {"loss": class_cross_entropy(logits, targets)}
 
     variables, metrics = list(adapters.parameters()), {}
     if config.epochs:

@@ -1,6 +1,7 @@
 """Losses that Jittor lacks."""
 
 import jittor as jt
+import numpy as np
 
 
 def soft_cross_entropy(logits: jt.Var, targets: jt.Var) -> jt.Var:
@@ -10,6 +11,14 @@ def soft_cross_entropy(logits: jt.Var, targets: jt.Var) -> jt.Var:
     shifted = logits - logits.max(dim=1, keepdims=True).stop_grad()
     log_probabilities = shifted - jt.log(jt.exp(shifted).sum(dim=1, keepdims=True))
     return -(targets * log_probabilities).sum(dim=1).mean()
+
+
+def class_cross_entropy(logits: jt.Var, labels: np.ndarray) -> jt.Var:
+    """Mean over rows of -log softmax(logits)[label]; logits[N,C], labels[N] in 0..C-1.
+
+    Raises IndexError for a label of C or more, which Jittor's own would pass over.
+    """
+    return soft_cross_entropy(logits, jt.array(np.eye(logits.shape[1], dtype=np.float32)[labels]))
 
 
 def contrastive(logits: jt.Var, same: jt.Var) -> jt.Var:

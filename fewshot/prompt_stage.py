@@ -12,7 +12,7 @@ import numpy as np
 from fewshot.config import require_ranges
 from fewshot.engine import fit, predict
 from fewshot.features import ENCODER_ROWS, Encoder
-from fewshot.losses import soft_cross_entropy
+from fewshot.losses import class_cross_entropy
 from fewshot.runlog import Run
 from fewshot.sampling import ClassDraw, FeatureBatches
 from fewshot.schedules import warm_cosine
@@ -119,7 +119,7 @@ def train_prompt(
     """The prompt part. names[K] in words, features[N,P,E], labels[N], sentence_vectors[K,E]."""
     learner = new_learner(encoder.model, names, vars(config), seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
-    classes = ClassDraw(config.classes, len(names), config.epochs - -(-config.epochs // 5))
+    classes = ClassDraw(config.classes, len(names), config.epochs)
     batches = FeatureBatches(features, labels, config.batch_size, classes, seed)
     anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
 
@@ -127,8 +127,7 @@ def train_prompt(
         images, targets, rows = batch
         text = jt.normalize(learner(rows), dim=1)  # [R,E]
         logits = encoder.logit_scale * jt.matmul(jt.array(images), text.transpose())  # [B,R]
-        one_hot = np.eye(len(rows), dtype=np.float32)[targets]
-        entropy = soft_cross_entropy(logits, jt.array(one_hot))
+        entropy = class_cross_entropy(logits, targets)
         away = ((text - anchors[jt.array(rows.astype(np.int32))]) ** 2).sum(dim=1).mean()
         return {"loss": entropy + config.anchor * away, "cross-entropy": entropy, "away": away}
 

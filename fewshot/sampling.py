@@ -20,13 +20,18 @@ from models.lpplusplus_geometry import unit_rows
 class ClassDraw:
     """Which classes stand in a step's softmax: the batch's own and random others, or all.
 
-    count: classes a step, 0 for all. total: K. full_from: from this epoch on, all of them, so that
-    training ends on the very softmax that is tested.
+    count: classes a step, 0 for all. total: K. epochs: of the training, whose last fifth takes all
+    of them, so that it ends on the very softmax that is tested.
     """
 
     count: int
     total: int
-    full_from: int
+    epochs: int
+
+    @property
+    def full_from(self) -> int:
+        """The first epoch of the last fifth, counted from 0."""
+        return self.epochs * 4 // 5
 
     def draw(self, labels: np.ndarray, epoch: int, rng: np.random.Generator) -> np.ndarray:
         """Sorted class numbers, `count` of them (or all K), those of `labels`[B] included."""

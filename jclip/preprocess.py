@@ -38,10 +38,10 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def to_array(image: Image.Image) -> np.ndarray:
-    """An RGB image of R x R pixels -> float32 [3, R, R], normalised."""
+def to_array(image: Image.Image, mean: np.ndarray = MEAN, std: np.ndarray = STD) -> np.ndarray:
+    """An RGB image of R x R pixels -> float32 [3, R, R], normalised by colour."""
     pixels = np.asarray(image, dtype=np.float32) / np.float32(255)  # [R, R, 3]
-    return np.ascontiguousarray(((pixels - MEAN) / STD).transpose(2, 0, 1))
+    return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
 
 
 def make_preprocess(resolution: int) -> Callable[[Image.Image], np.ndarray]:

@@ -13,6 +13,7 @@ from jittor import nn
 from jittor.models import resnet50
 from PIL import Image
 
+import jclip.preprocess
 from jclip.preprocess import MOST_PIXELS, centre_crop
 from jclip.weights import WRAPPERS, check_complete
 from runtime.weights_file import safe_load
@@ -94,9 +95,8 @@ def canonical(contents: Mapping[str, object], path: str | Path) -> dict[str, np.
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """An RGB image of R x R pixels -> float32 [3, R, R], normalised."""
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)  # [R, R, 3]
-    return np.ascontiguousarray(((pixels - MEAN) / STD).transpose(2, 0, 1))
+    """An RGB image of R x R pixels -> float32 [3, R, R], normalised as ImageNet's."""
+    return jclip.preprocess.to_array(image, MEAN, STD)
 
 
 def preprocess(image: Image.Image) -> np.ndarray:

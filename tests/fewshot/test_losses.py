@@ -1,7 +1,8 @@
 import jittor as jt
 import numpy as np
+import pytest
 
-from fewshot.losses import contrastive, soft_cross_entropy
+from fewshot.losses import class_cross_entropy, contrastive, soft_cross_entropy
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (6, 6)).astype(np.float32)
 FLOAT32 = 1e-5  # a dozen float32 roundings of numbers around 1
@@ -20,6 +21,14 @@ def test_soft_cross_entropy_equals_its_formula():
 def test_soft_cross_entropy_stands_large_logits():
     loss = soft_cross_entropy(jt.array([[1000.0, 0.0]]), jt.array([[1.0, 0.0]])).item()
     assert loss == 0.0
+
+
+def test_class_cross_entropy_equals_its_formula():
+    labels = np.array([0, 5, 2, 2, 1, 4])
+    ours = class_cross_entropy(jt.array(LOGITS), labels).item()
+    assert abs(ours + log_softmax(LOGITS, 1)[np.arange(6), labels].mean()) < FLOAT32
+    with pytest.raises(IndexError):
+        class_cross_entropy(jt.array(LOGITS), labels + 1)
 
 
 def test_contrastive_without_repeats_is_clips_loss():

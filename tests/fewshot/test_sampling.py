@@ -46,7 +46,7 @@ def test_few_rows_are_one_batch():
 
 
 def test_drawn_classes_hold_the_batch():
-    batches = FeatureBatches(features(), LABELS, 3, ClassDraw(4, 6, 2), 0)
+    batches = FeatureBatches(features(), LABELS, 3, ClassDraw(4, 6, 3), 0)
     drawn = set()
     for images, targets, classes in batches.epoch(1):
         assert len(classes) == 4 and (np.diff(classes) > 0).all() and len(images) == 3
