@@ -1,35 +1,44 @@
 """python test.py [--field value]...   (python test.py --help shows every field)
 
-Test images and trained parts -> result.txt, result.zip, manifest.json; with labels, scores.json and
-one table of what each part brought.
+Test images and trained parts -> result.txt, result.zip, manifest.json, report.html; with labels,
+scores.json and one table of what each part brought. `--verify manifest.json` does it again and
+compares.
 """
 
 import sys
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from runtime.environment import enter
 
 enter()
 
 import numpy as np  # noqa: E402  (after enter(), which may restart in .venv)
+from tqdm import tqdm  # noqa: E402
 
 from fewshot import submission  # noqa: E402
-from fewshot.ablation import ablation, write_scores  # noqa: E402
+from fewshot.ablation import ablation, end_to_end, write_scores  # noqa: E402
 from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
-from fewshot.classifier import SUBMITTED, Features, class_scores  # noqa: E402
-from fewshot.config import as_plain, parse, reported  # noqa: E402
+from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
 from fewshot.device import use_device  # noqa: E402
-from fewshot.features import Encoder  # noqa: E402
+from fewshot.features import Encoder, Views  # noqa: E402
 from fewshot.images import SkippedImages  # noqa: E402
+from fewshot.inference import Looks, Scorer  # noqa: E402
 from fewshot.inputs import AUXILIARY, find_auxiliary, require  # noqa: E402
 from fewshot.lora_stage import tuned_encoder  # noqa: E402
 from fewshot.manifest import write_manifest  # noqa: E402
 from fewshot.metrics import table  # noqa: E402
-from fewshot.stages import read_parts, read_record  # noqa: E402
+from fewshot.outcome import Outcome, joined  # noqa: E402
+from fewshot.report import write_report  # noqa: E402
+from fewshot.shards import PieceStore, pieces_of, shard_of  # noqa: E402
+from fewshot.stages import Parts, read_parts, read_record  # noqa: E402
+from fewshot.transforms import Crops  # noqa: E402
+from fewshot.verify import read_manifest, verdict  # noqa: E402
 
-STAGES = ("text", "prompt", "lora", "head", "channel", "gda")  # and auxiliary, where it was trained
+STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "ood")  # and auxiliary, if trained
 
 
 @dataclass(frozen=True)
@@ -47,17 +56,45 @@ class Config:
     parts: Path = Path("test_pkl")
     """folder of the trained parts"""
     out: Path = Path(".")
-    """folder for result.txt, result.zip and manifest.json"""
+    """folder for result.txt, result.zip, manifest.json, report.html and finished shards"""
     labels: Path | None = None
     """lines of "image label", to print accuracies; read after the result is written"""
+    views: int = 64
+    """views of each image: the centre view and random crops; 1 for the centre view alone"""
+    tta: Literal["mta", "zero", "mean", "none"] = "mta"
+    """how views become one: MTA, ZERO, their mean, or the centre view alone"""
+    scale: tuple[float, float] | None = None
+    """share of the image's area that a crop takes, least and most; else as the shots' crops"""
+    flip: bool | None = None
+    """mirror every other crop; else as the shots' crops"""
+    seed: int = 1
+    """seed of the crops"""
+    ood: Literal["mass"] = "mass"
+    """score that tells base from new classes"""
+    routing: Literal["soft", "hard", "none"] = "soft"
+    """base and new classes share an image by the filter's odds, by its threshold, or not at all"""
+    shard: str = ""
+    """i/n scores every n-th piece only, from the i-th on; a run without it writes the result"""
+    merge: bool = False
+    """write the result from finished shards alone; all must be there"""
+    report: bool = True
+    """write report.html"""
+    verify: Path | None = None
+    """manifest.json of an earlier run: do it again in a folder of its own, and compare"""
     cache: Path = Path("cache")
     """folder for cached features"""
     workers: int = 0
     """threads that decode images, 0 for none"""
     batch_size: int = 32
-    """images decoded ahead at a time; changes no result"""
+    """views decoded ahead at a time; changes no result"""
     device: str = "auto"
     """auto, cpu or cuda"""
+
+    def __post_init__(self):
+        require_ranges({"views": self.views, "batch_size": self.batch_size}, least=1)
+        require_ranges({"seed": self.seed, "workers": self.workers}, least=0)
+        if self.shard and self.merge:
+            raise ValueError("shard and merge exclude each other: run all shards, then merge")
 
 
 def true_labels(items: list[ImageItem], labels: Path | None) -> np.ndarray | None:
@@ -74,58 +111,152 @@ def true_labels(items: list[ImageItem], labels: Path | None) -> np.ndarray | Non
     return None
 
 
-def second_features(encoder: Encoder, config: Config, part: dict, paths: list[Path]) -> np.ndarray:
-    """features[N,W] of the auxiliary encoder. Raises ValueError where its file is not the one."""
-    file = find_auxiliary(config.auxiliary)
-    remedy = f"put it there, or delete {config.parts / 'auxiliary.pkl'} to do without"
-    if file is None:
-        raise ValueError(f"the parts need the auxiliary weights {config.auxiliary}: {remedy}")
-    other = auxiliary_encoder(encoder, file)
-    if other.weights_sha256 != part["weights"]:
-        raise ValueError(f"{file}: not the auxiliary weights of these parts: {remedy}")
-    return other.images(paths)[0]
+def encoders_of(config: Config, weights: Path, parts: Parts) -> list[Encoder]:
+    """CLIP as it came, CLIP with LoRA merged and, where the parts need it, the auxiliary encoder.
 
-
-def main(config: Config) -> None:
-    """Encodes, scores, writes, validates; then, with labels, prints the table."""
-    tree, weights = require(config.data, config.weights)
-    items = test_items(tree, config.split)
-    with_auxiliary = (config.parts / "auxiliary.pkl").exists()
-    parts = read_parts(config.parts, STAGES + ("auxiliary",) * with_auxiliary)
-    if parts["text"]["class_names"] != list(tree.class_names):
-        raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
+    Raises ValueError where a weight file is not the one that the parts were trained with.
+    """
     device = use_device(config.device)
     encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
     if encoder.weights_sha256 != parts["text"]["meta"]["inputs"]["weights"]:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")
-    paths = [item.path for item in items]
-    plain, broken = encoder.images(paths)
-    tuned, _ = tuned_encoder(encoder, parts["lora"]).images(paths)
-    second = second_features(encoder, config, parts["auxiliary"], paths) if with_auxiliary else None
-    scores = class_scores(Features(plain, tuned, second), parts)
-    final = scores[SUBMITTED]
+    encoders = [encoder, tuned_encoder(encoder, parts["lora"])]
+    if "auxiliary" in parts:
+        file = find_auxiliary(config.auxiliary)
+        remedy = f"put it there, or delete {config.parts / 'auxiliary.pkl'} to do without"
+        if file is None:
+            raise ValueError(f"the parts need the auxiliary weights {config.auxiliary}: {remedy}")
+        encoders.append(auxiliary_encoder(encoder, file))
+        if encoders[-1].weights_sha256 != parts["auxiliary"]["weights"]:
+            raise ValueError(f"{file}: not the auxiliary weights of these parts: {remedy}")
+    return encoders
 
-    names = [item.name for item in items]
-    skipped = SkippedImages()
-    for index, error in sorted(broken.items()):
-        skipped.add(names[index], error.cause)
-    submission.write(
-        config.out / "result.txt", names, submission.top5(final), len(tree.class_names)
+
+def looks_of(config: Config, parts: Parts) -> Looks:
+    """How to look at an image; crops are the shots' where the configuration says nothing."""
+    crops = parts["head"]["meta"]["inputs"]["crops"]
+    scale = config.scale or tuple(crops["scale"])
+    flip = crops["flip"] if config.flip is None else config.flip
+    count = 1 if config.tta == "none" else config.views
+    return Looks(
+        config.tta, Views(count, Crops(scale, flip), config.seed), config.ood, config.routing
     )
-    submission.zip_result(config.out / "result.txt", config.out / "result.zip")
-    submission.validate(config.out / "result.txt", names, len(tree.class_names), final)
-    submission.validate_zip(config.out / "result.zip", names, len(tree.class_names))
-    write_manifest(config.out, as_plain(config), encoder, config.parts, parts, skipped)
-    print(f"test: {len(names)} images -> {config.out / 'result.txt'}, valid")
-    if skipped:
-        print(skipped.summary())
-    truth = true_labels(items, config.labels)
+
+
+def score_pieces(config: Config, items: list[ImageItem], scorer: Scorer, store: PieceStore) -> int:
+    """Scores this shard's pieces that are not there yet; returns how many images it has."""
+    pieces = shard_of(pieces_of(items), config.shard)
+    total = sum(map(len, pieces))
+    done = 0
+    with tqdm(total=total, desc="test", unit="image", disable=None) as bar:
+        for piece in pieces:
+            path = store.path(piece)
+            if not path.exists():
+                names, paths = [item.name for item in piece], [item.path for item in piece]
+                store.save(path, scorer(names, paths, bar.update))
+            done += len(piece)
+            bar.update(done - bar.n)
+    return total
+
+
+def write_result(out: Path, outcome: Outcome, num_classes: int) -> None:
+    """result.txt and result.zip, each read back and held to its form."""
+    submission.write(out / "result.txt", outcome.names, outcome.ids, num_classes)
+    submission.zip_result(out / "result.txt", out / "result.zip")
+    submission.validate(out / "result.txt", outcome.names, num_classes)
+    submission.validate_zip(out / "result.zip", outcome.names, num_classes)
+
+
+def main(config: Config) -> None:
+    """Scores, writes, validates; then, with labels, prints the tables."""
+    tree, weights = require(config.data, config.weights)
+    items = test_items(tree, config.split)
+    submission.require_names(config.split, [item.name for item in items])
+    trained = (config.parts / "auxiliary.pkl").exists()
+    parts = read_parts(config.parts, STAGES + ("auxiliary",) * trained)
+    if parts["text"]["class_names"] != list(tree.class_names):
+        raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
+    scorer = Scorer(encoders_of(config, weights, parts), parts, looks_of(config, parts))
+    store = PieceStore(config.out / "shards", scorer.setup())
+    if not config.merge:
+        count = score_pieces(config, items, scorer, store)
+    if config.shard:
+        print(f"test: shard {config.shard}, {count} of {len(items)} images -> {store.folder}")
+        return
+    outcome = joined(list(store.found(pieces_of(items))))
+    write_result(config.out, outcome, len(tree.class_names))
+    write_manifest(config.out, as_plain(config), scorer, config.parts, items, outcome)
+    print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
+    if outcome.skipped:
+        print(SkippedImages(outcome.skipped).summary())
+    truth, rows = true_labels(items, config.labels), None
     if truth is not None:
-        rows = ablation(scores, truth, tree, parts, read_record(config.parts))
-        write_scores(config.out / "scores.json", rows, len(truth))
-        print(f"\naccuracy in percent on {len(truth)} images\n{table(rows)}")
+        rows = ablation(outcome.picks, truth, tree, parts, read_record(config.parts))
+        print_tables(
+            config.out / "scores.json", rows, end_to_end(outcome.picks, truth, tree), truth
+        )
+    if config.report:
+        write_report(
+            config.out / "report.html",
+            outcome,
+            tree,
+            threshold=scorer.threshold,
+            truth=truth,
+            rows=rows,
+            seconds=seconds_of(config, scorer),
+            settings=settings_of(config, scorer),
+            picture=lambda index, view: scorer.picture(items[index].path, view),
+        )
+
+
+def print_tables(path: Path, rows: dict, ends: dict, truth: np.ndarray) -> None:
+    """Prints what each part brought and how routing did; writes the same to `path`."""
+    write_scores(path, {"images": len(truth), "rows": rows, "end_to_end": ends})
+    print(f"\naccuracy in percent on {len(truth)} images\n{table(rows)}")
+    if ends:
+        print(f"\nthe same, choosing among all classes\n{table(ends)}")
+
+
+def seconds_of(config: Config, scorer: Scorer) -> dict[str, float | None]:
+    """Seconds of each stage of training and of this run's own work."""
+    record = read_record(config.parts)
+    seconds = {f"training: {stage}": entry["seconds"] for stage, entry in record.items()}
+    return seconds | {f"testing: {what}": value for what, value in scorer.seconds.items()}
+
+
+def settings_of(config: Config, scorer: Scorer) -> dict:
+    """What the report says of a run."""
+    looks = scorer.looks
+    settings = {"test images": config.split, "weights": config.weights, "views": looks.views.count}
+    settings |= {
+        "share of the image in a crop": looks.views.crops.scale,
+        "mirrored crops": looks.views.crops.flip,
+    }
+    settings |= {"views become one by": looks.tta, "score of base": looks.ood}
+    return settings | {"routing": looks.routing, "device": scorer.encoders[0].device}
+
+
+def verify(manifest: Path, arguments: list[str]) -> None:
+    """Does again what the manifest describes, but for what the arguments say, and compares.
+
+    Nothing of the first run is used but the inputs. Ends with status 1 where results differ.
+    """
+    recorded = from_plain(Config, read_manifest(manifest)["config"])
+    given = parse(Config, arguments, "test.py", recorded)
+    with tempfile.TemporaryDirectory(prefix="verify") as name:
+        folder = Path(name)
+        alone = {"out": folder, "cache": folder / "cache", "shard": "", "merge": False}
+        main(replace(given, labels=None, report=False, verify=None, **alone))
+        lines = verdict(manifest, folder)
+    if lines:
+        sys.exit("\n  ".join([f"verify: {manifest}: the result is another one", *lines]))
+    print(f"verify: {manifest}: identical")
 
 
 if __name__ == "__main__":
     with reported("test.py"):
-        main(parse(Config, sys.argv[1:], "test.py"))
+        given = parse(Config, sys.argv[1:], "test.py")
+        if given.verify:
+            verify(given.verify, sys.argv[1:])
+        else:
+            main(given)

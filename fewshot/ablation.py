@@ -1,15 +1,15 @@
 """One table of what each part brought: accuracy, what it trained, and how long that took."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 
-from fewshot.classifier import SUBMITTED, WITHOUT
+from fewshot.classifier import ROUTINGS, SUBMITTED, WITHOUT
 from fewshot.data import Tree
 from fewshot.files import atomic_write
-from fewshot.metrics import accuracy_within
+from fewshot.metrics import accuracy, harmonic_mean
+from fewshot.outcome import GROUPS
 from fewshot.stages import Parts
 from fewshot.text import domain_and_words
 
@@ -24,8 +24,8 @@ STAGE_OF = {  # the stage that made the last part of each way to score
 }
 
 
-def groups(tree: Tree) -> dict[str, tuple[list[int], list[int]]]:
-    """Columns: (classes whose images count, classes chosen among).
+def groups(tree: Tree) -> dict[str, tuple[list[int], str]]:
+    """Columns: (classes whose images count, the one of `outcome.GROUPS` chosen among).
 
     base, the domains of the base classes if several (chosen among all base classes), new, all.
     """
@@ -33,27 +33,29 @@ def groups(tree: Tree) -> dict[str, tuple[list[int], list[int]]]:
     domains: dict[str, list[int]] = {}
     for k in base:
         domains.setdefault(domain_and_words(tree, tree.class_names[k])[0], []).append(k)
-    columns = {"base": (base, base)}
-    columns |= {name: (ids, base) for name, ids in domains.items() if len(domains) > 1}
-    every = list(range(len(tree.class_names)))
-    return columns | ({"new": (new, new)} if new else {}) | {"all": (every, every)}
+    columns = {"base": (base, "base")}
+    columns |= {name: (ids, "base") for name, ids in domains.items() if len(domains) > 1}
+    columns |= {"new": (new, "new")} if new else {}
+    return columns | {"all": (list(range(len(tree.class_names))), "all")}
 
 
 def ablation(
-    scores: dict[str, np.ndarray], truth: np.ndarray, tree: Tree, parts: Parts, record: dict
+    picks: dict[str, np.ndarray], truth: np.ndarray, tree: Tree, parts: Parts, record: dict
 ) -> dict[str, dict[str, float | int]]:
     """A row for each way to score: accuracies as fractions, trained numbers, seconds.
 
-    scores: {way: [N,C]}, truth[N]; record: what `stages.read_record` returns. Numbers and seconds
-    are those of the way's own stage, for what is submitted the sums; seconds are whole. What the
-    blend would be without a member has accuracies only; a column without images is left out.
+    picks: {way: [N,3]} as in `Outcome`, truth[N]; record: what `stages.read_record` returns.
+    Numbers and seconds are those of the way's own stage, for what is submitted the sums; seconds
+    are whole. What the blend would be without a member has accuracies only; a column without images
+    is left out, and so are the rows of `ROUTINGS`, which are `end_to_end`'s.
     """
-    columns = groups(tree)
     rows = {}
-    for way, values in scores.items():
-        found = {name: accuracy_within(values, truth, *ids) for name, ids in columns.items()}
-        row = {name: value for name, value in found.items() if not math.isnan(value)}
-        rows[way] = row
+    for way in [way for way in picks if way not in ROUTINGS.values()]:
+        row = rows[way] = {}
+        for name, (ids, among) in groups(tree).items():
+            counted = np.isin(truth, ids)
+            if counted.any():
+                row[name] = accuracy(picks[way][counted, GROUPS.index(among)], truth[counted])
         if way.startswith(WITHOUT):
             continue
         stages = tuple(parts) if way == SUBMITTED else (STAGE_OF[way],)
@@ -64,8 +66,28 @@ def ablation(
     return rows
 
 
-def write_scores(path: Path, rows: dict, count: int) -> None:
-    """Writes the table as JSON beside the result."""
+def end_to_end(
+    picks: dict[str, np.ndarray], truth: np.ndarray, tree: Tree
+) -> dict[str, dict[str, float]]:
+    """Rows for zero-shot, the blend under each routing and what is submitted: accuracy of base and
+    of new images, both chosen among all classes, their harmonic mean, and of all images.
+
+    Empty where there are no images of one kind.
+    """
+    kinds = {"base": np.isin(truth, tree.base_ids), "new": np.isin(truth, tree.new_ids)}
+    if not all(kind.any() for kind in kinds.values()):
+        return {}
+    rows = {}
+    for way in ("zero-shot", *ROUTINGS.values(), SUBMITTED):
+        chosen = picks[way][:, GROUPS.index("all")]
+        row = {name: accuracy(chosen[kind], truth[kind]) for name, kind in kinds.items()}
+        row["harmonic"] = harmonic_mean(row["base"], row["new"])
+        rows[way] = row | {"all": accuracy(chosen, truth)}
+    return rows
+
+
+def write_scores(path: Path, tables: dict) -> None:
+    """Writes the tables as JSON beside the result."""
     with atomic_write(path) as file:
-        json.dump({"images": count, "rows": rows}, file, indent=1, allow_nan=False)
+        json.dump(tables, file, indent=1, allow_nan=False)
         file.write("\n")

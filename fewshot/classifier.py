@@ -6,7 +6,7 @@ N images, C classes, K of them base, E embedding.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 from fewshot.stages import Parts
 from models.auxiliary import AuxiliaryBias
@@ -23,6 +23,9 @@ BLEND = {
     "+ channel re-weighting": 0.6,
 }
 SUBMITTED, WITHOUT = "blended", "blended without "
+# How base and new classes are told apart, and the row of the blend under each.
+ROUTINGS = {"soft": "soft routing", "hard": "hard routing", "none": "no routing"}
+CERTAIN = 1e6  # log-odds beyond any difference of log-probabilities within a group
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,16 @@ class Features:
     tuned: np.ndarray  # [N,E] of CLIP with LoRA merged
     auxiliary: np.ndarray | None = None  # [N,W] of the second encoder, where there is one
 
-    def rows(self, chosen: np.ndarray) -> "Features":
-        """The features of some images."""
-        second = None if self.auxiliary is None else self.auxiliary[chosen]
-        return Features(self.plain[chosen], self.tuned[chosen], second)
+    @property
+    def unreadable(self) -> np.ndarray:
+        """bool [N]: which images could not be read."""
+        return ~self.plain.any(axis=1)
+
+    def filled(self) -> "Features":
+        """The same with ones in the rows of unreadable images, which the parts would refuse."""
+        empty = self.unreadable[:, None]
+        arrays = (self.plain, self.tuned, self.auxiliary)
+        return Features(*(a if a is None else np.where(empty, a.dtype.type(1), a) for a in arrays))
 
 
 def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
@@ -79,25 +88,46 @@ def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
     return ways | {SUBMITTED: blend + bias}
 
 
-def class_scores(features: Features, parts: Parts) -> dict[str, np.ndarray]:
-    """Log-probabilities [N,C] of each way to score; `SUBMITTED` is the one to hand in.
+def routed_scores(
+    base: np.ndarray, new: np.ndarray, odds: np.ndarray, threshold: float, routing: str
+) -> np.ndarray:
+    """Log-scores [N,K+M], base classes first, of base[N,K] and new[N,M] logits.
 
-    The trained parts know nothing of new classes, so zero-shot says how likely the image is of any
-    base class at all, and they only share that out:
+    soft    P(c) = sigmoid(odds) P(c | base) for base c, sigmoid(-odds) P(c | new) for new c
+    hard    base classes before all new ones where odds >= threshold, after them elsewhere
+    none    one softmax over both kinds of logits
+    odds[N] are log-odds that an image is of any base class.
+    """
+    if routing == "none" or not new.shape[1]:
+        return log_softmax(np.hstack([base, new]).astype(np.float64), axis=1)
+    within = [log_softmax(logits.astype(np.float64), axis=1) for logits in (base, new)]
+    if routing == "hard":
+        odds = np.where(odds >= threshold, CERTAIN, -CERTAIN)
+    shares = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)  # log sigmoid of odds and -odds
+    return np.hstack([log + share[:, None] for log, share in zip(within, shares, strict=True)])
 
-        P(c) = P_zero-shot(base) P_way(c | base)  for base c,     P_zero-shot(c)  for new c.
 
-    Each image is scored by itself. An image that could not be read gets equal scores.
+def class_scores(
+    features: Features, parts: Parts, odds: np.ndarray, threshold: float, routing: str
+) -> dict[str, np.ndarray]:
+    """Log-scores [N,C] of each way to score; `SUBMITTED` is the one to hand in.
+
+    The trained parts know nothing of new classes: they rank base classes, zero-shot ranks new ones,
+    and the odds[N] of any base class decide between them (`routed_scores`). The row "zero-shot" is
+    CLIP's own softmax over all classes; the rows of `ROUTINGS` are the blend under each of them.
+    An image that could not be read gets equal scores.
     """
     text = parts["text"]
-    zero_shot = log_softmax(
-        text_logits(features.plain, text["text_features"], text["logit_scale"]), axis=1
-    )
-    known = np.flatnonzero(features.plain.any(axis=1))
-    scores = {}
-    for way, logits in base_logits(features.rows(known), parts).items() if known.size else ():
-        scores[way] = zero_shot.copy()
-        base = np.ix_(known, text["base_ids"])
-        mass = logsumexp(zero_shot[base], axis=1, keepdims=True)
-        scores[way][base] = mass + log_softmax(logits, axis=1)
-    return scores or {SUBMITTED: zero_shot}
+    every = text_logits(features.plain, text["text_features"], text["logit_scale"])
+    base = list(text["base_ids"])
+    order = base + [k for k in range(every.shape[1]) if k not in set(base)]
+    logits, new = base_logits(features.filled(), parts), every[:, order[len(base) :]]
+
+    def spread(way: str, routing: str) -> np.ndarray:
+        scores = np.empty(every.shape)
+        scores[:, order] = routed_scores(logits[way], new, odds, threshold, routing)
+        scores[features.unreadable] = -np.log(every.shape[1])
+        return scores
+
+    scores = {way: spread(way, "none" if way == "zero-shot" else routing) for way in logits}
+    return scores | {row: spread(SUBMITTED, kind) for kind, row in ROUTINGS.items()}

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +18,21 @@ import tyro
 ConfigType = TypeVar("ConfigType")
 
 
-def parse(config_class: type[ConfigType], arguments: Sequence[str], program: str) -> ConfigType:
-    """Reads `--field value` pairs into `config_class`; `--help` prints all fields and lines."""
+def parse(
+    config_class: type[ConfigType],
+    arguments: Sequence[str],
+    program: str,
+    default: ConfigType | None = None,
+) -> ConfigType:
+    """Reads `--field value` pairs into `config_class`; `--help` prints all fields and lines.
+
+    What is not given is as in `default`, or as the class says.
+    """
     return tyro.cli(
         config_class,
         args=list(arguments),
         prog=program,
+        default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.FlagConversionOff,),
         use_underscores=True,
     )
@@ -31,6 +41,24 @@ def parse(config_class: type[ConfigType], arguments: Sequence[str], program: str
 def as_plain(config: object) -> dict:
     """The fields of a configuration as plain data: paths become POSIX strings, tuples lists."""
     return _plain(dataclasses.asdict(config))
+
+
+def from_plain(config_class: type[ConfigType], fields: dict) -> ConfigType:
+    """The configuration that `as_plain` took apart, where none is nested.
+
+    Raises ValueError for a field that the class does not have.
+    """
+    known = {field.name: field.type for field in dataclasses.fields(config_class)}
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise ValueError(f"no such field today: {', '.join(unknown)}")
+    made = {}
+    for name, value in fields.items():
+        kinds = {known[name], *typing.get_args(known[name])}  # of `Path | None`, Path too
+        if isinstance(value, str) and Path in kinds:
+            value = Path(value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**made)
 
 
 def _plain(value: object) -> object:

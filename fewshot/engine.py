@@ -2,7 +2,7 @@
 
 `fit` owns the train/eval switches, the schedule, the one `optimizer.step`, the check for a loss
 that is not finite, metrics, checkpoints, resume and the progress bar. `predict` runs a forward over
-batches of one fixed shape.
+batches of one fixed shape, `Predictor` the same with its inputs handed in.
 """
 
 import time
@@ -139,28 +139,47 @@ def _resume(module, optimizer, run: Run, seed: int) -> int:
     return saved["epochs_done"]
 
 
-def predict(
-    forward: Callable[[jt.Var], jt.Var], rows: Iterable[tuple[str, np.ndarray]], *, batch: int
-) -> tuple[list[str], np.ndarray]:
-    """Runs `forward` over named inputs; returns (names, outputs[N,...]) in the order given.
+class Predictor:
+    """Runs `forward` over named inputs that are handed in one by one.
 
     Every call gets exactly `batch` rows, the last one padded with zeros: one compiled shape, and a
     row's result does not depend on how many others there are.
     """
-    names, outputs, pending = [], [], []
 
-    def flush() -> None:
-        if pending:
-            padded = np.zeros((batch, *pending[0].shape), pending[0].dtype)
-            padded[: len(pending)] = pending
-            with jt.no_grad():
-                outputs.append(forward(jt.array(padded)).numpy()[: len(pending)])
-            pending.clear()
+    def __init__(self, forward: Callable[[jt.Var], jt.Var], batch: int):
+        self._forward, self._batch = forward, batch
+        self._names: list[str] = []
+        self._pending: list[np.ndarray] = []
+        self._outputs: list[np.ndarray] = []
 
+    def add(self, name: str, row: np.ndarray) -> None:
+        """Takes one input."""
+        self._names.append(name)
+        self._pending.append(row)
+        if len(self._pending) == self._batch:
+            self._flush()
+
+    def finish(self) -> tuple[list[str], np.ndarray]:
+        """(names, outputs[N,...]) in the order of the inputs."""
+        self._flush()
+        outputs = self._outputs
+        return self._names, np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        padded = np.zeros((self._batch, *self._pending[0].shape), self._pending[0].dtype)
+        padded[: len(self._pending)] = self._pending
+        with jt.no_grad():
+            self._outputs.append(self._forward(jt.array(padded)).numpy()[: len(self._pending)])
+        self._pending.clear()
+
+
+def predict(
+    forward: Callable[[jt.Var], jt.Var], rows: Iterable[tuple[str, np.ndarray]], *, batch: int
+) -> tuple[list[str], np.ndarray]:
+    """A `Predictor` over all of `rows`."""
+    predictor = Predictor(forward, batch)
     for name, row in rows:
-        names.append(name)
-        pending.append(row)
-        if len(pending) == batch:
-            flush()
-    flush()
-    return names, np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
+        predictor.add(name, row)
+    return predictor.finish()

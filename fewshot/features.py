@@ -8,7 +8,7 @@ workers cannot change a feature.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import jclip
 import runtime
-from fewshot.engine import predict
+from fewshot.engine import Predictor
 from fewshot.files import atomic_write
 from fewshot.images import BrokenImage, content_key, load_images
 from fewshot.transforms import Crops, make_views
@@ -63,7 +63,9 @@ class Tower:
     width: int  # E
     side: int  # R
     centre: Callable[[Image.Image], np.ndarray]  # the centre view of a photo -> [3,R,R]
-    to_array: Callable[[Image.Image], np.ndarray]  # an RGB crop of R x R pixels -> [3,R,R]
+    # an RGB crop of R x R pixels -> [3,R,R]; with R it stands for the whole preprocessing: towers
+    # that share both are given the same views
+    to_array: Callable[[Image.Image], np.ndarray]
 
 
 def clip_tower(weights: Path) -> Tower:
@@ -123,82 +125,38 @@ class Encoder:
 
         A broken image's row is zero.
         """
-        features, broken = self._views(paths, None)
+        with _bar(len(paths), "image") as bar:
+            (features,), broken = image_features([self], paths, None, bar.update)
         return features[:, 0], broken
 
     def views(self, paths: Sequence[Path], views: Views) -> np.ndarray:
         """features[N,P,E] of P views of each image. Raises ValueError naming a broken image."""
-        features, broken = self._views(paths, views)
+        with _bar(len(paths), "image") as bar:
+            (features,), broken = image_features([self], paths, views, bar.update)
         if broken:
             raise ValueError(f"a training image cannot be read: {next(iter(broken.values()))}")
         return features
 
-    def _views(
-        self, paths: Sequence[Path], views: Views | None
-    ) -> tuple[np.ndarray, dict[int, BrokenImage]]:
-        keys, broken = [], {}
-        for index, path in enumerate(_bar(paths, len(paths), "reading", "image")):
-            try:
-                keys.append(content_key(path))
-            except OSError as error:
-                keys.append("")
-                broken[index] = BrokenImage(path, error.strerror or str(error))
-        place = {key: path for key, path in zip(keys, paths, strict=True) if key}
-        rows, causes = self._distinct_images(dict(sorted(place.items())), views)
-        count = views.count if views else 1
-        features = np.zeros((len(paths), count, self.tower.width), np.float32)
-        for index, key in enumerate(keys):
-            if key in causes:
-                broken[index] = BrokenImage(paths[index], causes[key])
-            elif key:
-                features[index] = rows[key]
-        return features, broken
-
-    def _distinct_images(
-        self, place: dict[str, Path], views: Views | None
-    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """({content key: features[P,E]}, {content key: why it is broken}), cached together."""
-        file = self._file("images", list(place), views)
-        if not file.exists():
-            causes: dict[str, str] = {}
-            keys, paths = list(place), list(place.values())
-            tower, one = self.tower, views or Views(1, Crops(), 0)
-            transform = make_views(
-                tower.centre, tower.to_array, tower.side, one.crops, one.seed, one.count
-            )
-
-            def readable():
-                loaded = load_images(paths, transform, workers=self.workers, batch=self.batch)
-                for index, image in _bar(loaded, len(paths), "encoding", "image"):
-                    if isinstance(image, BrokenImage):
-                        causes[keys[index]] = image.cause
-                    else:
-                        yield from ((keys[index], view) for view in image)  # [3,R,R] each
-
-            self._encode(file, tower.encode, readable(), causes)
-        return _read(file)
-
     def sentences(self, texts: Sequence[str]) -> np.ndarray:
         """features[S,E] float32 of sentences, in their order."""
         distinct = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together
-        file = self._file("text", distinct)
+        file = self.file("text", distinct)
         if not file.exists():
             tokens = jclip.tokenize(distinct, context_length=self.model.sizes.context_length)
-            named = zip(distinct, tokens, strict=True)
-            self._encode(
-                file, self.model.encode_text, _bar(named, len(distinct), "encoding", "text"), {}
-            )
+            predictor = self.predictor(self.model.encode_text)
+            with _bar(len(distinct), "text") as bar:
+                for text, row in zip(distinct, tokens, strict=True):
+                    predictor.add(text, row)
+                    bar.update()
+            _store(file, predictor, {})
         rows, _ = _read(file)
         return np.concatenate([rows[text] for text in texts])
 
-    def _encode(self, file: Path, forward: Callable, inputs: Iterable, causes: dict) -> None:
-        """Encodes named inputs and stores names, features and what `causes` holds by then."""
-        names, features = predict(forward, inputs, batch=ENCODER_ROWS[self.device])
-        record = json.dumps({"names": names, "causes": causes}, sort_keys=True)
-        with atomic_write(file, "wb") as opened:
-            np.savez(opened, features=features, record=np.array(record))
+    def predictor(self, forward: Callable[[jt.Var], jt.Var]) -> Predictor:
+        """Runs a part of the model in calls of one shape."""
+        return Predictor(forward, ENCODER_ROWS[self.device])
 
-    def _file(self, kind: str, names: list[str], views: Views | None = None) -> Path:
+    def file(self, kind: str, names: list[str], views: Views | None = None) -> Path:
         """The cache file of these inputs under this encoder."""
         key = {
             "names": names,
@@ -214,9 +172,85 @@ class Encoder:
         return self.cache / f"{kind}-{digest[:32]}.npz"
 
 
-def _bar(items: Iterable, total: int, what: str, unit: str) -> Iterable:
+def image_features(
+    encoders: Sequence[Encoder], paths: Sequence[Path], views: Views | None, tick: Callable
+) -> tuple[list[np.ndarray], dict[int, BrokenImage]]:
+    """([features[N,P,E] of each encoder], the broken images by index), in the order of `paths`.
+
+    Each image is decoded once for all encoders, and the views of towers with the same preprocessing
+    are made once. P is 1, the centre view, where `views` is None; a broken image's rows are zero.
+    `tick()` is called after each image that had to be decoded.
+    """
+    keys, broken = [], {}
+    for index, path in enumerate(paths):
+        try:
+            keys.append(content_key(path))
+        except OSError as error:
+            keys.append("")
+            broken[index] = BrokenImage(path, error.strerror or str(error))
+    place = {key: path for key, path in zip(keys, paths, strict=True) if key}
+    place = dict(sorted(place.items()))
+    files = [encoder.file("images", list(place), views) for encoder in encoders]
+    missing = [pair for pair in zip(encoders, files, strict=True) if not pair[1].exists()]
+    if missing:
+        _encode_images(missing, place, views or Views(1, Crops(), 0), tick)
+    found = []
+    for encoder, file in zip(encoders, files, strict=True):
+        rows, causes = _read(file)
+        features = np.zeros((len(paths), views.count if views else 1, encoder.tower.width), "f4")
+        for index, key in enumerate(keys):
+            if key in causes:
+                broken[index] = BrokenImage(paths[index], causes[key])
+            elif key:
+                features[index] = rows[key]
+        found.append(features)
+    return found, broken
+
+
+def _encode_images(
+    missing: Sequence[tuple[Encoder, Path]], place: dict[str, Path], views: Views, tick: Callable
+) -> None:
+    """Encodes the images at {content key: path} and stores each encoder's features in its file."""
+    towers = [encoder.tower for encoder, _ in missing]
+    predictors = [encoder.predictor(encoder.tower.encode) for encoder, _ in missing]
+    kinds = {(tower.side, tower.to_array): tower for tower in towers}  # of preprocessing
+    cuts = {
+        kind: make_views(
+            tower.centre, tower.to_array, tower.side, views.crops, views.seed, views.count
+        )
+        for kind, tower in kinds.items()
+    }
+
+    def cut(image: Image.Image) -> dict[tuple, np.ndarray]:
+        return {kind: make(image) for kind, make in cuts.items()}  # [P,3,R,R] each
+
+    causes, keys = {}, list(place)
+    workers = missing[0][0].workers
+    ahead = max(1, missing[0][0].batch // views.count)
+    loaded = load_images(list(place.values()), cut, workers=workers, batch=ahead)
+    for index, images in loaded:
+        tick()
+        if isinstance(images, BrokenImage):
+            causes[keys[index]] = images.cause
+            continue
+        for tower, predictor in zip(towers, predictors, strict=True):
+            for view in images[tower.side, tower.to_array]:
+                predictor.add(keys[index], view)
+    for (_, file), predictor in zip(missing, predictors, strict=True):
+        _store(file, predictor, causes)
+
+
+def _bar(total: int, unit: str) -> tqdm:
     """A progress bar, shown on terminals only."""
-    return tqdm(items, total=total, desc=what, unit=unit, leave=False, disable=None)
+    return tqdm(total=total, desc="encoding", unit=unit, leave=False, disable=None)
+
+
+def _store(file: Path, predictor: Predictor, causes: dict[str, str]) -> None:
+    """Writes the names and features of what was encoded, and why some could not be."""
+    names, features = predictor.finish()
+    record = json.dumps({"names": names, "causes": causes}, sort_keys=True)
+    with atomic_write(file, "wb") as opened:
+        np.savez(opened, features=features, record=np.array(record))
 
 
 def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -3,7 +3,9 @@
 Pillow releases the interpreter's lock while it decodes, so threads are enough to use all cores.
 """
 
+import functools
 import itertools
+import os
 import re
 import warnings
 from collections import deque
@@ -36,7 +38,22 @@ class BrokenImage(Exception):
 
 def content_key(path: str | Path) -> str:
     """SHA-256 of the file's bytes: what an image is known by, whatever its name."""
+    found = os.stat(path)
+    return _content_key(str(path), found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@functools.lru_cache(maxsize=2**17)
+def _content_key(path: str, *version: int) -> str:
+    """Read once a process for each version of a file."""
     return sha256_of(path)
+
+
+def known_as(path: str | Path) -> str:
+    """The content key; of a file that cannot be opened, the cause in words."""
+    try:
+        return content_key(path)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _quiet_pillow() -> None:

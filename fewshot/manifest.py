@@ -1,13 +1,20 @@
 """manifest.json: what a result was made from, so that an organiser can retrace it."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from fewshot.config import as_plain
+from fewshot.data import ImageItem
 from fewshot.features import Encoder
 from fewshot.files import atomic_write
-from fewshot.images import SkippedImages
+from fewshot.images import known_as
+from fewshot.inference import Scorer
+from fewshot.outcome import Outcome
 from fewshot.runlog import commit, versions
 from fewshot.stages import Parts
+from fewshot.verify import MANIFEST
 from runtime.hashing import sha256_of
 from runtime.weights_file import count_numbers
 
@@ -24,38 +31,55 @@ SELECTION = "strict few-shot: fixed beforehand, but for what is listed here"
 def write_manifest(
     out: Path,
     config: dict,
-    encoder: Encoder,
+    scorer: Scorer,
     folder: Path,
-    parts: Parts,
-    skipped: SkippedImages,
+    items: Sequence[ImageItem],
+    outcome: Outcome,
 ) -> None:
-    """Writes `out/manifest.json`; `parts` are the trained parts as read from `folder`.
+    """Writes `out/manifest.json`; the scorer's parts were read from `folder`.
 
     It holds no time of day: the same run gives the same bytes.
     """
-    parameters = {"weights": encoder.parameters}
-    parameters |= {f"{stage}.pkl": count_numbers(part) for stage, part in parts.items()}
+    parts, encoders = scorer.parts, scorer.encoders
     record = {
         "config": config,
-        "weights_sha256": encoder.weights_sha256,
-        "parts": {
-            f"{stage}.pkl": {
-                "sha256": sha256_of(folder / f"{stage}.pkl"),
-                "made_from": part["meta"]["inputs"],
-            }
-            for stage, part in parts.items()
+        "inputs": {
+            "weights": encoders[0].weights_sha256,
+            "auxiliary": encoders[2].weights_sha256 if len(encoders) > 2 else None,
+            "parts": {f"{stage}.pkl": sha256_of(folder / f"{stage}.pkl") for stage in parts},
+            "images": len(items),
+            "images_sha256": digest_of(items),
         },
+        "made_from": {f"{stage}.pkl": part["meta"]["inputs"] for stage, part in parts.items()},
+        "looks": as_plain(scorer.looks) | {"threshold": scorer.threshold},
         "shots": parts["text"]["shots"],
-        "parameters": parameters | {"sum": sum(parameters.values())},
-        "device": encoder.device,
+        "parameters": parameters(encoders, parts),
+        "device": encoders[0].device,
         "rules": RULES,
         "selection": {"rule": SELECTION}
         | {stage: part["selection"] for stage, part in parts.items() if part.get("selection")},
-        "skipped_images": [list(pair) for pair in skipped],
+        "skipped_images": [list(pair) for pair in outcome.skipped],
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),
         "commit": commit(),
     }
-    with atomic_write(out / "manifest.json") as file:
+    with atomic_write(out / MANIFEST) as file:
         json.dump(record, file, indent=1, sort_keys=True)
         file.write("\n")
+
+
+def parameters(encoders: Sequence[Encoder], parts: Parts) -> dict[str, int]:
+    """The numbers of each network and each part, and their sum. LoRA's are counted as a part."""
+    counts = {"weights": encoders[0].parameters}
+    if len(encoders) > 2:
+        counts["auxiliary weights"] = encoders[2].parameters
+    counts |= {f"{stage}.pkl": count_numbers(part) for stage, part in parts.items()}
+    return counts | {"sum": sum(counts.values())}
+
+
+def digest_of(items: Sequence[ImageItem]) -> str:
+    """A hash of the test images: their names and contents, in order."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item.name}\n{known_as(item.path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

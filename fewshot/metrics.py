@@ -1,28 +1,17 @@
 """Accuracies as fractions in [0, 1]."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from sklearn.metrics import accuracy_score
 
 
-def accuracy_within(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    ids: Sequence[int],
-    among: Sequence[int] | None = None,
-) -> float:
-    """Top-1 accuracy of the images whose label is in `ids`, choosing `among` classes, by default
-    `ids` too, which is the usual base-class (or new-class) accuracy.
+def accuracy(chosen: np.ndarray, labels: np.ndarray) -> float:
+    """The share of chosen[N] that equals labels[N]."""
+    return float(accuracy_score(labels, chosen))
 
-    scores[N,C], labels[N]. NaN where no image has such a label.
-    """
-    columns = np.asarray(ids if among is None else among, int)
-    rows = np.isin(labels, ids)
-    if not rows.any():
-        return float("nan")
-    chosen = columns[np.argmax(scores[np.ix_(rows, columns)], axis=1)]
-    return float(accuracy_score(labels[rows], chosen))
+
+def harmonic_mean(base: float, new: float) -> float:
+    """2 base new / (base + new), the usual figure of base-to-new generalisation; 0 of zeros."""
+    return 2 * base * new / (base + new) if base + new else 0.0
 
 
 def table(rows: dict[str, dict[str, float | int]]) -> str:

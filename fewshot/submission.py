@@ -34,6 +34,22 @@ def top5(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :TOP]  # [N,5]
 
 
+def require_names(where: str, names: Sequence[str]) -> frozenset[str]:
+    """The image names as a set. Raises ValueError for what no result could hold: a name twice,
+    line ends or blanks at a name's ends or in a row, no name at all.
+    """
+    if not names:
+        raise ValueError(f"{where}: there are no test images")
+    expected = frozenset(names)
+    for name in expected:
+        if not name or name != name.strip() or re.search(r"[\r\n\t]|  ", name):
+            raise ValueError(printable(f"{where}: {name!r} cannot stand in a result: rename it"))
+    if len(expected) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(printable(f"{where}: {twice} is given twice as a test image"))
+    return expected
+
+
 def write(path: str | Path, names: Sequence[str], ids: np.ndarray, num_classes: int) -> None:
     """Writes ids[N,5] under the image names, in the order given, atomically.
 
@@ -107,7 +123,7 @@ def _check(
     if num_classes < TOP:
         raise ValueError(f"{where}: {num_classes} classes are too few for {TOP} ids a line")
     names = list(names)
-    expected = _expected_names(where, names)
+    expected = require_names(where, names)
     if not text:
         raise ValueError(f"{where}: is empty; expected {len(names)} lines")
     *lines, rest = text.split("\n")
@@ -131,19 +147,6 @@ def _check(
         _check_best(where, np.array(table), scores)
 
 
-def _expected_names(where: str, names: Sequence[str]) -> frozenset[str]:
-    if not names:
-        raise ValueError(f"{where}: there are no test images")
-    expected = frozenset(names)
-    for name in expected:
-        if not name or name != name.strip() or re.search(r"[\r\n\t]|  ", name):
-            raise ValueError(printable(f"{where}: {name!r} cannot stand in a result: rename it"))
-    if len(expected) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(printable(f"{where}: {twice} is given twice as a test image"))
-    return expected
-
-
 def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, list[int]]:
     """The image and its ids; raises ValueError with the cause alone."""
     if not line:
@@ -162,11 +165,12 @@ def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, 
             raise ValueError("is not UTF-8") from None
         raise ValueError(f"{' '.join(words[:-TOP]) or words[0]} is no test image")
     name, digits = " ".join(words[:cut]), words[cut:]
+    for word in digits:
+        if not re.fullmatch("0|[1-9][0-9]*", word):
+            raise ValueError(f"{word!r} is no class id: whole numbers, one space between them")
     if len(digits) != TOP:
         raise ValueError(f"{name} has {len(digits)} ids, not {TOP}")
     for word in digits:
-        if not re.fullmatch("0|[1-9][0-9]*", word):
-            raise ValueError(f"{word!r} is no class id: ids are whole numbers")
         if len(word) > 9 or int(word) >= num_classes:
             raise ValueError(f"class id {word} is out of range 0 to {num_classes - 1}")
     if len(set(digits)) < TOP:

@@ -54,14 +54,23 @@ def crop_box(
 
 def random_view(image: Image.Image, side: int, crops: Crops, seed: int, view: int) -> Image.Image:
     """The random crop number `view`, resized to side x side, RGB, mirrored or not."""
-    digest = hashlib.sha256(image.tobytes()).digest()
+    return _cut(image.convert("RGB"), _digest(image), side, crops, seed, view)
+
+
+def _digest(image: Image.Image) -> bytes:
+    """What an image is known by: SHA-256 of its pixels in the file's own mode."""
+    return hashlib.sha256(image.tobytes()).digest()
+
+
+def _cut(
+    rgb: Image.Image, digest: bytes, side: int, crops: Crops, seed: int, view: int
+) -> Image.Image:
+    """`random_view` of an image that is RGB already and was hashed."""
     rng = np.random.default_rng((seed, view, *digest))
-    box = crop_box(*image.size, crops.scale, rng)
+    box = crop_box(*rgb.size, crops.scale, rng)
     mirrored = rng.random() < 0.5
-    cut = image.convert("RGB").crop(box).resize((side, side), Image.Resampling.BICUBIC)
-    if crops.flip and mirrored:
-        cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return cut
+    cut = rgb.crop(box).resize((side, side), Image.Resampling.BICUBIC)
+    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crops.flip and mirrored else cut
 
 
 def make_views(
@@ -74,11 +83,18 @@ def make_views(
 ) -> Callable[[Image.Image], np.ndarray]:
     """A transform from one decoded image to `count` views [P,3,R,R]: the centre view, then crops.
 
-    centre and to_array are a model's own preprocessing, of a photo and of a square RGB crop.
+    centre and to_array are a model's own preprocessing, of a photo and of a square RGB crop. The
+    image is converted and hashed once, and the views are written where they will lie.
     """
 
     def views(image: Image.Image) -> np.ndarray:
-        cut = (random_view(image, side, crops, seed, view) for view in range(1, count))
-        return np.stack([centre(image), *map(to_array, cut)])
+        first = centre(image)
+        found = np.empty((count, *first.shape), first.dtype)
+        found[0] = first
+        if count > 1:
+            rgb, digest = image.convert("RGB"), _digest(image)
+            for view in range(1, count):
+                found[view] = to_array(_cut(rgb, digest, side, crops, seed, view))
+        return found
 
     return views

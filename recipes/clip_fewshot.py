@@ -19,6 +19,7 @@ from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
 from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder, tuned_text
+from fewshot.ood_stage import train_ood
 from fewshot.prompt_stage import PromptConfig, train_prompt
 from fewshot.runlog import Run
 from fewshot.shots import read_shots
@@ -124,6 +125,7 @@ class Job:
             Stage("head", head, self.make_head, ("text", "prompt", "lora")),
             Stage("channel", head, self.make_channel, ("lora", "head")),
             Stage("gda", cached, self.make_gda, ("text",)),
+            Stage("ood", cached, self.make_ood, ("text",)),
         ]
         if self.second:
             auxiliary = cached | {"auxiliary": self.second.weights_sha256}
@@ -199,6 +201,14 @@ class Job:
     def make_gda(self, parts: Parts) -> dict:
         features = self.encoder.views(self.shots.paths, self.views)
         return train_gda(features, self.shots.labels, self.zero_shot(parts))
+
+    def make_ood(self, parts: Parts) -> dict:
+        text = parts["text"]["text_features"]
+        features = self.encoder.views(self.shots.paths, self.views)
+        other = text[list(self.tree.new_ids)]
+        return train_ood(
+            features, self.shots.labels, text[self.base], other, self.encoder.logit_scale
+        )
 
     def make_auxiliary(self, parts: Parts) -> dict:
         shots, logits = self.shots, self.zero_shot(parts)

@@ -14,3 +14,13 @@ with warnings.catch_warnings():
     # everywhere else in the tests a warning is an error.
     warnings.simplefilter("ignore")
     import jittor  # noqa: F401
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """The demo's data with parts trained on a tiny CLIP; tests write beside it, not into it."""
+    from tests.job import make_place
+
+    return make_place(tmp_path_factory.mktemp("job"))

@@ -13,45 +13,13 @@ from fewshot import submission
 from fewshot.classifier import BLEND, WITHOUT
 from fewshot.head_stage import HeadConfig
 from fewshot.inputs import AUXILIARY
-from fewshot.lora_stage import LoraStageConfig
-from fewshot.prompt_stage import PromptConfig
 from recipes import clip_fewshot
 from runtime import safe_load
 from runtime.hashing import sha256_of
-from tests.kit import ROOT, script, write_tiny_clip
+from tests.job import score, train_config
+from tests.kit import ROOT, write_tiny_clip
 
-test_script = script("test.py")
-STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "auxiliary")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Data, weights and trained parts."""
-    folder = tmp_path_factory.mktemp("job")
-    script("tools/make_demo.py").make(folder / "demo", 0)
-    write_tiny_clip(folder / "clip.pkl")
-    write_tiny_clip(folder / "auxiliary.pkl", seed=5)
-    clip_fewshot.run(train_config(folder))
-    return folder
-
-
-def train_config(folder, **changes):
-    settings = {"data": folder / "demo", "weights": str(folder / "clip.pkl")}
-    settings |= {"parts": folder / "parts", "cache": folder / "cache", "device": "cpu"}
-    settings |= {"runs": folder / "runs", "auxiliary": folder / "auxiliary.pkl", "views": 2}
-    settings |= {"prompt": PromptConfig(epochs=2), "lora": LoraStageConfig(epochs=2)}
-    return clip_fewshot.Config(**(settings | changes))
-
-
-def score(place, out, **changes):
-    """Runs test.py's main; returns {image name: the rest of its line}."""
-    settings = {"data": place / "demo", "weights": str(place / "clip.pkl"), "out": out}
-    settings |= {"parts": place / "parts", "cache": out / "cache", "device": "cpu"}
-    settings |= {"auxiliary": place / "auxiliary.pkl"}
-    out.mkdir(exist_ok=True)
-    test_script.main(test_script.Config(**(settings | changes)))
-    lines = (out / "result.txt").read_text().splitlines()
-    return dict(line.split(" ", 1) for line in lines)
+STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "ood", "auxiliary")
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +40,16 @@ def test_the_result_is_a_valid_submission(place, result):
 
 def test_the_manifest_says_what_was_used(place, result):
     manifest = json.loads((place / "out/manifest.json").read_text())
-    assert manifest["weights_sha256"] == sha256_of(place / "clip.pkl")
+    inputs = manifest["inputs"]
+    assert inputs["weights"] == sha256_of(place / "clip.pkl")
+    assert inputs["auxiliary"] == sha256_of(place / "auxiliary.pkl") and inputs["images"] == 817
     parameters = manifest["parameters"]
     assert parameters["weights"] > 3_000_000 and parameters["text.pkl"] == 10 * 32
     assert parameters["lora.pkl"] == 2 * 2 * 3 * (64 + 64)  # towers, rank, q k v, one block each
-    assert set(manifest["parts"]) == {f"{stage}.pkl" for stage in STAGES}
+    assert parameters["auxiliary weights"] == parameters["weights"]  # of the same tiny size
+    assert set(inputs["parts"]) == {f"{stage}.pkl" for stage in STAGES}
     assert parameters.pop("sum") == sum(parameters.values())
-    assert manifest["parts"]["head.pkl"]["sha256"] == sha256_of(place / "parts/head.pkl")
+    assert inputs["parts"]["head.pkl"] == sha256_of(place / "parts/head.pkl")
     assert manifest["result"]["result.txt"] == sha256_of(place / "out/result.txt")
     assert manifest["versions"]["jittor"] == "1.3.11.0"
     assert not any(manifest["rules"].values())
@@ -109,7 +80,7 @@ def test_trained_parts_are_the_same_bytes_again(place):
 def test_finished_stages_are_kept(place, capsys):
     clip_fewshot.run(train_config(place))
     said = capsys.readouterr().out
-    assert said.count("unchanged") == 7
+    assert said.count("unchanged") == 8
     third = {"parts": place / "parts3", "runs": place / "runs3"}
     clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=5), **third))
     clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=6), **third))

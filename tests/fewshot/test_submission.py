@@ -54,7 +54,7 @@ LINES = CONTENT.splitlines(keepends=True)
         (CONTENT.replace("0 1 2", "0\t1 2"), ":2: one space stands between fields"),
         (CONTENT.replace(" 402", " 402 "), ":2: one space stands between fields"),
         (CONTENT.replace("image_2", " image_2"), ":2: one space stands between fields"),
-        (CONTENT.replace("0 1 2", "0,1,2"), ":2: image_2.jpeg has 3 ids"),
+        (CONTENT.replace("0 1 2", "0,1,2"), ":2: '0,1,2' is no class id"),
         (CONTENT.replace("\n", "\r\n"), ":1: ends in a carriage return (CRLF)"),
         ("", ": is empty; expected 3 lines"),
         ("\n", ":1: is empty"),

@@ -1,11 +1,16 @@
 """Crops are drawn from an image's own pixels, within the stated shares and shapes."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from fewshot.transforms import RATIO, Crops, crop_box, make_views, random_view
 from jclip.preprocess import make_preprocess, to_array
+
+
+SEEDED = ["9eeaf634c6d0df1c", "fe34d84889e26103"]  # of views 1 and 2, with the pinned Pillow
 
 
 def photo(width=60, height=40, seed=0):
@@ -65,6 +70,36 @@ def test_the_first_view_is_the_centre_view(mode):
     assert views.shape == (3, 3, 16, 16) and views.dtype == np.float32
     assert views[0].tobytes() == centre(photo().convert(mode)).tobytes()
     assert (views[1] != views[0]).any() and (views[1] != views[2]).any()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_each_further_view_is_the_random_view_of_its_number(mode):
+    """Converted and hashed once or for each view: the same bytes."""
+    image, crops = photo().convert(mode), Crops((0.08, 1.0))
+    views = make_views(make_preprocess(16), to_array, 16, crops, 5, 9)(image)
+    for view in range(1, 9):
+        picture = random_view(image, 16, crops, 5, view)
+        assert picture.mode == "RGB" and picture.size == (16, 16)
+        assert views[view].tobytes() == to_array(picture).tobytes()
+
+
+def test_an_image_is_converted_and_hashed_once(monkeypatch):
+    image, counts = photo().convert("L"), {"convert": 0, "tobytes": 0}
+    for name in counts:
+
+        def counted(self, *arguments, name=name, plain=getattr(Image.Image, name), **settings):
+            counts[name] += self is image
+            return plain(self, *arguments, **settings)
+
+        monkeypatch.setattr(Image.Image, name, counted)
+    make_views(lambda _: np.zeros((3, 8, 8), np.float32), to_array, 8, Crops(), 0, 9)(image)
+    assert counts == {"convert": 1, "tobytes": 1}
+
+
+def test_a_seed_draws_the_crops_that_it_always_drew():
+    """These bytes are in every cache and result: a change of them changes what users measured."""
+    views = [random_view(photo(), 16, Crops(), 0, view) for view in (1, 2)]
+    assert [hashlib.sha256(view.tobytes()).hexdigest()[:16] for view in views] == SEEDED
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.2)])
