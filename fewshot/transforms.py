@@ -54,23 +54,31 @@ def crop_box(
 
 def random_view(image: Image.Image, side: int, crops: Crops, seed: int, view: int) -> Image.Image:
     """The random crop number `view`, resized to side x side, RGB, mirrored or not."""
-    return _cut(image.convert("RGB"), _digest(image), side, crops, seed, view)
+    return _cut(image.convert("RGB"), pixel_digest(image), side, crops, seed, view)
 
 
-def _digest(image: Image.Image) -> bytes:
+def pixel_digest(image: Image.Image) -> bytes:
     """What an image is known by: SHA-256 of its pixels in the file's own mode."""
     return hashlib.sha256(image.tobytes()).digest()
+
+
+def draw(
+    digest: bytes, size: tuple[int, int], crops: Crops, seed: int, view: int
+) -> tuple[tuple[int, int, int, int], bool]:
+    """(box, mirrored or not) of view number `view` of the image known by `digest`."""
+    rng = np.random.default_rng((seed, view, *digest))
+    box = crop_box(*size, crops.scale, rng)
+    return box, bool(rng.random() < 0.5) and crops.flip
 
 
 def _cut(
     rgb: Image.Image, digest: bytes, side: int, crops: Crops, seed: int, view: int
 ) -> Image.Image:
     """`random_view` of an image that is RGB already and was hashed."""
-    rng = np.random.default_rng((seed, view, *digest))
-    box = crop_box(*rgb.size, crops.scale, rng)
-    mirrored = rng.random() < 0.5
+    box, mirrored = draw(digest, rgb.size, crops, seed, view)
+    # resize(box=box) saves 6 % and looks beyond the box: up to 16 of 255 apart at the borders
     cut = rgb.crop(box).resize((side, side), Image.Resampling.BICUBIC)
-    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crops.flip and mirrored else cut
+    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut
 
 
 def make_views(
@@ -92,7 +100,7 @@ def make_views(
         found = np.empty((count, *first.shape), first.dtype)
         found[0] = first
         if count > 1:
-            rgb, digest = image.convert("RGB"), _digest(image)
+            rgb, digest = image.convert("RGB"), pixel_digest(image)
             for view in range(1, count):
                 found[view] = to_array(_cut(rgb, digest, side, crops, seed, view))
         return found

@@ -8,7 +8,7 @@ CLIP loads them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jittor as jt
@@ -24,7 +24,8 @@ from fewshot.lists import read_captions
 from fewshot.losses import contrastive
 from fewshot.runlog import Run
 from fewshot.schedules import warm_cosine
-from jclip.preprocess import make_preprocess
+from fewshot.transforms import Crops, make_views
+from jclip.preprocess import make_preprocess, to_array
 from jclip.sizes import ClipSizes, heads_of
 
 
@@ -52,8 +53,11 @@ class Config:
     """pairs a step; what is left over at an epoch's end waits for the next shuffle"""
     lr: float = 1e-3
     """peak learning rate of AdamW; warm-up over the first epoch, then cosine to zero"""
+    views: int = 1
+    """views of each image in memory, of which an epoch takes one: the centre view or a crop"""
+    crops: Crops = field(default_factory=Crops)
     seed: int = 0
-    """seed of the initial weights and of the order of the pairs"""
+    """seed of the initial weights, of the crops and of the order of the pairs"""
     workers: int = 0
     """threads that decode images, 0 for none"""
     device: str = "auto"
@@ -64,6 +68,7 @@ class Pairs:
     """Batches of (images[B,3,R,R], tokens[B,L], same[B,B]) in the order of (seed, epoch)."""
 
     def __init__(self, images: np.ndarray, captions: list[str], config: Config):
+        """images[N,P,3,R,R]: P views of each."""
         self.images, self.config = images, config
         self.tokens = jclip.tokenize(captions)
         _, self.caption_ids = np.unique(captions, return_inverse=True)
@@ -76,17 +81,20 @@ class Pairs:
         return len(self.images) // self.config.batch_size
 
     def epoch(self, index: int):
-        order = np.random.default_rng((self.config.seed, index)).permutation(len(self.images))
+        rng = np.random.default_rng((self.config.seed, index))
+        order = rng.permutation(len(self.images))
+        views = rng.integers(self.images.shape[1], size=len(self.images))
         for rows in order[: len(self) * self.config.batch_size].reshape(len(self), -1):
             ids = self.caption_ids[rows]
             same = (ids[:, None] == ids).astype(np.float32)  # [B,B]
-            yield self.images[rows], self.tokens[rows], same
+            yield self.images[rows, views[rows]], self.tokens[rows], same
 
 
 def read_images(files: Sequence[Path], config: Config) -> np.ndarray:
-    """images[N,3,R,R] float32, all of them in memory. Raises ValueError naming a broken one."""
-    images = []
-    for _, image in load_images(files, make_preprocess(config.image_size), workers=config.workers):
+    """images[N,P,3,R,R] float32, all of them in memory. Raises ValueError naming a broken one."""
+    images, side = [], config.image_size
+    cut = make_views(make_preprocess(side), to_array, side, config.crops, config.seed, config.views)
+    for _, image in load_images(files, cut, workers=config.workers):
         if isinstance(image, BrokenImage):
             raise ValueError(f"{image}; mend it, or take its line out of {config.captions}")
         images.append(image)

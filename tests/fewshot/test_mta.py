@@ -49,6 +49,14 @@ def looks_at(likes, text):
     return unit(np.array(likes, float)) @ text
 
 
+def test_zero_rounds_its_share_of_the_views_down():
+    sure, less = [9, 1, 0], [1, 6, 0]
+    views = looks_at([[3, 3, 3.3]] * 6 + [less, less, sure], np.eye(3))[None]
+    modes, inlierness = zero(views, np.eye(3), logit_scale=10)  # int(2.7) of 9 views vote: a tie,
+    assert inlierness[0].tolist() == [0, 0, 0, 0, 0, 0, 1, 0, 0]  # which the second `less` breaks
+    assert modes.argmax() == 1
+
+
 def test_zero_breaks_ties_by_the_surest_of_the_other_views():
     text = np.eye(3)
     sure = [[9, 1, 0], [1, 8.5, 0]]  # 2 of 8 views vote, one for each of two classes
