@@ -19,7 +19,6 @@ import numpy as np  # noqa: E402  (after enter(), which may restart in .venv)
 from tqdm import tqdm  # noqa: E402
 
 from fewshot import submission  # noqa: E402
-from fewshot.ablation import ablation, end_to_end, write_scores  # noqa: E402
 from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
 from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
@@ -30,9 +29,9 @@ from fewshot.inference import Looks, Scorer  # noqa: E402
 from fewshot.inputs import AUXILIARY, find_auxiliary, require  # noqa: E402
 from fewshot.lora_stage import tuned_encoder  # noqa: E402
 from fewshot.manifest import write_manifest  # noqa: E402
-from fewshot.metrics import table  # noqa: E402
 from fewshot.outcome import Outcome, joined  # noqa: E402
 from fewshot.report import write_report  # noqa: E402
+from fewshot.scores import as_text, scores_of, write_scores  # noqa: E402
 from fewshot.shards import PieceStore, pieces_of, shard_of  # noqa: E402
 from fewshot.stages import Parts, read_parts, read_record  # noqa: E402
 from fewshot.transforms import Crops  # noqa: E402
@@ -69,8 +68,8 @@ class Config:
     """mirror every other crop; else as the shots' crops"""
     seed: int = 1
     """seed of the crops"""
-    ood: Literal["mass"] = "mass"
-    """score that tells base from new classes"""
+    ood: Literal["fitted", "names", "negatives", "mcm"] = "fitted"
+    """score of base against new: names and shots, names, NegLabel, or the surest base class"""
     routing: Literal["soft", "hard", "none"] = "soft"
     """base and new classes share an image by the filter's odds, by its threshold, or not at all"""
     shard: str = ""
@@ -191,10 +190,11 @@ def main(config: Config) -> None:
         print(SkippedImages(outcome.skipped).summary())
     truth, rows = true_labels(items, config.labels), None
     if truth is not None:
-        rows = ablation(outcome.picks, truth, tree, parts, read_record(config.parts))
-        print_tables(
-            config.out / "scores.json", rows, end_to_end(outcome.picks, truth, tree), truth
-        )
+        record = read_record(config.parts)
+        scores = scores_of(outcome, truth, tree, parts, record, scorer.threshold)
+        write_scores(config.out / "scores.json", scores)
+        rows = scores["rows"]
+        print(f"\n{as_text(scores)}")
     if config.report:
         write_report(
             config.out / "report.html",
@@ -207,14 +207,6 @@ def main(config: Config) -> None:
             settings=settings_of(config, scorer),
             picture=lambda index, view: scorer.picture(items[index].path, view),
         )
-
-
-def print_tables(path: Path, rows: dict, ends: dict, truth: np.ndarray) -> None:
-    """Prints what each part brought and how routing did; writes the same to `path`."""
-    write_scores(path, {"images": len(truth), "rows": rows, "end_to_end": ends})
-    print(f"\naccuracy in percent on {len(truth)} images\n{table(rows)}")
-    if ends:
-        print(f"\nthe same, choosing among all classes\n{table(ends)}")
 
 
 def seconds_of(config: Config, scorer: Scorer) -> dict[str, float | None]:

@@ -1,13 +1,9 @@
 """One table of what each part brought: accuracy, what it trained, and how long that took."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 
 from fewshot.classifier import ROUTINGS, SUBMITTED, WITHOUT
 from fewshot.data import Tree
-from fewshot.files import atomic_write
 from fewshot.metrics import accuracy, harmonic_mean
 from fewshot.outcome import GROUPS
 from fewshot.stages import Parts
@@ -84,10 +80,3 @@ def end_to_end(
         row["harmonic"] = harmonic_mean(row["base"], row["new"])
         rows[way] = row | {"all": accuracy(chosen, truth)}
     return rows
-
-
-def write_scores(path: Path, tables: dict) -> None:
-    """Writes the tables as JSON beside the result."""
-    with atomic_write(path) as file:
-        json.dump(tables, file, indent=1, allow_nan=False)
-        file.write("\n")

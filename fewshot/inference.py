@@ -13,7 +13,7 @@ from fewshot import mta
 from fewshot.classifier import SUBMITTED, Features, class_scores
 from fewshot.features import Encoder, Views, code_version, image_features
 from fewshot.images import decode
-from fewshot.ood_stage import base_odds, threshold_of
+from fewshot.ood_stage import base_odds
 from fewshot.outcome import Outcome, best_of_groups
 from fewshot.stages import Parts
 from fewshot.submission import top5
@@ -31,7 +31,7 @@ class Looks:
 
     tta: str  # one of `mta.METHODS`
     views: Views
-    ood: str  # one of the ood part's filters
+    ood: str  # one of `ood_stage.FILTERS`
     routing: str  # one of `classifier.ROUTINGS`
 
 
@@ -47,7 +47,7 @@ class Scorer:
         text = parts["text"]
         self.base = list(text["base_ids"])
         self.new = [k for k in range(len(text["class_names"])) if k not in set(self.base)]
-        self.threshold = threshold_of(parts["ood"], looks.ood)
+        self.threshold = parts["ood"]["thresholds"][looks.ood]
         self.seconds: Counter[str] = Counter()
 
     def setup(self) -> dict:
@@ -71,7 +71,7 @@ class Scorer:
         found, broken = image_features(self.encoders, paths, views, tick)
         encoded = monotonic()
         features, inlierness = self.modes(*found)
-        odds = base_odds(self.parts["ood"], self.looks.ood, features.plain)
+        odds = base_odds(self.parts, self.looks.ood, features.plain)
         scores = class_scores(features, self.parts, odds, self.threshold, self.looks.routing)
         final = scores[SUBMITTED]
         ids = top5(final)

@@ -1,37 +1,113 @@
-"""The ood stage: how likely an image is of any base class, and from which score on it counts so."""
+"""The ood stage: how likely an image is of any base class, and from which score on it counts so.
+
+Every score is of one image by itself, and every threshold is read off the shots' views alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
-from models.lpplusplus_geometry import unit_rows
+from fewshot.classifier import text_logits
+from fewshot.features import Encoder
+from fewshot.negatives import grouped, load_negatives, mine_negatives
+from fewshot.ood import known_names, mcm, neglabel, threshold_keeping
+from fewshot.stages import Parts
+from fewshot.text import load_templates
+from models.ood_filter import OodFilter
 
-KEPT = 0.95  # share of the shots' views that the threshold keeps as base
+FILTERS = ("fitted", "names", "negatives", "mcm")  # the first by default; docs/ood.md compares them
+UNSCALED = ("negatives", "mcm")  # no odds of base against new: made even at their threshold
+CASES = ("nouns", "phrases")  # mined apart, since phrases lie nearer to everything
+
+
+@dataclass(frozen=True)
+class OodConfig:
+    """The ood stage."""
+
+    kept: float = 0.95
+    """share of the shots' held-out views that a threshold keeps as base"""
+
+    def __post_init__(self):
+        if not 0 < self.kept < 1:
+            raise ValueError(f"kept is {self.kept}; a share between 0 and 1")
+
+
+def mined_negatives(
+    encoder: Encoder, names: Sequence[str], text_features: np.ndarray
+) -> tuple[list[str], np.ndarray]:
+    """(words, vectors[J,E]) of prompts/negatives.json that lie far from all classes known by name.
+
+    names[C] in words and text_features[C,E] of these classes.
+    """
+    template = load_templates()[""][0]
+    listed, words, vectors = load_negatives(), [], []
+    for case in CASES:
+        found = encoder.sentences([template.format(word) for word in listed[case]])
+        chosen = mine_negatives(found, text_features, listed[case], names)
+        words += [listed[case][place] for place in chosen]
+        vectors.append(found[chosen])
+    return words, np.concatenate(vectors)
 
 
 def train_ood(
+    config: OodConfig,
     features: np.ndarray,
     labels: np.ndarray,
-    base_text: np.ndarray,
-    other_text: np.ndarray,
-    logit_scale: float,
+    text: dict,
+    negatives: tuple[list[str], np.ndarray],
 ) -> dict:
-    """The ood part: features[N,P,E] of the shots' views, labels[N], base_text[K,E],
-    other_text[M,E].
+    """The ood part. features[N,P,E] of the shots' views, labels[N] in 0..K-1, the text part, and
+    (words, vectors[J,E]) that name no class.
     """
-    part = {"base_text": base_text, "other_text": other_text, "logit_scale": logit_scale}
-    scores = base_odds(part, "mass", features.reshape(-1, features.shape[2]))
-    return part | {"thresholds": {"mass": float(np.quantile(scores, 1 - KEPT))}}
+    words, vectors = negatives
+    base, new = split_text(text)
+    fitted = OodFilter("new" if len(new) else "negatives").fit(
+        features,
+        labels,
+        base,
+        new if len(new) else vectors,
+        logit_scale=text["logit_scale"],
+        kept=config.kept,
+    )
+    state = fitted.state()
+    part = {"words": words, "vectors": vectors, "state": state, "even": {}}
+    part["thresholds"] = {"fitted": fitted.threshold_}
+    rows = features.reshape(-1, features.shape[2])
+    for name in FILTERS[1:]:
+        odds = base_odds({"text": text, "ood": part}, name, rows)
+        part["thresholds"][name] = threshold_keeping(odds, config.kept)
+    for name in UNSCALED:
+        part["even"][name] = part["thresholds"].pop(name)
+        part["thresholds"][name] = 0.0
+    return part | {
+        "trainable": sum(array.size for array in state.values()),
+        "selection": {"thresholds": f"keep {config.kept} of the shots' views, held out"},
+    }
 
 
-def base_odds(part: dict, name: str, features: np.ndarray) -> np.ndarray:
-    """Log-odds [N] that an image is of any base class."""
-    rows, scale = unit_rows(features.astype(np.float64)), part["logit_scale"]
-    if not len(part["other_text"]):
-        return np.zeros(len(rows))
-    base, other = (scale * rows @ part[f"{kind}_text"].T for kind in ("base", "other"))
-    return logsumexp(base, axis=1) - logsumexp(other, axis=1)
+def split_text(text: dict) -> tuple[np.ndarray, np.ndarray]:
+    """(base[K,E], new[M,E]) of the text part's class vectors."""
+    is_base = np.isin(np.arange(len(text["class_names"])), text["base_ids"])
+    return text["text_features"][text["base_ids"]], text["text_features"][~is_base]
 
 
-def threshold_of(part: dict, name: str) -> float:
-    """The score from which an image counts as base."""
-    return part["thresholds"][name]
+def base_odds(parts: Parts, name: str, features: np.ndarray) -> np.ndarray:
+    """Log-odds [N] that features[N,E] of CLIP as it came are of any base class, by one of FILTERS.
+
+    fitted     names and shots of the base classes against the new names, else against negatives
+    names      zero-shot's own mass on base names beside the new names, else beside negatives
+    negatives  the same beside groups of negatives (NegLabel)
+    mcm        the largest softmax probability of a base class
+    """
+    text, part = parts["text"], parts["ood"]
+    if name == "fitted":
+        return OodFilter.from_state(part["state"]).score(features)
+    base, new = split_text(text)
+    logits, even = text_logits(features, base, text["logit_scale"]), part["even"].get(name, 0.0)
+    if name == "mcm":
+        return mcm(logits) - even
+    if name == "names" and len(new):
+        return known_names(logits, text_logits(features, new, text["logit_scale"]))
+    others = text_logits(features, part["vectors"], text["logit_scale"])
+    return neglabel(logits, others, grouped(len(part["vectors"]))) - even

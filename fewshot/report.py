@@ -20,6 +20,7 @@ from fewshot.ablation import end_to_end
 from fewshot.data import Tree
 from fewshot.files import atomic_write
 from fewshot.metrics import harmonic_mean
+from fewshot.ood import evaluate
 from fewshot.outcome import Outcome
 from fewshot.report_text import FILTERS, shown
 from fewshot.text import domain_and_words
@@ -164,7 +165,7 @@ def _routing(
     is_base = None
     if truth is not None:
         is_base = np.isin(truth[known], tree.base_ids)
-        found |= figures.separation(score, is_base)
+        found |= evaluate(score, is_base, threshold)
         found["confusion"] = figures.routing_confusion(is_base, routed).tolist()
     return found | {"plot": plots.score_histogram(score, is_base, threshold)}
 

@@ -6,8 +6,7 @@ N images, C classes, P views. Accuracies and shares are fractions in [0, 1].
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import confusion_matrix
 
 from fewshot.metrics import accuracy
 
@@ -40,21 +39,6 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> di
     gaps = np.nan_to_num(np.abs(accuracy - mean))
     ece = float((gaps * count).sum() / max(1, count.sum()))
     return {"count": count, "confidence": mean, "accuracy": accuracy, "ece": ece}
-
-
-def separation(score: np.ndarray, is_base: np.ndarray) -> dict[str, float]:
-    """How well score[N], large for base, tells base images from new ones; NaN without both kinds.
-
-    "auroc": chance that a base image scores higher than a new one. "fpr95": share of new images
-    that are accepted as base where at least 95 % of base images are. Infinite scores are fine.
-    """
-    is_base = np.asarray(is_base, bool)
-    if is_base.all() or not is_base.any():
-        return {"auroc": float("nan"), "fpr95": float("nan")}
-    rank = rankdata(score)  # both figures depend on nothing else
-    accepted_new, accepted_base, _ = roc_curve(is_base, rank, drop_intermediate=False)
-    fpr95 = accepted_new[np.argmax(accepted_base >= 0.95)]
-    return {"auroc": float(roc_auc_score(is_base, rank)), "fpr95": float(fpr95)}
 
 
 def routing_confusion(is_base: np.ndarray, routed_base: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
 from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder, tuned_text
-from fewshot.ood_stage import train_ood
+from fewshot.negatives import NEGATIVES
+from fewshot.ood_stage import OodConfig, mined_negatives, train_ood
 from fewshot.prompt_stage import PromptConfig, train_prompt
 from fewshot.runlog import Run
 from fewshot.shots import read_shots
@@ -32,6 +33,8 @@ CODE = (  # what the parts depend on beside the features' code
     "fewshot/*_stage.py",
     "fewshot/checkpoint.py",
     "fewshot/losses.py",
+    "fewshot/negatives.py",
+    "fewshot/ood.py",
     "fewshot/sampling.py",
     "fewshot/schedules.py",
     "fewshot/text.py",
@@ -60,6 +63,7 @@ class Config:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     lora: LoraStageConfig = field(default_factory=LoraStageConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    ood: OodConfig = field(default_factory=OodConfig)
     views: int = 10
     """views of each shot for prompt and head: the centre view and random crops"""
     crops: Crops = field(default_factory=Crops)
@@ -72,7 +76,7 @@ class Config:
     device: str = "auto"
     """auto, cpu or cuda"""
     until: str = ""
-    """last stage to run, of text, prompt, lora, head, channel, gda, auxiliary"""
+    """last stage to run, of text, prompt, lora, head, channel, gda, ood, auxiliary"""
     only: str = ""
     """the one stage to run; those before it must be there"""
     fresh: bool = False
@@ -118,6 +122,8 @@ class Job:
         prompt = cached | {"prompt": as_plain(config.prompt)}
         lora = fresh | {"lora": as_plain(config.lora)}
         head = cached | {"head": as_plain(config.head)}
+        ood = cached | {"ood": as_plain(config.ood), "negatives": sha256_of(NEGATIVES)}
+        ood["templates"] = sha256_of(TEMPLATES)
         stages = [
             Stage("text", common | text, self.make_text),
             Stage("prompt", prompt, self.make_prompt, ("text",)),
@@ -125,7 +131,7 @@ class Job:
             Stage("head", head, self.make_head, ("text", "prompt", "lora")),
             Stage("channel", head, self.make_channel, ("lora", "head")),
             Stage("gda", cached, self.make_gda, ("text",)),
-            Stage("ood", cached, self.make_ood, ("text",)),
+            Stage("ood", ood, self.make_ood, ("text",)),
         ]
         if self.second:
             auxiliary = cached | {"auxiliary": self.second.weights_sha256}
@@ -203,12 +209,11 @@ class Job:
         return train_gda(features, self.shots.labels, self.zero_shot(parts))
 
     def make_ood(self, parts: Parts) -> dict:
-        text = parts["text"]["text_features"]
+        text = parts["text"]
         features = self.encoder.views(self.shots.paths, self.views)
-        other = text[list(self.tree.new_ids)]
-        return train_ood(
-            features, self.shots.labels, text[self.base], other, self.encoder.logit_scale
-        )
+        names = [domain_and_words(self.tree, name)[1] for name in self.tree.class_names]
+        negatives = mined_negatives(self.encoder, names, text["text_features"])
+        return train_ood(self.config.ood, features, self.shots.labels, text, negatives)
 
     def make_auxiliary(self, parts: Parts) -> dict:
         shots, logits = self.shots, self.zero_shot(parts)

@@ -9,6 +9,7 @@ stopped goes on where it was. The interval is Student's t over seeds.
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,11 @@ from fewshot.data import find_tree  # noqa: E402
 from fewshot.splits import draw_split, write_split  # noqa: E402
 
 
-def one_seed(given: argparse.Namespace, seed: int) -> dict[str, dict[str, float]]:
-    """Trains and scores with one seed in `out`/seed<N>; returns the rows of its scores.json.
+Rows = dict[str, dict[str, float]]
+
+
+def one_seed(given: argparse.Namespace, seed: int) -> tuple[Rows, Rows]:
+    """Trains and scores with one seed in `out`/seed<N>; returns both tables of its scores.json.
 
     Raises SystemExit where a command fails, after its own message.
     """
@@ -39,15 +43,18 @@ def one_seed(given: argparse.Namespace, seed: int) -> dict[str, dict[str, float]
     train = ["train.py", "clip_fewshot", *common, "--split", split, "--runs", folder / "runs"]
     train += ["--seed", seed, *given.fields]
     test = ["test.py", *common, "--split", given.split, "--out", folder, "--labels", given.labels]
+    test += ["--seed", seed, "--report", "False", *shlex.split(given.test)]
     for command in (train, test):
         print(f"seed {seed}: {command[0]}", flush=True)
         words = [sys.executable, ROOT / command[0], *command[1:]]
         if subprocess.run([str(word) for word in words], check=False).returncode:
             sys.exit(f"sweep: seed {seed}: {command[0]} failed (see above)")
-    return json.loads((folder / "scores.json").read_text())["rows"]
+    scores = json.loads((folder / "scores.json").read_text())
+    ends = {f"{way}, end to end": row for way, row in scores["end_to_end"].items()}
+    return scores["rows"], ends
 
 
-def summary(runs: list[dict[str, dict[str, float]]]) -> str:
+def summary(runs: list[Rows]) -> str:
     """Mean and half of the 95 % interval in percent, of every way and every accuracy."""
     ways = [way for way in runs[0] if all(way in run for run in runs)]
     columns = [name for name, value in runs[0][ways[0]].items() if isinstance(value, float)]
@@ -75,11 +82,14 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=4, help="images a class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder to fill")
+    parser.add_argument("--test", default="", help='fields of test.py, as one: "--tta none"')
     parser.add_argument("fields", nargs="*", help="after --: fields of clip_fewshot")
     given = parser.parse_args()
     runs = [one_seed(given, seed) for seed in given.seeds]
     print(f"\naccuracy in percent, mean of seeds {', '.join(map(str, given.seeds))} ± 95 %")
-    print(summary(runs))
+    for tables in zip(*runs, strict=True):
+        if all(tables):
+            print(summary(tables))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """The table of what each part brought, on picks that were worked by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
-from fewshot.ablation import STAGE_OF, ablation, end_to_end, groups, write_scores
+from fewshot.ablation import STAGE_OF, ablation, end_to_end, groups
 from fewshot.classifier import SUBMITTED
 from fewshot.data import Tree
 from fewshot.outcome import best_of_groups
@@ -85,9 +83,3 @@ def test_each_way_has_its_stage(tmp_path, picks):
     parts = {stage: {"trainable": n} for n, stage in enumerate(STAGE_OF.values())}
     rows = ablation(ways, TRUTH, tree(tmp_path), parts, {})
     assert [row["trained"] for row in rows.values()] == list(range(len(STAGE_OF)))
-
-
-def test_the_scores_are_written(tmp_path, picks):
-    rows = ablation(picks, TRUTH, tree(tmp_path), PARTS, {"text": {"seconds": 1.0}})
-    write_scores(tmp_path / "scores.json", {"images": 6, "rows": rows})
-    assert json.loads((tmp_path / "scores.json").read_text()) == {"images": 6, "rows": rows}

@@ -37,27 +37,6 @@ def test_reliability_leaves_empty_bins_open_and_weighs_by_images():
     assert figures.reliability(np.ones(3), np.ones(3))["ece"] == 0
 
 
-def test_separation_by_hand():
-    score, is_base = np.array([3, 2, 1, 2.5, 0]), np.array([1, 1, 1, 0, 0], bool)
-    # 3 beats both new images, 2 and 1 beat one each; all base images are accepted down to 1
-    assert figures.separation(score, is_base) == pytest.approx({"auroc": 4 / 6, "fpr95": 1 / 2})
-
-
-def test_separation_takes_ties_and_infinite_scores():
-    is_base = np.array([1, 1, 0, 0], bool)
-    tied = figures.separation(np.array([np.inf, 0, 0, -np.inf]), is_base)
-    assert tied == {"auroc": 3.5 / 4, "fpr95": 0.5}
-    assert figures.separation(np.array([2.0, 2, 2, 2]), is_base) == {"auroc": 0.5, "fpr95": 1}
-    assert all(map(math.isnan, figures.separation(np.arange(4.0), np.ones(4, bool)).values()))
-
-
-def test_fpr95_may_refuse_one_base_image_of_twenty():
-    is_base = np.arange(40) < 20
-    score = np.r_[-9, np.full(19, 2.0), np.full(20, 1.0)]
-    assert figures.separation(score, is_base)["fpr95"] == 0
-    assert figures.separation(np.r_[-9, score[:39]], is_base)["fpr95"] == 1
-
-
 def test_routing_confusion_has_true_kinds_as_rows():
     is_base, routed = np.array([1, 1, 1, 0], bool), np.array([1, 1, 0, 1], bool)
     assert figures.routing_confusion(is_base, routed).tolist() == [[2, 1], [1, 0]]
