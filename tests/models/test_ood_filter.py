@@ -70,6 +70,30 @@ def test_score_is_the_formula(kind):
     np.testing.assert_allclose(found.score(test), score, **ROUNDED)
 
 
+def test_calibration_is_against_the_same_views_without_their_class():
+    features, labels, base, other, _, _ = task(views=1)
+    found = OodFilter("negatives").fit(features, labels, base, other, logit_scale=20.0)
+    shots = unit(features[:, 0])
+    mean = shots.mean(axis=0)
+    process = NameProcess(base, other, shots - mean, labels)
+    ratio = ShrunkMetric(shots - mean, labels).left_out(shots - mean)
+    look = IMAGE_SHARE * ratio(process.predicted)
+    logits = 20 * shots @ base.T + IMAGE_SHARE * ratio(process.means)
+    own = process.left_out_means(labels)
+    scores, without = np.empty((2, len(labels)))
+    for i, k in enumerate(labels):
+        rest = np.arange(len(base)) != k
+        own_logit = 20 * shots[i] @ base[k] + IMAGE_SHARE * ratio(own, paired=True)[i]
+        against = NEGATIVE_SHARE * logsumexp(20 * other @ shots[i])
+        scores[i] = np.logaddexp(logsumexp(logits[i, rest]), own_logit) - logsumexp(look[i])
+        without[i] = logsumexp(logits[i, rest]) - logsumexp(look[i, rest])
+        scores[i], without[i] = scores[i] - against, without[i] - against
+    slope, offset = calibration(scores[:, None], without[:, None], 0.95)
+    # the fit stops at a gradient of 1e-4
+    np.testing.assert_allclose(found.state()["scale"], [slope, offset], rtol=1e-4)
+    np.testing.assert_allclose(found.held_out_[:, 0], slope * scores + offset, rtol=1e-3, atol=1e-3)
+
+
 def test_shots_help():
     gains = []
     for seed in range(6):
@@ -207,7 +231,7 @@ def test_calibration_is_logistic_regression_within_bounds():
     # ours has a prior of one unit on the standardised slope, weak beside 1,200 rows
     assert (slope, offset) == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), rel=0.02)
     far = calibration(scores + 1000, without, 0.95)
-    assert far[0] <= 1 and far[0] * (3 + 1004) / 1 > 0
+    assert 0 < far[0] <= 1 and (far[0] * scores + far[0] * 1000 + far[1] > 0).all()
     worthless = calibration(without, scores, 0.95)
     assert worthless[0] == 0.01
     nothing = calibration(scores, without * np.nan, 0.95)

@@ -1,4 +1,4 @@
-"""Class means and the metric of the OOD filter against their definitions, with and without a shot."""
+"""Class means and metric of the OOD filter against their definitions, with and without a shot."""
 
 import numpy as np
 import pytest
