@@ -127,3 +127,13 @@ def test_bad_input_is_refused():
         evaluate(np.array([np.nan, 1.0]), np.array([True, False]), 0.0)
     with pytest.raises(ValueError, match="fit"):
         evaluate(np.ones(2), np.ones(3, bool), 0.0)
+
+
+def test_ties_count_half_and_fpr95_may_refuse_one_base_image_of_twenty():
+    is_base = np.arange(40) < 20
+    tied = evaluate(np.ones(40), is_base, 0.0)
+    assert (tied["auroc"], tied["fpr95"]) == (0.5, 1)
+    score = np.r_[-9.0, np.full(19, 2.0), np.full(20, 1.0)]
+    assert evaluate(score, is_base, 0.0)["fpr95"] == 0
+    score[1] = -9.0  # two of twenty are more than 5 %
+    assert evaluate(score, is_base, 0.0)["fpr95"] == 1
