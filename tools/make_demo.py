@@ -47,9 +47,9 @@ CAPTIONS = (
 
 # What the contest's images are and those of pre-training are not: tinted paper, grey-blue ink, and
 # digits that lie a little turned and off the centre. The paper is what counts. A CLIP pre-trained
-# on the plain look without crops is right on about 94 % of the plain digits; on this paper zero-shot
-# falls to about 72 %, and on paper of .48 to 27 %. With the random crops of `train.sh --demo` it
-# falls to 81 % only; four shots a class bring 92 %.
+# on the plain look without crops is right on about 94 % of the plain digits; on this paper
+# zero-shot falls to about 72 %, and on paper of .48 to 27 %. With the random crops of
+# `train.sh --demo` it falls to 81 % only; four shots a class bring 92 %.
 PAPER = np.array([0.36, 0.30, 0.22])  # the background's red, green and blue, 0 to 1
 INK = np.array([0.15, 0.20, 0.35])  # what full ink lacks of white
 TILT_SPREAD = 3.0  # degrees, standard deviation between images

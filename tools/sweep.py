@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT))
 from fewshot.data import find_tree  # noqa: E402
 from fewshot.splits import draw_split, write_split  # noqa: E402
 
-
 Rows = dict[str, dict[str, float]]
 
 
