@@ -24,7 +24,7 @@ from fewshot.config import as_plain, from_plain, parse, reported, require_ranges
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
 from fewshot.device import use_device  # noqa: E402
 from fewshot.features import Encoder, Views  # noqa: E402
-from fewshot.images import SkippedImages  # noqa: E402
+from fewshot.images import skipped_summary  # noqa: E402
 from fewshot.inference import Looks, Scorer  # noqa: E402
 from fewshot.inputs import AUXILIARY, find_auxiliary, require  # noqa: E402
 from fewshot.lora_stage import tuned_encoder  # noqa: E402
@@ -36,6 +36,7 @@ from fewshot.shards import PieceStore, pieces_of, shard_of  # noqa: E402
 from fewshot.stages import Parts, read_parts, read_record  # noqa: E402
 from fewshot.transforms import Crops  # noqa: E402
 from fewshot.verify import read_manifest, verdict  # noqa: E402
+from runtime.hashing import sha256_of  # noqa: E402
 
 STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "ood")  # and auxiliary, if trained
 
@@ -152,7 +153,13 @@ def score_pieces(config: Config, items: list[ImageItem], scorer: Scorer, store: 
             path = store.path(piece)
             if not path.exists():
                 names, paths = [item.name for item in piece], [item.path for item in piece]
-                store.save(path, scorer(names, paths, bar.update))
+                outcome = scorer(names, paths, bar.update)
+                if store.path(piece) != path:
+                    raise ValueError(
+                        f"{paths[0]} or one of the {len(piece) - 1} images behind it changed while "
+                        "it was scored: run again, what is finished is kept"
+                    )
+                store.save(path, outcome)
             done += len(piece)
             bar.update(done - bar.n)
     return total
@@ -175,7 +182,8 @@ def main(config: Config) -> None:
     parts = read_parts(config.parts, STAGES + ("auxiliary",) * trained)
     if parts["text"]["class_names"] != list(tree.class_names):
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
-    scorer = Scorer(encoders_of(config, weights, parts), parts, looks_of(config, parts))
+    hashes = {f"{stage}.pkl": sha256_of(config.parts / f"{stage}.pkl") for stage in parts}
+    scorer = Scorer(encoders_of(config, weights, parts), parts, hashes, looks_of(config, parts))
     store = PieceStore(config.out / "shards", scorer.setup())
     if not config.merge:
         count = score_pieces(config, items, scorer, store)
@@ -183,11 +191,13 @@ def main(config: Config) -> None:
         print(f"test: shard {config.shard}, {count} of {len(items)} images -> {store.folder}")
         return
     outcome = joined(list(store.found(pieces_of(items))))
+    for stale in ("scores.json", "report.html"):  # of another result
+        (config.out / stale).unlink(missing_ok=True)
     write_result(config.out, outcome, len(tree.class_names))
-    write_manifest(config.out, as_plain(config), scorer, config.parts, items, outcome)
+    write_manifest(config.out, as_plain(config), scorer, items, outcome)
     print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
     if outcome.skipped:
-        print(SkippedImages(outcome.skipped).summary())
+        print(skipped_summary(outcome.skipped))
     truth, rows = true_labels(items, config.labels), None
     if truth is not None:
         record = read_record(config.parts)
@@ -213,7 +223,7 @@ def seconds_of(config: Config, scorer: Scorer) -> dict[str, float | None]:
     """Seconds of each stage of training and of this run's own work."""
     record = read_record(config.parts)
     seconds = {f"training: {stage}": entry["seconds"] for stage, entry in record.items()}
-    return seconds | {f"testing: {what}": value for what, value in scorer.seconds.items()}
+    return seconds | {f"this test: {what}": value for what, value in scorer.seconds.items()}
 
 
 def settings_of(config: Config, scorer: Scorer) -> dict:
@@ -234,11 +244,12 @@ def verify(manifest: Path, arguments: list[str]) -> None:
     Nothing of the first run is used but the inputs. Ends with status 1 where results differ.
     """
     recorded = from_plain(Config, read_manifest(manifest)["config"])
+    recorded = replace(recorded, shard="", merge=False)
     given = parse(Config, arguments, "test.py", recorded)
     with tempfile.TemporaryDirectory(prefix="verify") as name:
         folder = Path(name)
-        alone = {"out": folder, "cache": folder / "cache", "shard": "", "merge": False}
-        main(replace(given, labels=None, report=False, verify=None, **alone))
+        alone = {"out": folder, "cache": folder / "cache", "labels": None, "report": False}
+        main(replace(given, verify=None, shard="", merge=False, **alone))
         lines = verdict(manifest, folder)
     if lines:
         sys.exit("\n  ".join([f"verify: {manifest}: the result is another one", *lines]))

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,19 +47,33 @@ def as_plain(config: object) -> dict:
 def from_plain(config_class: type[ConfigType], fields: dict) -> ConfigType:
     """The configuration that `as_plain` took apart, where none is nested.
 
-    Raises ValueError for a field that the class does not have.
+    Raises ValueError for fields that the class does not have, or has and are missing, and for
+    values of another kind than theirs.
     """
     known = {field.name: field.type for field in dataclasses.fields(config_class)}
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-        raise ValueError(f"no such field today: {', '.join(unknown)}")
+    if set(fields) != set(known):
+        names = ", ".join(sorted(set(fields) ^ set(known)))
+        raise ValueError(f"was written by another version of the kit: it differs in {names}")
     made = {}
     for name, value in fields.items():
         kinds = {known[name], *typing.get_args(known[name])}  # of `Path | None`, Path too
         if isinstance(value, str) and Path in kinds:
             value = Path(value)
         made[name] = tuple(value) if isinstance(value, list) else value
+        if not _allows(known[name], made[name]):
+            raise ValueError(f"{name} is {value!r}, which is no value of that field")
     return config_class(**made)
+
+
+def _allows(kind: type, value: object) -> bool:
+    """Whether a value may stand in a field of this type: a class, union, tuple[...], Literal."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(_allows(one, value) for one in inner)
+    plain = origin or kind
+    return type(value) is plain if plain in (bool, int) else isinstance(value, plain)
 
 
 def _plain(value: object) -> object:

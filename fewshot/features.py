@@ -22,8 +22,8 @@ from tqdm import tqdm
 import jclip
 import runtime
 from fewshot.engine import Predictor
-from fewshot.files import atomic_write
-from fewshot.images import BrokenImage, content_key, load_images
+from fewshot.files import atomic_write, opened_arrays
+from fewshot.images import BrokenImage, content_key, known_as, load_images
 from fewshot.transforms import Crops, make_views
 from jclip.preprocess import to_array
 from runtime.hashing import sha256_of
@@ -148,7 +148,7 @@ class Encoder:
                 for text, row in zip(distinct, tokens, strict=True):
                     predictor.add(text, row)
                     bar.update()
-            _store(file, predictor, {})
+            _store(file, predictor, {}, 1)
         rows, _ = _read(file)
         return np.concatenate([rows[text] for text in texts])
 
@@ -236,8 +236,11 @@ def _encode_images(
         for tower, predictor in zip(towers, predictors, strict=True):
             for view in images[tower.side, tower.to_array]:
                 predictor.add(keys[index], view)
+    for key, path in place.items():
+        if known_as(path) != key:
+            raise ValueError(f"{path}: changed while it was read; run again")
     for (_, file), predictor in zip(missing, predictors, strict=True):
-        _store(file, predictor, causes)
+        _store(file, predictor, causes, views.count)
 
 
 def _bar(total: int, unit: str) -> tqdm:
@@ -245,19 +248,19 @@ def _bar(total: int, unit: str) -> tqdm:
     return tqdm(total=total, desc="encoding", unit=unit, leave=False, disable=None)
 
 
-def _store(file: Path, predictor: Predictor, causes: dict[str, str]) -> None:
-    """Writes the names and features of what was encoded, and why some could not be."""
-    names, features = predictor.finish()
-    record = json.dumps({"names": names, "causes": causes}, sort_keys=True)
+def _store(file: Path, predictor: Predictor, causes: dict[str, str], count: int) -> None:
+    """Writes names and features[N,P,E] of what was encoded, `count` rows P of each name, and why
+    some could not be.
+    """
+    names, rows = predictor.finish()
+    features = rows.reshape(len(names) // count, count, rows.shape[1])
+    record = json.dumps({"names": names[::count], "causes": causes}, sort_keys=True)
     with atomic_write(file, "wb") as opened:
         np.savez(opened, features=features, record=np.array(record))
 
 
 def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """({name: features[P,E]}, {name: cause}) of a cache file; a name's rows follow each other."""
-    with np.load(file, allow_pickle=False) as stored:
+    """({name: features[P,E]}, {name: cause}) of a cache file. Raises ValueError where damaged."""
+    with opened_arrays(file) as stored:
         record, features = json.loads(str(stored["record"])), stored["features"]
-    rows: dict[str, list[np.ndarray]] = {}
-    for name, row in zip(record["names"], features, strict=True):
-        rows.setdefault(name, []).append(row)
-    return {name: np.stack(group) for name, group in rows.items()}, record["causes"]
+    return dict(zip(record["names"], features, strict=True)), record["causes"]

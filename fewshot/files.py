@@ -1,11 +1,14 @@
-"""Writing a file whole or not at all, and printing its name."""
+"""Writing a file whole or not at all, reading arrays back, and printing a file's name."""
 
 import os
 import secrets
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 
 @contextmanager
@@ -34,9 +37,24 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename is None and error.errno is not None:  # a full disk names no file
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def opened_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of an .npz file. Raises ValueError naming it where it is damaged or cut short."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            yield stored
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); delete it and run again") from error
 
 
 def printable(name: str) -> str:

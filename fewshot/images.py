@@ -3,15 +3,16 @@
 Pillow releases the interpreter's lock while it decodes, so threads are enough to use all cores.
 """
 
+import errno
 import functools
 import itertools
 import os
 import re
+import stat
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from runtime.hashing import sha256_of
 
 # Tried whatever the suffix says. Not all that Pillow knows: for EPS it would run Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)  # may be well a moment later
 PILLOW = re.compile(r"PIL\.")  # the modules whose warnings pass in silence
 
 
@@ -39,6 +41,8 @@ class BrokenImage(Exception):
 def content_key(path: str | Path) -> str:
     """SHA-256 of the file's bytes: what an image is known by, whatever its name."""
     found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device read for ever
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
     return _content_key(str(path), found.st_mtime_ns, found.st_size, found.st_ino)
 
 
@@ -70,6 +74,7 @@ def decode(path: str | Path) -> Image.Image:
 
     Raises `BrokenImage` for whatever cannot be read: missing, truncated, empty or forbidden files,
     text under an image's name, and images over Pillow's limit of pixels (decompression bombs).
+    What is no fault of the file (PASSING, or no memory left) passes through.
     """
     _quiet_pillow()
     path = Path(path)
@@ -82,9 +87,11 @@ def decode(path: str | Path) -> Image.Image:
                 raise BrokenImage(path, f"{image.width} x {image.height} pixels, over {limit}")
             image.load()
             return image
-    except BrokenImage:
+    except (BrokenImage, MemoryError):
         raise
     except Exception as error:  # damaged files raise nearly any type: struct.error, KeyError, ...
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
         reason = reason.replace(repr(str(path)), "the file").replace(str(path), "the file")
         raise BrokenImage(path, f"{type(error).__name__}: {reason}") from error
@@ -105,10 +112,11 @@ def load_images(
 
     def load(path: str | Path) -> np.ndarray | BrokenImage:
         try:
-            image = decode(path)
+            return transform(decode(path))
         except BrokenImage as error:
             return BrokenImage(error.path, error.cause)  # without the traceback and what it holds
-        return transform(image)
+        except ValueError as error:
+            return BrokenImage(path, str(error))
 
     if workers < 1:
         yield from enumerate(map(load, paths))
@@ -125,26 +133,11 @@ def load_images(
         pool.shutdown(cancel_futures=True)
 
 
-@dataclass
-class SkippedImages:
-    """What a run could not read: (name, cause) pairs, in the order they were met."""
-
-    pairs: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, name: str, cause: str) -> None:
-        self.pairs.append((name, cause))
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self.pairs)
-
-    def summary(self, most: int = 10) -> str:
-        """One paragraph for the end of a run: how many, and the first `most` with their causes."""
-        if not self.pairs:
-            return "Every image could be read."
-        listed = "; ".join(f"{name} ({cause})" for name, cause in self.pairs[:most])
-        more = f"; and {len(self) - most} more" if len(self) > most else ""
-        images, were = ("1 image", "was") if len(self) == 1 else (f"{len(self)} images", "were")
-        return printable(f"{images} could not be read and {were} skipped: {listed}{more}.")
+def skipped_summary(skipped: Sequence[tuple[str, str]], most: int = 10) -> str:
+    """One paragraph of (name, cause) pairs for the end of a run: how many, and the first `most`."""
+    if not skipped:
+        return "Every image could be read."
+    listed = "; ".join(f"{name} ({cause})" for name, cause in skipped[:most])
+    more = f"; and {len(skipped) - most} more" if len(skipped) > most else ""
+    images, were = ("1 image", "was") if len(skipped) == 1 else (f"{len(skipped)} images", "were")
+    return printable(f"{images} could not be read and {were} skipped: {listed}{more}.")

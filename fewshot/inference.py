@@ -9,10 +9,11 @@ from time import monotonic
 import numpy as np
 from PIL import Image
 
+import runtime
 from fewshot import mta
 from fewshot.classifier import SUBMITTED, Features, class_scores
 from fewshot.features import Encoder, Views, code_version, image_features
-from fewshot.images import decode
+from fewshot.images import BrokenImage, decode
 from fewshot.ood_stage import base_odds
 from fewshot.outcome import Outcome, best_of_groups
 from fewshot.stages import Parts
@@ -42,7 +43,11 @@ class Scorer:
     `seconds` collects where the time went.
     """
 
-    def __init__(self, encoders: Sequence[Encoder], parts: Parts, looks: Looks):
+    def __init__(
+        self, encoders: Sequence[Encoder], parts: Parts, hashes: dict[str, str], looks: Looks
+    ):
+        """hashes: SHA-256 of each part's file by its name."""
+        self.hashes = hashes
         self.encoders, self.parts, self.looks = encoders, parts, looks
         text = parts["text"]
         self.base = list(text["base_ids"])
@@ -54,11 +59,11 @@ class Scorer:
         """Plain data: all that an outcome depends on beside the images."""
         looks, crops = self.looks, self.looks.views.crops
         return {
-            "parts": {stage: part["meta"]["key"] for stage, part in self.parts.items()},
+            "parts": self.hashes,
             "encoders": [encoder.weights_sha256 for encoder in self.encoders],
             "looks": [looks.tta, looks.ood, looks.routing],
             "views": [looks.views.count, looks.views.seed, *crops.scale, crops.flip],
-            "device": self.encoders[0].device,
+            "device": [self.encoders[0].device, runtime.PREPARED.threads],
             "code": code_version(*CODE),
         }
 
@@ -107,8 +112,12 @@ class Scorer:
         return Features(modes, tuned_modes, *means), inlierness
 
     def picture(self, path: Path, view: int) -> Image.Image:
-        """A view of an image to be looked at, RGB. Raises BrokenImage."""
-        image, views = decode(path), self.looks.views
-        if view:
-            return random_view(image, PICTURE, views.crops, views.seed, view)
-        return centre_crop(resize_short_side(image, PICTURE), PICTURE).convert("RGB")
+        """A view of an image to be looked at, RGB; grey where that cannot be made any more."""
+        views = self.looks.views
+        try:
+            image = decode(path)
+            if view:
+                return random_view(image, PICTURE, views.crops, views.seed, view)
+            return centre_crop(resize_short_side(image, PICTURE), PICTURE).convert("RGB")
+        except (BrokenImage, ValueError):
+            return Image.new("RGB", (PICTURE, PICTURE), "grey")

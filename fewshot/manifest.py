@@ -32,21 +32,17 @@ def write_manifest(
     out: Path,
     config: dict,
     scorer: Scorer,
-    folder: Path,
     items: Sequence[ImageItem],
     outcome: Outcome,
 ) -> None:
-    """Writes `out/manifest.json`; the scorer's parts were read from `folder`.
-
-    It holds no time of day: the same run gives the same bytes.
-    """
+    """Writes `out/manifest.json`. It holds no time of day: the same run gives the same bytes."""
     parts, encoders = scorer.parts, scorer.encoders
     record = {
         "config": config,
         "inputs": {
             "weights": encoders[0].weights_sha256,
             "auxiliary": encoders[2].weights_sha256 if len(encoders) > 2 else None,
-            "parts": {f"{stage}.pkl": sha256_of(folder / f"{stage}.pkl") for stage in parts},
+            "parts": scorer.hashes,
             "images": len(items),
             "images_sha256": digest_of(items),
         },

@@ -78,7 +78,8 @@ def train_ood(
         odds = base_odds({"text": text, "ood": part}, name, rows)
         part["thresholds"][name] = threshold_keeping(odds, config.kept)
     for name in UNSCALED:
-        part["even"][name] = part["thresholds"].pop(name)
+        threshold = part["thresholds"].pop(name)
+        part["even"][name] = threshold if np.isfinite(threshold) else 0.0  # of a single class
         part["thresholds"][name] = 0.0
     return part | {
         "trainable": sum(array.size for array in state.values()),

@@ -27,9 +27,9 @@ def scores_of(
     truth[N]; record: what `stages.read_record` returns.
     """
     ends, routing = end_to_end(outcome.picks, truth, tree), {}
-    if ends:
-        known = ~np.isnan(outcome.base_score)  # could be read
-        is_base = np.isin(truth[known], tree.base_ids)
+    known = ~np.isnan(outcome.base_score)  # could be read
+    is_base = np.isin(truth[known], tree.base_ids)
+    if ends and is_base.any() and not is_base.all():
         routing = evaluate(outcome.base_score[known], is_base, threshold)
     rows = ablation(outcome.picks, truth, tree, parts, record)
     return {"images": len(truth), "rows": rows, "end_to_end": ends, "routing": routing}
@@ -46,6 +46,7 @@ def as_text(scores: dict) -> str:
     """The scores as tables."""
     text = f"accuracy in percent on {scores['images']} images\n{table(scores['rows'])}"
     if scores["end_to_end"]:
-        text += f"\n\nchoosing among all classes\n{table(scores['end_to_end'])}\n"
-        text += ROUTING.format(**scores["routing"])
+        text += f"\n\nchoosing among all classes\n{table(scores['end_to_end'])}"
+    if scores["routing"]:
+        text += "\n" + ROUTING.format(**scores["routing"])
     return text

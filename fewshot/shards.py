@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.data import ImageItem
-from fewshot.files import atomic_write
+from fewshot.files import atomic_write, opened_arrays
 from fewshot.images import known_as
 from fewshot.outcome import ARRAYS, Outcome
 
@@ -66,7 +66,7 @@ class PieceStore:
 
     def load(self, path: Path, names: Sequence[str]) -> Outcome:
         """A stored outcome, of images that have these names today."""
-        with np.load(path, allow_pickle=False) as stored:
+        with opened_arrays(path) as stored:
             record = json.loads(str(stored["record"]))
             return Outcome(
                 names=list(names),
@@ -84,7 +84,8 @@ class PieceStore:
             raise ValueError(
                 f"{self.folder}: {images} images in {len(missing)} of {len(pieces)} pieces are "
                 f"missing, the first of them {missing[0][0].name}: run the other shards with the "
-                "same fields and bring their folders here, or leave --merge out to score them now"
+                "same fields, parts, device and threads and bring their folders here, or leave "
+                "--merge out to score now what is missing or has changed"
             )
         for piece, path in zip(pieces, paths, strict=True):
             yield self.load(path, [item.name for item in piece])

@@ -7,6 +7,7 @@ Single spaces, "\\n" ends every line, and the leaderboard takes a zip that holds
 
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def require_names(where: str, names: Sequence[str]) -> frozenset[str]:
         if not name or name != name.strip() or re.search(r"[\r\n\t]|  ", name):
             raise ValueError(printable(f"{where}: {name!r} cannot stand in a result: rename it"))
     if len(expected) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(printable(f"{where}: {twice} is given twice as a test image"))
     return expected
 

@@ -16,8 +16,13 @@ def read_manifest(path: Path) -> dict:
     """The record. Raises ValueError where the file is none of this kit's manifests."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not {"config", "inputs", "result"} <= set(record):
+        kinds = {"config": dict, "inputs": dict, "result": dict, "versions": dict}
+        if not isinstance(record, dict) or not all(
+            isinstance(record.get(name), kind) for name, kind in kinds.items()
+        ):
             raise ValueError("lacks what a run writes")
+        if not {"result.txt", "result.zip"} <= set(record["result"]):
+            raise ValueError("names no result.txt and result.zip")
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path}: no manifest of a test run ({reason})") from error

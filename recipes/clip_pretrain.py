@@ -16,7 +16,7 @@ import numpy as np
 
 import jclip
 from fewshot import checkpoint
-from fewshot.config import as_plain
+from fewshot.config import as_plain, require_ranges
 from fewshot.device import use_device
 from fewshot.engine import fit
 from fewshot.images import BrokenImage, load_images
@@ -62,6 +62,9 @@ class Config:
     """threads that decode images, 0 for none"""
     device: str = "auto"
     """auto, cpu or cuda"""
+
+    def __post_init__(self):
+        require_ranges({"views": self.views, "epochs": self.epochs}, least=1)
 
 
 class Pairs:

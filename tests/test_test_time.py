@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from fewshot import submission
+from fewshot import checkpoint, submission
 from fewshot.classifier import ROUTINGS
 from fewshot.data import test_items
 from fewshot.mta import METHODS
+from fewshot.shards import PieceStore
+from runtime import safe_load
 from tests import malformed
 from tests.job import lines_of, score, test_config, test_script
 from tests.kit import ROOT
@@ -151,6 +152,40 @@ def test_names_that_no_result_can_hold_are_refused_before_any_work(place, tmp_pa
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_the_score_and_the_threshold_are_told(place, whole):
-    looks = json.loads((whole / "manifest.json").read_text())["looks"]
-    assert looks["ood"] and np.isfinite(looks["threshold"])
+def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
+    place, images, whole, tmp_path
+):
+    given = {"split": str(images), "cache": whole / "cache"}
+    score(place, tmp_path / "out", **given)
+    again = score(place, tmp_path / "out", tta="none", **given)
+    assert again == score(place, tmp_path / "fresh", tta="none", **given)
+    shutil.copytree(place / "parts", tmp_path / "parts")
+    gda = safe_load(tmp_path / "parts/gda.pkl")
+    checkpoint.save(tmp_path / "parts/gda.pkl", gda | {"weight": 50 * gda["weight"] + 5})
+    other = score(place, tmp_path / "out", parts=tmp_path / "parts", **given)
+    assert other == score(place, tmp_path / "fresh2", parts=tmp_path / "parts", **given)
+    assert contents(tmp_path / "out") != contents(whole)
+
+
+def test_an_image_that_changes_while_it_is_scored_stops_the_run(place, images, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    config = test_config(place, tmp_path, split=str(tmp_path / "images"))
+    items = test_items(tmp_path / "images", ".")
+
+    class Scorer:
+        def __call__(self, names, paths, tick):
+            items[3].path.write_bytes(b"other bytes")
+
+    store = PieceStore(tmp_path / "shards", {})
+    with pytest.raises(ValueError, match="changed while it was scored: run again"):
+        test_script.score_pieces(config, items, Scorer(), store)
+    assert not list(tmp_path.glob("shards/*/*"))
+
+
+def test_no_report_or_scores_of_another_result_stay_behind(place, images, tmp_path, whole):
+    given = {"split": str(images), "cache": whole / "cache"}
+    labels = place / "demo/TestSetB_labels.txt"
+    score(place, tmp_path, labels=labels, report=True, **given)
+    assert (tmp_path / "scores.json").exists() and (tmp_path / "report.html").exists()
+    score(place, tmp_path, tta="mean", **given)
+    assert not (tmp_path / "scores.json").exists() and not (tmp_path / "report.html").exists()

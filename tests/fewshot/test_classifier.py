@@ -120,6 +120,13 @@ def test_the_odds_move_whole_groups_only(trained):
     assert np.isin(few.argmax(axis=1), NEW).mean() > np.isin(many.argmax(axis=1), NEW).mean()
 
 
+def test_the_zero_shot_row_is_clips_own_softmax_under_any_routing(trained):
+    expected = log_softmax(text_logits(PLAIN, TEXT, 100.0).astype(float), axis=1)
+    for routing in ROUTINGS:
+        scores = class_scores(FEATURES, trained, np.full(80, -3.0), 0.0, routing)
+        assert scores["zero-shot"] == pytest.approx(expected, abs=1e-9)  # float64 logarithms
+
+
 def test_without_new_classes_the_blend_stands_alone(trained):
     text = trained["text"] | {"text_features": TEXT[BASE], "base_ids": range(4)}
     scores = class_scores(FEATURES, trained | {"text": text}, np.zeros(80), 0.0, "hard")[SUBMITTED]

@@ -1,9 +1,11 @@
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from fewshot.config import as_plain, parse, reported
+from fewshot.config import as_plain, from_plain, parse, reported
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,39 @@ def test_a_mistake_ends_with_one_line():
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(KeyError), reported("train.py x"):
         raise KeyError("bug")
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A configuration as a manifest holds it."""
+
+    place: Path = Path("x")
+    perhaps: Path | None = None
+    range: tuple[float, float] | None = None
+    kind: Literal["a", "b"] = "a"
+    count: int = 1
+    loud: bool = False
+
+
+@pytest.mark.parametrize("value", [Flat(), Flat(Path("y/z"), Path("q"), (0.5, 1.0), "b", 3, True)])
+def test_a_configuration_comes_back_from_plain_data(value):
+    assert from_plain(Flat, json.loads(json.dumps(as_plain(value)))) == value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "c"}, {"count": "2"}, {"count": True}, {"loud": 1}, {"range": 3}, {"place": None}],
+)
+def test_values_of_another_kind_are_refused(change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"{name} is .*, which is no value of that field"):
+        from_plain(Flat, as_plain(Flat()) | change)
+
+
+def test_fields_of_another_version_are_refused():
+    fields = as_plain(Flat())
+    with pytest.raises(ValueError, match="another version of the kit: it differs in more"):
+        from_plain(Flat, fields | {"more": 1})
+    del fields["loud"]
+    with pytest.raises(ValueError, match="it differs in loud"):
+        from_plain(Flat, fields)

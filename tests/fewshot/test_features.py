@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.features import Encoder
+from fewshot.features import Encoder, Views, image_features
+from fewshot.transforms import Crops
 from tests.kit import TINY, write_tiny_clip
 
 
@@ -79,6 +80,36 @@ def test_broken_images_are_named_and_remembered(place, tmp_path):
         assert sorted(broken) == [0, 2] and features[1].any() and features[3].any()
         assert not features[[0, 2]].any()
         assert "text.jpg" in str(broken[0]) and "No such file" in broken[2].cause
+
+
+def test_each_image_is_decoded_once_for_several_encoders(place, truth, tmp_path):
+    write_tiny_clip(tmp_path / "other.pkl", seed=1)
+    encoders = [encoder(place, tmp_path), Encoder(tmp_path / "other.pkl", "cpu", tmp_path)]
+    paths = [place / f"a/image_{number}.png" for number in (0, 1, 0)]
+    ticks = []
+    for _ in range(2):  # two distinct images; then all from the cache
+        found, _ = image_features(encoders, paths, None, lambda: ticks.append(1))
+        assert len(ticks) == 2
+    assert found[0][1, 0].tobytes() == truth["image_1.png"]
+    assert found[1].tobytes() == encoders[1].images(paths)[0].tobytes()
+
+
+def test_views_lie_behind_each_other(place, tmp_path):
+    paths = [place / f"a/image_{number}.png" for number in (3, 1)]
+    views = Views(4, Crops((0.5, 1.0)), 0)
+    features = encoder(place, tmp_path).views(paths, views)
+    assert features.shape == (2, 4, TINY.embed_dim)
+    assert (features[:, 0] == encoder(place, tmp_path).images(paths)[0]).all()
+    assert len(np.unique(features.reshape(8, -1), axis=0)) == 8
+
+
+def test_a_damaged_cache_is_named(place, tmp_path):
+    paths = [place / "a/image_0.png"]
+    encoder(place, tmp_path).images(paths)
+    (stored,) = tmp_path.iterdir()
+    stored.write_bytes(stored.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{stored.name}: is damaged .*; delete it and run again"):
+        encoder(place, tmp_path).images(paths)
 
 
 def test_nothing_to_encode(place, tmp_path):

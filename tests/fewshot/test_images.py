@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import struct
 import threading
 import time
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from fewshot import images
-from fewshot.images import BrokenImage, SkippedImages, content_key, decode, load_images
+from fewshot.images import BrokenImage, content_key, decode, load_images, skipped_summary
+from jclip.preprocess import make_preprocess
 
 
 def to_array(image):
@@ -218,16 +220,51 @@ def test_content_key_ignores_the_name(tmp_path):
 
 
 def test_skipped_images_summary():
-    skipped = SkippedImages()
-    assert not skipped and "could be read" in skipped.summary()
-    skipped.add("a.jpg", "empty")
-    assert skipped.summary() == "1 image could not be read and was skipped: a.jpg (empty)."
-    for i in range(11):
-        skipped.add(os.fsdecode(b"\xff%d.jpg" % i), "truncated")
-    assert len(skipped) == 12 and list(skipped)[0] == ("a.jpg", "empty")
-    text = skipped.summary()
+    assert "could be read" in skipped_summary([])
+    skipped = [("a.jpg", "empty")]
+    text = skipped_summary(skipped)
+    assert text == "1 image could not be read and was skipped: a.jpg (empty)."
+    skipped += [(os.fsdecode(b"\xff%d.jpg" % i), "truncated") for i in range(11)]
+    text = skipped_summary(skipped)
     assert text.startswith("12 images") and text.endswith("; and 2 more.") and "\n" not in text
     assert text.isprintable() and text.isascii()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_transform_refuses_is_broken(tmp_path, workers):
+    noise((20_000, 1)).save(tmp_path / "sliver.png")
+    noise().save(tmp_path / "good.png")
+    paths = [tmp_path / "sliver.png", tmp_path / "good.png"]
+    (_, sliver), (_, good) = load_images(paths, make_preprocess(224), workers)
+    assert isinstance(sliver, BrokenImage) and "too narrow" in sliver.cause
+    assert good.shape == (3, 224, 224)
+
+
+def test_a_passing_failure_is_not_the_files_fault(tmp_path):
+    noise().save(tmp_path / "a.png")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, limits[1])
+        )
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                held.append(open(tmp_path / "a.png", "rb"))
+        with pytest.raises(OSError, match="Too many open files"):
+            decode(tmp_path / "a.png")
+    finally:
+        for file in held:
+            file.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert decode(tmp_path / "a.png").size == (40, 30)
+
+
+def test_a_link_to_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.jpg").symlink_to("pipe")
+    with pytest.raises(OSError, match="is not a regular file"):
+        content_key(tmp_path / "a.jpg")
 
 
 def test_the_quiet_rule_is_added_once():

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from fewshot.classifier import text_logits
-from fewshot.ood_stage import FILTERS, OodConfig, base_odds, train_ood
+from fewshot.features import Encoder
+from fewshot.negatives import load_negatives
+from fewshot.ood_stage import FILTERS, OodConfig, base_odds, mined_negatives, train_ood
+from fewshot.text import load_templates
 from models.lpplusplus_geometry import unit_rows
+from tests.kit import write_tiny_clip
 
 RANDOM = np.random.default_rng(0)
 CENTRES = unit_rows(RANDOM.normal(size=(12, 24)))
@@ -55,6 +59,33 @@ def test_the_threshold_keeps_the_stated_share_of_the_shots_views(name):
     assert (odds >= part["thresholds"][name]).mean() == pytest.approx(0.8, abs=1 / 120)
 
 
+def test_the_fitted_filter_knows_new_names_and_the_share(parts):
+    assert parts["ood"]["state"]["named"][0] == 1
+    half = train_ood(OodConfig(kept=0.5), VIEWS, LABELS, parts["text"], NEGATIVES)
+    assert half["thresholds"]["fitted"] > parts["ood"]["thresholds"]["fitted"]
+
+
+def test_a_single_base_class_has_odds():
+    text = text_part() | {"base_ids": [0]}
+    part = train_ood(OodConfig(), VIEWS[:4], np.zeros(4, int), text, NEGATIVES)
+    for name in FILTERS:
+        odds = base_odds({"text": text, "ood": part}, name, looks_like(IMAGES))
+        assert not np.isnan(odds).any() and not np.isnan(part["thresholds"][name]), name
+
+
+def test_negatives_are_mined_from_both_lists(tmp_path):
+    write_tiny_clip(tmp_path / "clip.pkl")
+    encoder = Encoder(tmp_path / "clip.pkl", "cpu", tmp_path)
+    names = ["cat", "dog"]
+    words, vectors = mined_negatives(encoder, names, encoder.sentences(names))
+    listed = load_negatives()
+    kinds = [{word for word in words if word in listed[case]} for case in ("nouns", "phrases")]
+    assert len(words) == len(vectors) == len(set(words)) and all(kinds)
+    template = load_templates()[""][0]
+    again = encoder.sentences([template.format(word) for word in words])
+    assert (vectors == again).all()
+
+
 def test_names_are_zero_shots_own_mass(parts):
     features = looks_like(IMAGES)
     logits = np.exp(text_logits(features, parts["text"]["text_features"], 50.0).astype(float))
@@ -64,7 +95,7 @@ def test_names_are_zero_shots_own_mass(parts):
 
 def test_without_new_names_negatives_stand_in(parts):
     text = text_part(classes=12) | {"base_ids": list(range(12))}
-    labels, views = np.repeat(np.arange(12), 4), None
+    labels = np.repeat(np.arange(12), 4)
     views = np.stack([looks_like(labels) for _ in range(3)], axis=1)
     part = train_ood(OodConfig(), views, labels, text, NEGATIVES)
     there = {"text": text, "ood": part}

@@ -52,6 +52,12 @@ def test_without_new_classes_there_is_no_routing(tmp_path):
     assert "AUROC" not in as_text(found) and "choosing among all" not in as_text(found)
 
 
+def test_where_all_of_one_kind_are_unreadable_there_is_no_routing(tmp_path):
+    found = scores(tmp_path, base_score=(3.0, 1.0, np.nan, np.nan, 2.0))
+    assert found["routing"] == {} and found["end_to_end"] and "AUROC" not in as_text(found)
+    write_scores(tmp_path / "scores.json", found)
+
+
 def test_the_scores_are_written(tmp_path):
     found = scores(tmp_path)
     write_scores(tmp_path / "scores.json", found)

@@ -75,8 +75,21 @@ def test_a_piece_is_known_by_its_images_and_the_setup(items, tmp_path):
     assert store.path(other_names) == place
     assert store.path(items[::-1]) != place
     assert PieceStore(tmp_path / "shards", {"seed": 2}).path(items) != place
-    items[3].path.write_text("other bytes")
-    assert store.path(items) != place
+    for changed in (items[3], items[-1]):
+        before = changed.path.read_text()
+        changed.path.write_text("other bytes")
+        assert store.path(items) != place
+        changed.path.write_text(before)
+    assert store.path(items) == place
+
+
+@pytest.mark.parametrize("size", [0, 10, 500])
+def test_a_damaged_piece_is_named(tmp_path, size):
+    store, path = PieceStore(tmp_path, {}), tmp_path / "piece.npz"
+    store.save(path, outcome(["a", "b", "c"]))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match="piece.npz: is damaged .*; delete it and run again"):
+        store.load(path, ["a", "b", "c"])
 
 
 def test_merging_checks_that_all_is_there(items, tmp_path):

@@ -17,7 +17,7 @@ def run(folder, lines=LINES, **changes):
     record = {
         "config": {},
         "inputs": {"weights": "aa", "parts": {"head.pkl": "bb", "lora.pkl": "cc"}},
-        "result": {"result.txt": sha256_of(folder / "result.txt")},
+        "result": {"result.txt": sha256_of(folder / "result.txt"), "result.zip": "z"},
         "versions": {"jittor": "1"},
         "commit": "c0",
         "device": "cpu",
@@ -54,6 +54,13 @@ def test_no_cause_is_said_too(tmp_path):
     assert verdict(first, tmp_path / "b")[-1] == "the same: inputs, looks, versions, commit, device"
 
 
+def test_the_zip_counts_too(tmp_path):
+    hashes = [{"result.txt": "a", "result.zip": zipped} for zipped in "bc"]
+    first = run(tmp_path / "a", result=hashes[0])
+    run(tmp_path / "b", result=hashes[1])
+    assert verdict(first, tmp_path / "b")[0] == "result.zip: other bytes"
+
+
 def test_a_result_that_was_replaced_cannot_be_compared_by_lines(tmp_path):
     first = run(tmp_path / "a")
     (tmp_path / "a/result.txt").write_text("something else\n")
@@ -61,7 +68,12 @@ def test_a_result_that_was_replaced_cannot_be_compared_by_lines(tmp_path):
     assert "not the result of that manifest" in verdict(first, tmp_path / "b")[1]
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]", "no JSON", '{"config": {}}'])
+EMPTY = {"config": {}, "inputs": {}, "versions": {}, "result": {}}
+BROKEN = [None, "", "{}", "[1]", "no JSON", '{"config": {}}', json.dumps(EMPTY)]
+BROKEN.append(json.dumps(EMPTY | {"config": [], "result": {"result.txt": "", "result.zip": ""}}))
+
+
+@pytest.mark.parametrize("content", BROKEN)
 def test_what_is_no_manifest_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "m.json").write_text(content)
