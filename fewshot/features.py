@@ -204,6 +204,8 @@ def image_features(
             elif key:
                 features[index] = rows[key]
         found.append(features)
+    for features in found:  # what one encoder cannot take counts as unreadable for all
+        features[sorted(broken)] = 0
     return found, broken
 
 

@@ -1,5 +1,6 @@
 """A feature belongs to an image's content: names, order, batches and workers change no bit."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -124,3 +125,21 @@ def test_sentences_come_in_their_order(place, tmp_path):
     assert features[0].tobytes() == features[2].tobytes() != features[1].tobytes()
     again = encoder(place, tmp_path).sentences(texts[::-1])
     assert again[::-1].tobytes() == features.tobytes()
+
+
+def test_what_one_encoder_cannot_take_is_unreadable_for_all(place, tmp_path):
+    class Picky(Encoder):
+        """One whose preprocessing refuses images of 20 x 30 pixels."""
+
+        @property
+        def tower(self):
+            def centre(image):
+                raise ValueError("too small for this one")
+
+            return dataclasses.replace(super().tower, centre=centre, to_array=lambda image: image)
+
+    encoders = [encoder(place, tmp_path), Picky(place / "clip.pkl", "cpu", tmp_path / "other")]
+    paths = [place / "a/image_0.png"]
+    encoders[0].images(paths)  # cached already
+    (plain, other), broken = image_features(encoders, paths, None, lambda: None)
+    assert broken[0].cause == "too small for this one" and not plain.any() and not other.any()
