@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 import jclip
 import runtime
+from fewshot.arrays import opened_arrays
 from fewshot.engine import Predictor
-from fewshot.files import atomic_write, opened_arrays
+from fewshot.files import atomic_write
 from fewshot.images import BrokenImage, content_key, known_as, load_images
 from fewshot.transforms import Crops, make_views
 from jclip.preprocess import to_array

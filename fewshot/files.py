@@ -1,14 +1,11 @@
-"""Writing a file whole or not at all, reading arrays back, and printing a file's name."""
+"""Writing a file whole or not at all, and printing its name; needs no package."""
 
 import os
 import secrets
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-
-import numpy as np
 
 
 @contextmanager
@@ -45,16 +42,6 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def opened_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """The arrays of an .npz file. Raises ValueError naming it where it is damaged or cut short."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            yield stored
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: is damaged ({error}); delete it and run again") from error
 
 
 def printable(name: str) -> str:

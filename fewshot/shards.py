@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fewshot.arrays import opened_arrays
 from fewshot.data import ImageItem
-from fewshot.files import atomic_write, opened_arrays
+from fewshot.files import atomic_write
 from fewshot.images import known_as
 from fewshot.outcome import ARRAYS, Outcome
 
