@@ -140,14 +140,15 @@ class Encoder:
 
     def sentences(self, texts: Sequence[str]) -> np.ndarray:
         """features[S,E] float32 of sentences, in their order."""
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))  # like lengths together
+        distinct = sorted(set(texts))
         file = self.file("text", distinct)
         if not file.exists():
             tokens = jclip.tokenize(distinct, context_length=self.model.sizes.context_length)
+            ends = tokens.argmax(axis=1)  # a call is cut after its longest text
             predictor = self.predictor(self.model.encode_text)
             with _bar(len(distinct), "text") as bar:
-                for text, row in zip(distinct, tokens, strict=True):
-                    predictor.add(text, row)
+                for place in np.argsort(ends, kind="stable"):
+                    predictor.add(distinct[place], tokens[place])
                     bar.update()
             _store(file, predictor, {}, 1)
         rows, _ = _read(file)

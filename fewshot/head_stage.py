@@ -25,8 +25,7 @@ def mean_views(features: np.ndarray) -> np.ndarray:
 
     One row an image, so that the head's settings mean the same for any number of views.
     """
-    views = unit_rows(features.reshape(-1, features.shape[2])).reshape(features.shape)
-    return unit_rows(views.mean(axis=1)).astype(np.float32)
+    return unit_rows(unit_rows(features).mean(axis=1)).astype(np.float32)
 
 
 def train_head(

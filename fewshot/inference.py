@@ -107,8 +107,7 @@ class Scorer:
         tuned_modes, _ = method(tuned, head["class_vectors"], logit_scale=scale)
         means = []
         for views in second:  # [N,P,W]
-            rows = unit_rows(views.reshape(-1, views.shape[2])).reshape(views.shape)
-            means.append(unit_rows((rows * inlierness[:, :, None]).sum(axis=1)))
+            means.append(unit_rows((unit_rows(views) * inlierness[:, :, None]).sum(axis=1)))
         return Features(modes, tuned_modes, *means), inlierness
 
     def picture(self, path: Path, view: int) -> Image.Image:

@@ -135,17 +135,20 @@ def tuned_encoder(encoder: Encoder, part: dict) -> Encoder:
 def tuned_text(
     encoder: Encoder,
     prompt: dict,
-    names: Sequence[str],
-    sentences: Sequence[Sequence[str]],
+    text: dict,
     seed: int,
 ) -> dict:
     """The base classes' vectors through the merged text tower: text_features, queue_vectors and
     class_vectors, each [K,E].
 
-    prompt: the prompt part. names[K] in words, sentences[K] of each class.
+    prompt and text: the parts of these stages.
     """
+    base = text["base_ids"]
+    names, sentences, weights = (
+        [text[key][k] for k in base] for key in ("names", "sentences", "weights")
+    )
     flat = encoder.sentences([sentence for group in sentences for sentence in group])
-    text = class_vectors(flat, [len(group) for group in sentences])
+    vectors = class_vectors(flat, weights)
     learner = new_learner(encoder.model, names, prompt["config"], seed)
     entries = queue_features(learner, list(prompt["contexts"]), len(names), encoder.device)
-    return {"text_features": text} | class_vectors_of(prompt, entries, text)
+    return {"text_features": vectors} | class_vectors_of(prompt, entries, vectors)

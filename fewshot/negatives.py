@@ -12,6 +12,7 @@ import numpy as np
 
 from models.lpplusplus_geometry import unit_rows
 
+ENDINGS = (("ies", "y"), ("ie", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"))
 NEGATIVES = Path(__file__).resolve().parent.parent / "prompts" / "negatives.json"
 
 
@@ -44,10 +45,17 @@ def load_negatives(path: Path = NEGATIVES) -> dict[str, list[str]]:
 def plain_name(name: str) -> str:
     """A name as it is compared: lower case, one space for _ and -, its last word in the singular.
 
-    "Sea_Horses" -> "sea horse", "cherries" -> "cherry", "glass" -> "glass".
+    "Sea_Horses" -> "sea horse", "cherries" -> "cherry", "glass" -> "glass". So that "collie" and
+    "collies" agree, both become "colly".
     """
     words = re.sub(r"[\s_-]+", " ", name.lower()).strip()
-    for ending, singular in (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch")):
+    for ending, singular in (
+        ("ies", "y"),
+        ("ie", "y"),
+        ("sses", "ss"),
+        ("shes", "sh"),
+        ("ches", "ch"),
+    ):
         if words.endswith(ending) and len(words) > len(ending) + 1:
             return words.removesuffix(ending) + singular
     if words.endswith(("xes", "zes")):

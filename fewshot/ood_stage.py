@@ -12,8 +12,8 @@ from fewshot.classifier import text_logits
 from fewshot.features import Encoder
 from fewshot.negatives import grouped, load_negatives, mine_negatives
 from fewshot.ood import known_names, mcm, neglabel, threshold_keeping
+from fewshot.prompt_files import load_templates
 from fewshot.stages import Parts
-from fewshot.text import load_templates
 from models.ood_filter import OodFilter
 
 FILTERS = ("fitted", "names", "negatives", "mcm")  # the first by default; docs/ood.md compares them
@@ -40,7 +40,7 @@ def mined_negatives(
 
     names[C] in words and text_features[C,E] of these classes.
     """
-    template = load_templates()[""][0]
+    template = load_templates()["plain"][0]
     listed, words, vectors = load_negatives(), [], []
     for case in CASES:
         found = encoder.sentences([template.format(word) for word in listed[case]])

@@ -10,8 +10,8 @@ TOTAL_SHARE = 0.3  # weight of the total scatter in the metric, in rows per clas
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their Euclidean norm; a zero row stays zero."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    """rows[...,E] divided by their Euclidean norm; a zero row stays zero."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1)
 
 

@@ -189,8 +189,7 @@ def checked(
         raise ValueError(f"a label is outside 0..{len(base) - 1}, the rows of base_text")
     if not all(np.isfinite(values).all() for values in (views, base, other)):
         raise ValueError("features, base_text and other_text must be finite")
-    rows = unit_rows(views.reshape(-1, width)).reshape(views.shape)
-    return rows, labels.astype(np.int64), unit_rows(base), unit_rows(other)
+    return unit_rows(views), labels.astype(np.int64), unit_rows(base), unit_rows(other)
 
 
 def threshold_keeping(scores: np.ndarray, kept: float) -> float:

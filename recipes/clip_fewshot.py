@@ -25,7 +25,7 @@ from fewshot.prompt_stage import PromptConfig, train_prompt
 from fewshot.runlog import Run
 from fewshot.shots import read_shots
 from fewshot.stages import Parts, Schedule, Stage
-from fewshot.text import TEMPLATES, class_vectors, domain_and_words, load_templates, sentences_of
+from fewshot.text import TEMPLATES, TextConfig, class_vectors, sentence_weights, texts_of
 from fewshot.transforms import Crops
 from runtime.hashing import sha256_of
 
@@ -60,6 +60,7 @@ class Config:
     """folder for cached features"""
     runs: Path = Path("runs/clip_fewshot")
     """folder for metrics and checkpoints, one folder a stage"""
+    text: TextConfig = field(default_factory=TextConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     lora: LoraStageConfig = field(default_factory=LoraStageConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -96,7 +97,8 @@ class Job:
         self.tree, weights = require(config.data, config.weights)
         self.shots = read_shots(config.data, config.split, self.tree)
         self.base = self.shots.base_ids
-        self.names = [domain_and_words(self.tree, self.tree.class_names[k])[1] for k in self.base]
+        self.texts = texts_of(self.tree, config.text)
+        self.names = [self.texts.names[k] for k in self.base]
         self.views = Views(config.views, config.crops, config.seed)
         self.encoder = Encoder(
             weights, self.device, config.cache, config.workers, config.batch_size
@@ -115,7 +117,7 @@ class Job:
             "device": self.device,
         }
         text = {"classes": list(self.tree.class_names), "shots": shots.digest}
-        text["templates"] = sha256_of(TEMPLATES)
+        text |= {"text": as_plain(config.text), "prompts": self.texts.files}
         fresh = common | {"seed": config.seed, "crops": as_plain(config.crops)}
         fresh["shots"] = shots.digest
         cached = fresh | {"views": config.views}
@@ -150,15 +152,19 @@ class Job:
         return run
 
     def make_text(self, parts: Parts) -> dict:
-        sentences = sentences_of(self.tree, load_templates())
-        vectors = self.encoder.sentences([text for group in sentences for text in group])
+        texts = self.texts
+        vectors = self.encoder.sentences([text for group in texts.sentences for text in group])
+        weights = sentence_weights(texts, vectors, self.config.text)
+        print(f"text: {len(vectors)} sentences from {', '.join(texts.files)}", flush=True)
         return {
             "class_names": list(self.tree.class_names),
             "base_ids": self.base,
             "shots": self.shots.pairs,
             "logit_scale": self.encoder.logit_scale,
-            "sentences": sentences,
-            "text_features": class_vectors(vectors, [len(group) for group in sentences]),
+            "names": texts.names,
+            "sentences": texts.sentences,
+            "weights": weights,
+            "text_features": class_vectors(vectors, weights),
         }
 
     def make_prompt(self, parts: Parts) -> dict:
@@ -186,9 +192,8 @@ class Job:
         )
 
     def make_head(self, parts: Parts) -> dict:
-        sentences = [parts["text"]["sentences"][k] for k in self.base]
         encoder = self.merged(parts["lora"])
-        vectors = tuned_text(encoder, parts["prompt"], self.names, sentences, self.config.seed)
+        vectors = tuned_text(encoder, parts["prompt"], parts["text"], self.config.seed)
         features = encoder.views(self.shots.paths, self.views)
         text = vectors["class_vectors"]
         return vectors | train_head(self.config.head, features, self.shots.labels, text)
@@ -211,8 +216,7 @@ class Job:
     def make_ood(self, parts: Parts) -> dict:
         text = parts["text"]
         features = self.encoder.views(self.shots.paths, self.views)
-        names = [domain_and_words(self.tree, name)[1] for name in self.tree.class_names]
-        negatives = mined_negatives(self.encoder, names, text["text_features"])
+        negatives = mined_negatives(self.encoder, text["names"], text["text_features"])
         return train_ood(self.config.ood, features, self.shots.labels, text, negatives)
 
     def make_auxiliary(self, parts: Parts) -> dict:

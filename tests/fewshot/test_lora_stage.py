@@ -92,18 +92,18 @@ def test_the_merged_encoder_is_the_trained_model(place, tmp_path):
 
 def test_class_vectors_are_made_again_through_the_merged_tower(place, tmp_path):
     encoder, paths = place
-    text = class_vectors(encoder.sentences(SENTENCES), [1] * 3)
+    text = class_vectors(encoder.sentences(SENTENCES), [[1]] * 3)
     features = encoder.images(paths)[0][:, None]
     prompt = PromptConfig(epochs=2)
     run = Run(tmp_path / "p", dataclasses.asdict(prompt), "prompt")
     prompt_part = train_prompt(prompt, encoder, NAMES, features, LABELS, text, run, seed=1)
-    groups = [[sentence] for sentence in SENTENCES]
+    named = {"base_ids": range(3), "names": NAMES, "weights": [[1]] * 3}
+    named["sentences"] = [[sentence] for sentence in SENTENCES]
     untrained, trained = (
         tuned_text(
             tuned_encoder(encoder, train(place, tmp_path / str(epochs), epochs=epochs)),
             prompt_part,
-            NAMES,
-            groups,
+            named,
             1,
         )
         for epochs in (0, 8)

@@ -9,7 +9,7 @@ from fewshot.classifier import text_logits
 from fewshot.features import Encoder
 from fewshot.negatives import load_negatives
 from fewshot.ood_stage import FILTERS, OodConfig, base_odds, mined_negatives, train_ood
-from fewshot.text import load_templates
+from fewshot.prompt_files import load_templates
 from models.lpplusplus_geometry import unit_rows
 from tests.kit import write_tiny_clip
 
@@ -81,7 +81,7 @@ def test_negatives_are_mined_from_both_lists(tmp_path):
     listed = load_negatives()
     kinds = [{word for word in words if word in listed[case]} for case in ("nouns", "phrases")]
     assert len(words) == len(vectors) == len(set(words)) and all(kinds)
-    template = load_templates()[""][0]
+    template = load_templates()["plain"][0]
     again = encoder.sentences([template.format(word) for word in words])
     assert (vectors == again).all()
 

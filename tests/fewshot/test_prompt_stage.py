@@ -24,7 +24,8 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sentences(encoder):
-    return class_vectors(encoder.sentences([f"a drawing of a {name}." for name in NAMES]), [1] * 3)
+    drawings = [f"a drawing of a {name}." for name in NAMES]
+    return class_vectors(encoder.sentences(drawings), [[1]] * 3)
 
 
 @pytest.fixture(scope="module")

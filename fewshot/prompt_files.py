@@ -1,0 +1,116 @@
+"""The text files in `prompts/`: class texts, one JSON file a data set, and templates.
+
+Read strictly: what `prompts/schema.json` does not describe is refused with the file's name.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import fastjsonschema
+
+PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+TEMPLATES = PROMPTS / "templates.json"
+CLASS_TEXTS = PROMPTS / "classes"
+SCHEMA = PROMPTS / "schema.json"
+
+
+@dataclass(frozen=True)
+class ClassText:
+    """What is known in words of one class. `reading` is empty where its folder's name is plain."""
+
+    key: str  # the class as its data set writes it
+    name: str
+    aliases: tuple[str, ...]
+    superclass: str
+    sentences: tuple[str, ...]
+    reading: str = ""
+    contest: bool = True  # not left out of the contest
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """The class texts of one data set, in the file's order."""
+
+    path: Path
+    domain: str
+    templates: str
+    size: int
+    least: int
+    classes: tuple[ClassText, ...]
+
+
+def read_text_file(path: Path) -> TextFile:
+    """One file of class texts. Raises ValueError naming the file and what is wrong with it."""
+    content = read_json(path)
+    try:
+        _validator()(content)
+    except fastjsonschema.JsonSchemaValueException as error:
+        where = error.name.replace("data.", "", 1)
+        raise ValueError(
+            f"{path}: {error.message.replace(error.name, where, 1)} ({SCHEMA.name} has the format)"
+        ) from None
+    entries = [
+        ClassText(
+            entry["class"],
+            entry["name"],
+            tuple(entry["aliases"]),
+            entry["superclass"],
+            tuple(entry["sentences"]),
+            entry.get("reading", ""),
+            entry.get("contest", True),
+        )
+        for entry in content["classes"]
+    ]
+    header = {name: content[name] for name in ("domain", "templates", "size", "least")}
+    return TextFile(path, classes=tuple(entries), **header)
+
+
+def read_text_files(folder: Path) -> list[TextFile]:
+    """All files of class texts in a folder, in the order of their names."""
+    return [read_text_file(path) for path in sorted(folder.glob("*.json"))]
+
+
+def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
+    """{set: templates}. Each holds {} for the class's name once, and may hold {superclass} once.
+
+    Raises ValueError naming the file and the template.
+    """
+    templates = read_json(path)
+    if not isinstance(templates, dict) or not templates.get("plain"):
+        raise ValueError(f'{path}: the set of templates "plain" is missing')
+    for name, sentences in templates.items():
+        if not sentences:
+            raise ValueError(f"{path}: {name!r} holds no template")
+        for sentence in sentences:
+            rest = sentence.replace("{}", "", 1).replace("{superclass}", "", 1)
+            if "{}" not in sentence or "{" in rest or "}" in rest:
+                raise ValueError(
+                    f"{path}: {name!r}: {sentence!r} must hold one {{}} for the class name, "
+                    "and at most one {superclass}"
+                )
+    return templates
+
+
+def read_json(path: Path) -> object:
+    """A JSON file in UTF-8. Raises ValueError naming it where it is not one, and for a name that
+    stands twice in an object.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+    except ValueError as error:  # of JSON, of UTF-8, and ours
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} stands twice in one object")
+    return dict(pairs)
+
+
+@cache
+def _validator():
+    return fastjsonschema.compile(read_json(SCHEMA))
