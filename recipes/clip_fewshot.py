@@ -29,6 +29,17 @@ from fewshot.text import TEMPLATES, TextConfig, class_vectors, sentence_weights,
 from fewshot.transforms import Crops
 from runtime.hashing import sha256_of
 
+MODELS = (
+    "auxiliary",
+    "channel",
+    "gda",
+    "head",
+    "lora*",
+    "lpplusplus*",
+    "moco",
+    "ood_*",
+    "prompt_*",
+)
 CODE = (  # what the parts depend on beside the features' code
     "fewshot/*_stage.py",
     "fewshot/checkpoint.py",
@@ -37,8 +48,9 @@ CODE = (  # what the parts depend on beside the features' code
     "fewshot/ood.py",
     "fewshot/sampling.py",
     "fewshot/schedules.py",
+    "fewshot/prompt_files.py",
     "fewshot/text.py",
-    "models/*.py",
+    *(f"models/{name}.py" for name in MODELS),
 )
 
 

@@ -104,3 +104,15 @@ def test_requirements_never_name_strangers():
     for name in ("requirements.txt", "requirements-dev.txt"):
         pinned = [line.split("==")[0].lower() for line in (ROOT / name).read_text().splitlines()]
         assert not {"jclip", "jimm", "torch"} & set(pinned)
+
+
+def test_parts_go_stale_with_any_model_that_made_them():
+    from recipes.clip_fewshot import CODE
+
+    seen, left = set(), ["recipes/clip_fewshot.py"]
+    while left:
+        seen.add(file := left.pop())
+        left += {as_file(name) for name in imported(file)} - seen - {None}
+    hashed = {path.relative_to(ROOT).as_posix() for each in CODE for path in ROOT.glob(each)}
+    assert len(hashed) > 20
+    assert {file for file in seen if file.startswith("models/")} - {"models/__init__.py"} <= hashed
