@@ -7,13 +7,18 @@ from runtime.environment import enter
 RECIPES = {
     "clip_fewshot": "the main job: trained parts for test.py from a few images a class",
     "clip_pretrain": "a small CLIP from a list of images with captions",
+    "clip_cifar": "CLIP's image tower and one linear layer, four ways",
+    "simclr": "an image encoder without labels",
+    "linear_eval": "what a frozen encoder is worth",
+    "caltech_finetune": "a pretrained or fresh network fine-tuned on photos",
+    "student_teacher": "a ViT teacher, its DeiT student, and few labels",
 }
 
 
 def main(arguments: list[str]) -> None:
     """Runs one recipe; a mistake of the user ends with one message and status 1 or 2."""
     if not arguments or arguments[0] not in RECIPES:
-        lines = "\n".join(f"  {name:<15}{what}" for name, what in RECIPES.items())
+        lines = "\n".join(f"  {name:<18}{what}" for name, what in RECIPES.items())
         print(f"{__doc__}\n\nrecipes:\n{lines}", file=sys.stderr)
         sys.exit(0 if arguments[:1] == ["--help"] else 2)
     enter()

@@ -28,7 +28,8 @@ def groups(tree: Tree) -> dict[str, tuple[list[int], str]]:
     base, new = list(tree.base_ids), list(tree.new_ids)
     domains: dict[str, list[int]] = {}
     for k in base:
-        domains.setdefault(domain_and_words(tree, tree.class_names[k])[0], []).append(k)
+        domain, _ = domain_and_words(tree.class_names[k], tree.kind == "contest")
+        domains.setdefault(domain, []).append(k)
     columns = {"base": (base, "base")}
     columns |= {name: (ids, "base") for name, ids in domains.items() if len(domains) > 1}
     columns |= {"new": (new, "new")} if new else {}

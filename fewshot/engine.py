@@ -5,6 +5,7 @@ that is not finite, metrics, checkpoints, resume and the progress bar. `predict`
 batches of one fixed shape, `Predictor` the same with its inputs handed in.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
@@ -43,12 +44,13 @@ def fit(
     schedule: Schedule,
     run: Run,
     seed: int,
-    after_epoch: Callable[[int], None] = lambda epoch: None,
+    after_epoch: Callable[[int], dict[str, float] | None] = lambda epoch: None,
 ) -> dict[str, float]:
     """Trains `module` for `epochs`, from the run's checkpoint where there is one.
 
     step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
-    epoch. schedule(step) gives the rate. after_epoch(number from 1) may change `module` further. A
+    epoch. schedule(step) gives the rate; a parameter group with a "share" takes that share of it.
+    after_epoch(number from 1) may change `module` further, and add metrics to the epoch's. A
     checkpoint is written after each epoch, and the random state is set from (seed, epoch), so that
     a stopped and resumed run ends in the same bytes as an unbroken one. Returns the last epoch's
     metrics.
@@ -69,15 +71,14 @@ def fit(
         )
         started, history = time.monotonic(), _Means()
         for index, batch in enumerate(bar):
-            optimizer.lr = schedule(epoch * len(batches) + index)
+            _set_rate(optimizer, schedule(epoch * len(batches) + index))
             values = step(batch)
             optimizer.step(values["loss"])
             history.add(values)
             if (index + 1) % CHECK_EVERY == 0:
                 bar.set_postfix(loss=f"{history.check(epoch):.4f}")
         history.check(epoch)
-        after_epoch(epoch + 1)
-        metrics = history.means() | {"lr": optimizer.lr}
+        metrics = history.means() | {"lr": optimizer.lr} | (after_epoch(epoch + 1) or {})
         run.log(epoch, metrics)
         shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
         print(f"{name}: {shown}, {time.monotonic() - started:.1f} s", flush=True)
@@ -85,6 +86,28 @@ def fit(
     run.close()
     module.eval()
     return run.last()
+
+
+@contextlib.contextmanager
+def evaluating(module: jt.nn.Module) -> Iterator[None]:
+    """Evaluation mode within. Unlike `module.eval()` it touches no parameter: that one stops all
+    gradients, and `train()` then wakes up what was frozen in between.
+    """
+    parts = [(part, part.is_training()) for part in module.modules()]
+    for part, _ in parts:
+        part.is_train = False
+    try:
+        yield
+    finally:
+        for part, training in parts:
+            part.is_train = training
+
+
+def _set_rate(optimizer: jt.optim.Optimizer, rate: float) -> None:
+    optimizer.lr = rate
+    for group in optimizer.param_groups:
+        if "share" in group:
+            group["lr"] = rate * group["share"]
 
 
 class _Means:

@@ -13,12 +13,29 @@ def soft_cross_entropy(logits: jt.Var, targets: jt.Var) -> jt.Var:
     return -(targets * log_probabilities).sum(dim=1).mean()
 
 
-def class_cross_entropy(logits: jt.Var, labels: np.ndarray) -> jt.Var:
+def soft_targets(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
+    """float32 [N,C]: 1 - smoothing for labels[N], and `smoothing` spread evenly over all C classes.
+
+    Label smoothing of Szegedy et al. 2016 and of torch's cross-entropy. Raises IndexError for a
+    label outside 0..C-1, ValueError for a smoothing outside [0, 1).
+    """
+    labels = np.asarray(labels)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise IndexError(f"labels run from {labels.min()} to {labels.max()}, classes are {classes}")
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing is {smoothing}; it must lie within 0 and 1, 1 excluded")
+    targets = np.full((len(labels), classes), smoothing / classes, np.float32)
+    targets[np.arange(len(labels)), labels] += np.float32(1 - smoothing)
+    return targets
+
+
+def class_cross_entropy(logits: jt.Var, labels: np.ndarray, smoothing: float = 0.0) -> jt.Var:
     """Mean over rows of -log softmax(logits)[label]; logits[N,C], labels[N] in 0..C-1.
 
-    Raises IndexError for a label of C or more, which Jittor's own would pass over.
+    The targets are smoothed as `soft_targets` does. Raises IndexError for a label out of range,
+    which Jittor's own would pass over.
     """
-    return soft_cross_entropy(logits, jt.array(np.eye(logits.shape[1], dtype=np.float32)[labels]))
+    return soft_cross_entropy(logits, jt.array(soft_targets(labels, logits.shape[1], smoothing)))
 
 
 def contrastive(logits: jt.Var, same: jt.Var) -> jt.Var:

@@ -1,12 +1,24 @@
 """Accuracies as fractions in [0, 1]."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.stats import t as student
 from sklearn.metrics import accuracy_score
 
 
 def accuracy(chosen: np.ndarray, labels: np.ndarray) -> float:
     """The share of chosen[N] that equals labels[N]."""
     return float(accuracy_score(labels, chosen))
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """(mean, half of the 95 % interval by Student's t) over repeats; NaN for a single one."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(student.ppf(0.975, len(values) - 1) * error)
 
 
 def harmonic_mean(base: float, new: float) -> float:

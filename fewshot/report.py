@@ -57,7 +57,7 @@ def write_report(
     unread = {name for name, _ in outcome.skipped}
     known = np.array([name not in unread for name in outcome.names])
     labelled = None if truth is None else np.asarray(truth)
-    names = [domain_and_words(tree, name) for name in tree.class_names]
+    names = [domain_and_words(name, tree.kind == "contest") for name in tree.class_names]
     context = {
         "images": len(outcome),
         "unreadable": outcome.skipped,

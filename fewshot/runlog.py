@@ -71,11 +71,16 @@ class Run:
             self._scalars.add_scalar(name, value, epoch)
         self._scalars.flush()
 
+    def lines(self) -> list[dict[str, float]]:
+        """What `log` wrote, an entry an epoch."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text("utf-8").splitlines()]
+
     def last(self) -> dict[str, float]:
         """The newest line, without its epoch; empty where there is none."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines()
-        newest = json.loads(lines[-1]) if lines else {}
-        return {name: value for name, value in newest.items() if name != "epoch"}
+        newest = self.lines()[-1:] or [{}]
+        return {name: value for name, value in newest[0].items() if name != "epoch"}
 
     def close(self) -> None:
         """Ends the TensorBoard file."""

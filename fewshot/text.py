@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.data import Tree, split_class_name
+from fewshot.data import split_class_name
 from fewshot.prompt_check import main
 from fewshot.prompt_files import (
     CLASS_TEXTS,
@@ -58,17 +58,17 @@ class Texts:
     files: dict[str, str]  # SHA-256 of every file that was used
 
 
-def domain_and_words(tree: Tree, class_name: str) -> tuple[str, str]:
+def domain_and_words(class_name: str, contest: bool) -> tuple[str, str]:
     """A class's domain and its name in words: "Thu-dog_golden_retriever" -> Thu-dog, golden
     retriever. Only the contest's class names begin with a domain; elsewhere it is "".
     """
-    domain, name = split_class_name(class_name) if tree.kind == "contest" else ("", class_name)
+    domain, name = split_class_name(class_name) if contest else ("", class_name)
     return domain, name.replace("_", " ").strip()
 
 
-def texts_of(tree: Tree, config: TextConfig) -> Texts:
-    """What stands in `prompts/` for the classes of these data; a class that no file knows gets
-    templates filled with its name in words.
+def texts_of(class_names: Sequence[str], config: TextConfig, *, contest: bool = False) -> Texts:
+    """What stands in `prompts/` for these classes; one that no file knows gets templates filled
+    with its name in words. contest: their names begin with a domain.
 
     Raises ValueError for an unknown set of templates, and where a file named in the configuration
     lacks a class.
@@ -79,10 +79,10 @@ def texts_of(tree: Tree, config: TextConfig) -> Texts:
             f"there is no set of templates {config.templates!r}; "
             f"there are {OWN_TEMPLATES}, {', '.join(templates)}"
         )
-    known, used = class_texts(tree, config.classes)
+    known, used = class_texts(class_names, config.classes, contest)
     names, sentences, filled_counts = [], [], []
-    for class_name in tree.class_names:
-        domain, words = domain_and_words(tree, class_name)
+    for class_name in class_names:
+        domain, words = domain_and_words(class_name, contest)
         own, kind = known.get(class_name, (ClassText(class_name, words, (), "", ()), domain))
         if config.templates != OWN_TEMPLATES:
             kind = config.templates
@@ -95,7 +95,7 @@ def texts_of(tree: Tree, config: TextConfig) -> Texts:
 
 
 def class_texts(
-    tree: Tree, choice: str = "auto"
+    class_names: Sequence[str], choice: str = "auto", contest: bool = False
 ) -> tuple[dict[str, tuple[ClassText, str]], list[Path]]:
     """({class name: its text and the name of its templates}, the files these come from).
 
@@ -105,9 +105,8 @@ def class_texts(
     if choice == "none":
         return {}, []
     files = read_text_files(CLASS_TEXTS) if choice == "auto" else [read_text_file(Path(choice))]
-    contest = tree.kind == "contest"
     if not contest and choice == "auto":
-        wanted = set(tree.class_names)
+        wanted = set(class_names)
         files = [file for file in files if wanted <= {entry.key for entry in file.classes}]
         files = sorted(files, key=lambda file: len(file.classes))[:1]
     known = {
@@ -115,12 +114,12 @@ def class_texts(
         for file in files
         for entry in file.classes
     }
-    keys = {name: split_class_name(name) if contest else ("", name) for name in tree.class_names}
+    keys = {name: split_class_name(name) if contest else ("", name) for name in class_names}
     found = {name: known[key] for name, key in keys.items() if key in known}
     if choice != "auto":
-        for name in tree.class_names:
+        for name in class_names:
             if name not in found:
-                raise ValueError(f"{choice}: lacks the class {name!r} of {tree.root}")
+                raise ValueError(f"{choice}: lacks the class {name!r}")
     used = sorted({file.path for _, file in found.values()})
     return {name: (entry, file.templates) for name, (entry, file) in found.items()}, used
 

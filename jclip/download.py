@@ -3,15 +3,9 @@
 Names, addresses and hashes are those of https://github.com/openai/CLIP, clip/clip.py.
 """
 
-import fcntl
-import http.client
-import os
-import urllib.error
-import urllib.request
-from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
 
+from runtime.download import download_file
 from runtime.hashing import sha256_of
 
 SITE = "https://openaipublic.azureedge.net/clip/models"  # then /<SHA-256>/<file>
@@ -31,8 +25,6 @@ MODELS = {  # name: (file, SHA-256)
 }
 MAIN_FOLDER = Path(__file__).resolve().parent.parent
 SHARED_FOLDER = Path("~/.cache/clip")  # where OpenAI's own package keeps them
-TIMEOUT_S = 30.0  # without a byte
-PIECE = 1 << 20  # bytes read at once
 
 
 def available_models() -> list[str]:
@@ -64,58 +56,5 @@ def find_or_download(name: str, folder: str | Path = MAIN_FOLDER) -> Path:
         return target
     if shared.is_file() and sha256_of(shared) == sha:
         return shared
-    try:
-        _download(f"{SITE}/{sha}/{file_name}", sha, target)
-    except (OSError, http.client.HTTPException) as error:
-        raise ValueError(
-            f"{name} could not be downloaded from {SITE}/{sha}/{file_name} ({error}). "
-            f"Run again to go on, or put that file at {target} yourself (SHA-256 {sha})."
-        ) from error
+    download_file(name, f"{SITE}/{sha}/{file_name}", target, sha)
     return target
-
-
-def _download(url: str, sha: str, target: Path) -> None:
-    """Downloads into `<target>.part`, checks, renames; a second process waits for the first."""
-    part = target.with_name(f"{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if target.is_file():  # another process was first; its part became the target
-            return
-        before = -1
-        while not _fetch(url, file):  # the connection broke: go on as long as that brings bytes
-            if file.tell() <= before:
-                raise OSError(f"the connection breaks at byte {file.tell()}")
-            before = file.tell()
-        file.flush()
-        found = sha256_of(part)
-        if found != sha:
-            part.unlink()
-            raise OSError(f"what came has SHA-256 {found}")
-        os.replace(part, target)
-
-
-def _fetch(url: str, file: BinaryIO) -> bool:
-    """Appends what is missing to `file`; True once the server has no more."""
-    from tqdm import tqdm  # here, for the doctor reads this module before anything is installed
-
-    start = file.seek(0, os.SEEK_END)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return True  # all of it is there; the hash decides
-        raise
-    with response:
-        if response.status != HTTPStatus.PARTIAL_CONTENT:  # the server sends it from the start
-            start = file.seek(0)
-            file.truncate()
-        total = start + (response.length or 0)
-        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=Path(url).name)
-        with bar:
-            while piece := response.read(PIECE):
-                file.write(piece)
-                bar.update(len(piece))
-    return file.tell() >= total

@@ -23,6 +23,7 @@ RESIZED, RESOLUTION = 256, 224  # pixels: the short side first, then a side of t
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet's, of R, G, B in [0, 1]
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 PARALLEL = "module."  # before every name of a data-parallel model
+OWN = "module"  # where the checkpoints of this kit's training loop keep the weights
 # The base encoder is the one that learned by gradients and that MoCo v3 itself evaluates; the
 # momentum encoder is its running average, taken where nothing else is there.
 ENCODERS = ("base_encoder.", "momentum_encoder.")
@@ -71,16 +72,35 @@ def canonical(contents: Mapping[str, object], path: str | Path) -> dict[str, np.
 
     Raises ValueError naming what is no floating-point array or not finite.
     """
-    inner = (contents[key] for key in WRAPPERS if isinstance(contents.get(key), dict))
+    state = unwrapped(contents)
+    found = [prefix for prefix in ENCODERS if any(name.startswith(prefix) for name in state)]
+    taken, others = (found[0], tuple(found[1:])) if found else ("", ())
+    others, kept = HEADS + others, {}
+    for name, value in state.items():
+        name = name.removeprefix(taken)
+        if not name.startswith(others):
+            kept[name] = value
+    return float_arrays(kept, path)
+
+
+def unwrapped(contents: Mapping[str, object]) -> Mapping[str, object]:
+    """The dictionary of weights in a checkpoint, without the `module.` of data parallelism."""
+    keys = (*WRAPPERS, OWN)
+    inner = (contents[key] for key in keys if isinstance(contents.get(key), dict))
     state = next(inner, contents)
     if all(name.startswith(PARALLEL) for name in state):
         state = {name.removeprefix(PARALLEL): value for name, value in state.items()}
-    found = [prefix for prefix in ENCODERS if any(name.startswith(prefix) for name in state)]
-    taken, others = (found[0], tuple(found[1:])) if found else ("", ())
+    return state
+
+
+def float_arrays(state: Mapping[str, object], path: str | Path) -> dict[str, np.ndarray]:
+    """The weights as C-ordered float32, without the counters of batch norm.
+
+    Raises ValueError naming what is no floating-point array or not finite.
+    """
     result, wrong = {}, []
     for name, value in state.items():
-        name = name.removeprefix(taken)
-        if name.startswith(HEADS + others) or name.endswith(".num_batches_tracked"):
+        if name.endswith("num_batches_tracked"):
             continue
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             wrong.append(name)

@@ -109,7 +109,9 @@ class Job:
         self.tree, weights = require(config.data, config.weights)
         self.shots = read_shots(config.data, config.split, self.tree)
         self.base = self.shots.base_ids
-        self.texts = texts_of(self.tree, config.text)
+        self.texts = texts_of(
+            self.tree.class_names, config.text, contest=self.tree.kind == "contest"
+        )
         self.names = [self.texts.names[k] for k in self.base]
         self.views = Views(config.views, config.crops, config.seed)
         self.encoder = Encoder(
@@ -175,7 +177,7 @@ class Job:
             "logit_scale": self.encoder.logit_scale,
             "names": texts.names,
             "sentences": texts.sentences,
-            "weights": weights,
+            "weights": [each.tolist() for each in weights],
             "text_features": class_vectors(vectors, weights),
         }
 

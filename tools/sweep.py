@@ -14,13 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-from scipy.stats import t as student
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fewshot.data import find_tree  # noqa: E402
+from fewshot.metrics import interval  # noqa: E402
 from fewshot.splits import draw_split, write_split  # noqa: E402
 
 Rows = dict[str, dict[str, float]]
@@ -60,12 +58,8 @@ def summary(runs: list[Rows]) -> str:
     width = max(map(len, ways))
     lines = [" " * width + "".join(f"{name:>16}" for name in columns)]
     for way in ways:
-        values = 100 * np.array([[run[way][name] for name in columns] for run in runs])
-        half = np.full(len(columns), np.nan)
-        if len(runs) > 1:
-            error = values.std(axis=0, ddof=1) / np.sqrt(len(runs))
-            half = student.ppf(0.975, len(runs) - 1) * error
-        cells = (f"{m:.2f} ± {h:.2f}" for m, h in zip(values.mean(axis=0), half, strict=True))
+        found = (interval([100 * run[way][name] for run in runs]) for name in columns)
+        cells = (f"{mean:.2f} ± {half:.2f}" for mean, half in found)
         lines.append(f"{way:<{width}}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 

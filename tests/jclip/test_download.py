@@ -1,57 +1,25 @@
 """Downloads against a real server on this machine: whole, interrupted, wrong, absent."""
 
 import hashlib
-import http.server
 import threading
 
 import numpy as np
 import pytest
 
 from jclip import download
+from tests.file_server import serving
 
 FILE = np.random.default_rng(0).bytes(3 << 20)
 SHA = hashlib.sha256(FILE).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.data`; breaks off once after `server.break_at` bytes; may know ranges."""
-
-    def do_GET(self):
-        server = self.server
-        server.requests.append(self.headers.get("Range"))
-        if server.status != 200:
-            self.send_error(server.status)
-            return
-        start = 0
-        if server.ranges and self.headers.get("Range"):
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-        if start >= len(server.data):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(server.data) - start))
-        self.end_headers()
-        end = server.break_at or len(server.data)
-        server.break_at = None
-        self.wfile.write(server.data[start:end])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.data, running.break_at, running.ranges = FILE, None, True
-        running.status, running.requests = 200, []
-        monkeypatch.setattr(download, "SITE", f"http://127.0.0.1:{running.server_port}")
+    with serving(FILE) as running:
+        monkeypatch.setattr(download, "SITE", running.url)
         monkeypatch.setattr(download, "MODELS", {"tiny": ("tiny.pt", SHA)})
         monkeypatch.setattr(download, "SHARED_FOLDER", tmp_path / "shared")
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def test_names_and_hashes():

@@ -1,0 +1,247 @@
+"""What the baselines share: data, targets, the best epoch, and one look at the test images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jittor as jt
+import numpy as np
+
+from fewshot import checkpoint
+from fewshot.batches import AugmentedBatches, Transform, in_order
+from fewshot.config import as_plain, require_ranges
+from fewshot.device import use_device
+from fewshot.engine import Batches, evaluating, fit, predict
+from fewshot.image_sets import ImageSet
+from fewshot.image_splits import read_or_draw_split, scaled
+from fewshot.losses import soft_cross_entropy, soft_targets
+from fewshot.metrics import accuracy
+from fewshot.mixing import cutmix, mixup
+from fewshot.open_set import open_set
+from fewshot.pipelines import NORMS, evaluate
+from fewshot.run_report import write_result
+from fewshot.runlog import Run
+from fewshot.schedules import Schedule
+from runtime import safe_load
+
+ROWS = {"cpu": 64, "cuda": 256}  # of an evaluating call: one compiled shape
+PLACES = ("root", "out", "workers", "resume")  # fields that change no result
+
+
+DataSet = Literal["cifar10", "cifar100", "tiny_imagenet", "caltech101", "folder"]
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """What every baseline has."""
+
+    dataset: DataSet = "cifar10"
+    """the data set"""
+    root: Path | None = None
+    """where its archive or folders lie, by default in Dataset/ under the data set's name"""
+    out: Path = Path("runs/baseline")
+    """folder for the split, metrics, weights and results"""
+    data_scale: float = 1.0
+    """share of the training images, drawn within each class"""
+    val_share: float = 0.2
+    """share of the training images that chooses the best epoch"""
+    epochs: int = 30
+    """passes over the training images"""
+    batch_size: int = 128
+    """images a step"""
+    lr: float = 0.1
+    """peak learning rate"""
+    weight_decay: float = 5e-4
+    """decay of the weights"""
+    seed: int = 1
+    """seed of the split, the initial weights and every draw"""
+    workers: int = 1
+    """threads that decode and augment, 0 for none; changes no result"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto, cpu or cuda"""
+    resume: Literal["auto", "never"] = "auto"
+    """go on from a stopped run's checkpoint, or start anew"""
+
+    def __post_init__(self):
+        require_ranges({"epochs": self.epochs, "seed": self.seed, "workers": self.workers}, least=0)
+        require_ranges({"batch_size": self.batch_size}, least=1)
+        if not 0 < self.data_scale <= 1 or not 0 < self.val_share < 1:
+            raise ValueError(
+                f"data_scale is {self.data_scale}, val_share {self.val_share}; "
+                "shares lie between 0 and 1"
+            )
+
+
+class Baseline:
+    """One recipe's run. Training images are read once, test images once, at its end."""
+
+    def __init__(self, config: BaselineConfig, side: int, norm: str = "", **options: int):
+        """side: pixels that the network sees; norm: of NORMS, by default the data set's own;
+        options: for `open_set`.
+        """
+        self.options = options
+        self.config, self.side = config, side
+        self.root = config.root or Path("Dataset") / config.dataset
+        self.device = use_device(config.device)
+        self.norm = norm or (config.dataset if config.dataset in NORMS else "imagenet")
+        self.plain = evaluate(side, self.norm)
+
+    def training_sets(self) -> tuple[ImageSet, ImageSet]:
+        """(train, val), by the split that is kept in `out`."""
+        config = self.config
+        whole = open_set(config.dataset, self.root, "train", **self.options)
+        shares = (1 - config.val_share, config.val_share)
+        rows = read_or_draw_split(config.out / "split.jsonl", whole, shares, config.seed)
+        train = scaled(whole.take(rows["train"]), config.data_scale, config.seed)
+        return train, whole.take(rows["val"])
+
+    def test_set(self) -> ImageSet:
+        """The test images: nothing is chosen by them."""
+        return open_set(self.config.dataset, self.root, "test", **self.options)
+
+    def draw_weights(self) -> None:
+        """Sets the random state that the next network's initial weights come from."""
+        # hashed, as Jittor draws the same numbers after seeds 0 and 1
+        jt.set_global_seed(int(np.random.SeedSequence(self.config.seed).generate_state(1)[0] >> 1))
+
+    def run(self, phase: str) -> Run:
+        """A phase's folder in `out`."""
+        settings = {k: v for k, v in as_plain(self.config).items() if k not in PLACES}
+        run = Run(self.config.out / phase, settings | {"phase": phase}, phase)
+        if self.config.resume == "never":
+            for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
+                path.unlink(missing_ok=True)
+        return run
+
+    def batches(self, images: ImageSet, transform: Transform, **options) -> AugmentedBatches:
+        """Training batches of this run's size, seed and threads."""
+        config = self.config
+        return AugmentedBatches(
+            images, config.batch_size, transform, config.seed, workers=config.workers, **options
+        )
+
+    def outputs(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
+        """forward's rows [N,...] for the plain view of each image, in the images' order."""
+        loaded = in_order(
+            lambda row: self.plain(images.image(row)), range(len(images)), self.config.workers
+        )
+        rows = zip(images.keys, loaded, strict=True)
+        return predict(forward, rows, batch=ROWS[self.device])[1]
+
+    def fit(
+        self,
+        run: Run,
+        module: jt.nn.Module,
+        optimizer: jt.optim.Optimizer,
+        batches: Batches,
+        step: Callable[[Sequence], dict[str, jt.Var]],
+        schedule: Schedule,
+        val: tuple[Callable[[], np.ndarray], np.ndarray],
+    ) -> None:
+        """Trains, keeps the weights of the epoch that validates best, and leaves them in `module`.
+
+        val: what gives the logits[N,C] of the validation images, and their labels[N].
+        """
+        best = Best(module, run, *val)
+        fit(
+            step,
+            optimizer,
+            batches,
+            module=module,
+            epochs=self.config.epochs,
+            schedule=schedule,
+            run=run,
+            seed=self.config.seed,
+            after_epoch=best,
+        )
+        best.restore()
+
+    def report(self, run: Run, forward: Callable[[jt.Var], jt.Var], **extra) -> dict:
+        """Reads the test images, scores them and writes the run's result."""
+        test = self.test_set()
+        logits = self.outputs(forward, test)
+        return write_result(run, logits, test.labels, test.class_names, extra)
+
+
+class Best:
+    """Validates after each epoch and keeps the weights of the best one in `best.pkl`."""
+
+    def __init__(
+        self, module: jt.nn.Module, run: Run, logits: Callable[[], np.ndarray], labels: np.ndarray
+    ):
+        self.module, self.run, self.logits, self.labels = module, run, logits, labels
+        self.path = run.folder / "best.pkl"
+
+    def __call__(self, epoch: int) -> dict[str, float]:
+        with evaluating(self.module):
+            logits = self.logits()
+        targets = jt.array(soft_targets(self.labels, logits.shape[1]))
+        loss = float(soft_cross_entropy(jt.array(logits), targets).item())
+        value = accuracy(logits.argmax(axis=1), self.labels)
+        kept = self._stored()
+        # an epoch that is trained again after a stop finds its own mark, or a later one's of a
+        # run that was longer: both give way
+        if kept is None or kept["epoch"] >= epoch or value > kept["accuracy"]:
+            arrays = checkpoint.module_arrays(self.module)
+            contents = {"config": self.run.config, "epoch": epoch, "accuracy": value}
+            checkpoint.save(self.path, contents | {"module": arrays})
+        return {"val loss": loss, "val accuracy": value}
+
+    def _stored(self) -> dict | None:
+        kept = safe_load(self.path) if self.path.exists() else None
+        return kept if kept and kept["config"] == self.run.config else None
+
+    def restore(self) -> None:
+        """Puts the best epoch's weights into the module; without any epoch it stays as it is."""
+        kept = self._stored()
+        if kept:
+            checkpoint.restore_module(self.module, kept["module"], self.path)
+
+
+class Targets:
+    """Batches of (images, soft targets[B,C]): smoothed labels, and mixup or CutMix by turns."""
+
+    def __init__(
+        self, batches: AugmentedBatches, classes: int, smoothing: float = 0.0, mix: float = 0.0
+    ):
+        """mix: alpha of mixup; every other step takes CutMix instead. 0 for neither."""
+        self.batches, self.classes, self.smoothing, self.mix = batches, classes, smoothing, mix
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for number, (images, labels, _) in enumerate(self.batches.epoch(index)):
+            targets = soft_targets(labels, self.classes, self.smoothing)
+            if self.mix:
+                rng = np.random.default_rng((self.batches.seed, index, number))
+                way = mixup if number % 2 == 0 else cutmix
+                images, targets = way(images, targets, rng, alpha=self.mix)
+            yield images, targets
+
+
+class Repeated:
+    """Several epochs of batches as one: so that few images train for as many steps as many."""
+
+    def __init__(self, batches: Batches, times: int):
+        self.batches, self.times = batches, times
+
+    def __len__(self) -> int:
+        return self.times * len(self.batches)
+
+    def epoch(self, index: int) -> Iterator:
+        for number in range(index * self.times, (index + 1) * self.times):
+            yield from self.batches.epoch(number)
+
+
+def classify(module: jt.nn.Module) -> Callable[[Sequence], dict[str, jt.Var]]:
+    """A training step on batches of (images, soft targets)."""
+
+    def step(batch: Sequence) -> dict[str, jt.Var]:
+        images, targets = (jt.array(each) for each in batch)
+        logits = module(images)
+        hits = (logits.argmax(dim=1)[0] == targets.argmax(dim=1)[0]).float32()
+        return {"loss": soft_cross_entropy(logits, targets), "accuracy": hits.mean()}
+
+    return step

@@ -1,0 +1,90 @@
+"""What the image networks share: batch norm as torch trains it, dropped paths, first values.
+
+A layer with a `frozen` mark works as in evaluation when that is set, whatever `train()` says.
+Shapes: B images, D channels.
+"""
+
+from collections.abc import Callable
+
+import jittor as jt
+import numpy as np
+from jittor import nn
+
+Rule = tuple[str, float] | None  # ("normal", deviation), ("uniform", bound), or as built
+
+
+class BatchNorm(nn.BatchNorm):
+    """Batch norm of [B, D, ...] whose running variance is the unbiased one, as in torch.
+
+    Jittor's own keeps the biased variance. Under MPI the statistics are those of all ranks, which
+    must hold equally many images. Raises ValueError in training for one value a channel.
+    """
+
+    frozen = False
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        if self.frozen or not self.is_train:
+            return nn.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        dims = [0, *range(2, x.ndim)]
+        mean, square = x.mean(dims=dims), (x * x).mean(dims=dims)  # [D]
+        count = x.numel() // x.shape[1]
+        if self.sync and jt.in_mpi:
+            mean, square = mean.mpi_all_reduce("mean"), square.mpi_all_reduce("mean")
+            count *= jt.world_size
+        if count < 2:
+            raise ValueError(f"batch norm cannot train on one value a channel: {tuple(x.shape)}")
+        variance = (square - mean * mean).maximum(0.0)
+        scale = self.weight / jt.sqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        self._remember(self.running_mean, mean)
+        self._remember(self.running_var, variance * (count / (count - 1)))
+        return x * scale.broadcast(x, dims) + shift.broadcast(x, dims)
+
+    def _remember(self, running: jt.Var, value: jt.Var) -> None:
+        running.update(running + (value.detach() - running) * self.momentum)
+
+
+class DropPath(jt.Module):
+    """In training, zeroes whole images with `probability` and scales up the others: [B, ...].
+
+    Source: stochastic depth (Huang et al. 2016, https://arxiv.org/abs/1603.09382).
+    """
+
+    frozen = False
+
+    def __init__(self, probability: float):
+        if not 0 <= probability < 1:
+            raise ValueError(f"drop_path {probability} is not in [0, 1)")
+        self.probability = probability
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        if self.frozen or not self.is_training() or self.probability == 0:
+            return x
+        kept = jt.random((x.shape[0],) + (1,) * (x.ndim - 1)) >= self.probability
+        return x * (kept.float32() / (1 - self.probability))
+
+
+def initialise(module: jt.Module, rule: Callable[[str, tuple[int, ...]], Rule]) -> None:
+    """Draws the first values of a freshly built module's parameters.
+
+    rule(name, shape) says how. Drawn with NumPy, from a seed taken of its global generator, which
+    `jt.set_global_seed` sets: the same seed gives the same bytes on every device.
+    """
+    random = np.random.default_rng(np.random.randint(2**31))
+    for name, parameter in module.named_parameters():
+        shape = tuple(parameter.shape)
+        kind, size = rule(name, shape) or (None, 0.0)
+        if kind == "normal":
+            value = random.standard_normal(shape, dtype=np.float32)
+        elif kind == "uniform":
+            value = random.random(shape, dtype=np.float32) * 2 - 1
+        else:
+            continue
+        parameter.update(jt.array(value * np.float32(size)))
+
+
+def is_running(name: str) -> bool:
+    """Whether this is a running statistic, which Jittor counts among the parameters."""
+    return name.endswith((".running_mean", ".running_var"))

@@ -1,0 +1,88 @@
+"""A network pretrained on ImageNet, or a fresh one, fine-tuned on Caltech-101 (seed 002).
+
+    python train.py caltech_finetune --network resnet18 \
+        --weights resnet18-f37072fd.pth --unfreeze layer4
+
+The best epoch is chosen by validation images; the test images are read once, at the end.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jittor as jt
+
+from fewshot.baseline import Baseline, BaselineConfig, DataSet, Targets, classify
+from fewshot.pipelines import photo_train
+from fewshot.run_report import stored_result
+from fewshot.schedules import warm_cosine
+from models.freezing import trainable
+from models.networks import build
+from models.pretrained import load_pretrained
+
+
+@dataclass(frozen=True)
+class Config(BaselineConfig):
+    """Fine-tuning on photos."""
+
+    dataset: DataSet = "caltech101"
+    """the data set"""
+    out: Path = Path("runs/caltech_finetune")
+    """folder for the split, metrics, weights and results"""
+    classes: int = 101
+    """of Caltech-101: 102 folders, 101 without the clutter, 100 without Faces_easy too"""
+    network: str = "resnet18"
+    """resnet18, resnet50, resnet101, efficientnet_b0 to b4, vit_tiny, deit_small, ..."""
+    weights: Path | None = None
+    """public weights under torchvision's or timm's names; none for random initialisation"""
+    unfreeze: str = "layer4"
+    """what is trained beside the classifier: layer4, layer3+layer4, last 6 blocks, head, all"""
+    body_share: float = 0.1
+    """learning rate of the body in shares of the classifier's"""
+    scale: tuple[float, float] = (0.35, 1.0)
+    """share of the photo's area that a training crop takes, least and most"""
+    smoothing: float = 0.0
+    """label smoothing"""
+    mix: float = 0.0
+    """alpha of mixup and CutMix, by turns; 0 for neither"""
+    image_size: int = 224
+    """pixels a side that the network sees"""
+    batch_size: int = 64
+    """images a step"""
+    lr: float = 1e-3
+    """peak learning rate of AdamW for the classifier"""
+    weight_decay: float = 1e-4
+    """decay of the weights"""
+
+
+def run(config: Config) -> None:
+    """Fine-tunes, tests once and writes the result."""
+    options = {"classes": config.classes} if config.dataset == "caltech101" else {}
+    job = Baseline(config, config.image_size, **options)
+    phase = job.run(config.network)
+    if stored_result(phase):
+        return
+    train, val = job.training_sets()
+    job.draw_weights()
+    network = build(config.network, len(train.class_names), image_size=config.image_size)
+    if config.weights:
+        load_pretrained(network, config.weights, classes="replace")
+    body, head = trainable(network, config.unfreeze)
+    groups = [{"params": body, "share": config.body_share}, {"params": head, "share": 1.0}]
+    batches = Targets(
+        job.batches(train, photo_train(config.image_size, job.norm, scale=config.scale)),
+        len(train.class_names),
+        config.smoothing,
+        config.mix,
+    )
+    job.fit(
+        phase,
+        network,
+        jt.optim.AdamW(
+            [g for g in groups if g["params"]], config.lr, weight_decay=config.weight_decay
+        ),
+        batches,
+        classify(network),
+        warm_cosine(config.lr, config.epochs, len(batches)),
+        (lambda: job.outputs(network, val), val.labels),
+    )
+    job.report(phase, network, trained=sum(p.numel() for p in body + head))

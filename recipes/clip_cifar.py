@@ -1,0 +1,115 @@
+"""CLIP's image tower with one linear layer, four ways (seed 000).
+
+    python train.py clip_cifar --mode linear_probe --weights ViT-B-32.pkl
+
+zero_shot    class vectors from prompts/, no training
+linear_probe the linear layer on features that are computed once; scikit-learn's beside it
+fine_tune    all of the tower, from CLIP's weights
+scratch      the same architecture, from fresh ones
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jittor as jt
+from jittor import nn
+
+import jclip
+from fewshot.baseline import ROWS, Baseline, BaselineConfig, DataSet, Targets, classify
+from fewshot.classifier import text_logits
+from fewshot.engine import predict
+from fewshot.linear_protocol import linear_protocol
+from fewshot.pipelines import photo_train
+from fewshot.run_report import stored_result, write_result
+from fewshot.runlog import Run
+from fewshot.schedules import warm_cosine
+from fewshot.text import TextConfig, class_vectors, sentence_weights, texts_of
+
+
+@dataclass(frozen=True)
+class Config(BaselineConfig):
+    """CLIP on CIFAR-100."""
+
+    mode: Literal["zero_shot", "linear_probe", "fine_tune", "scratch"] = "linear_probe"
+    """what is trained"""
+    dataset: DataSet = "cifar100"
+    """the data set"""
+    out: Path = Path("runs/clip_cifar")
+    """folder for the split, metrics, weights and results"""
+    weights: str = "ViT-B-32.pkl"
+    """CLIP weight file, or the name of an official model"""
+    text: TextConfig = field(default_factory=TextConfig)
+    epochs: int = 20
+    """passes over the training images"""
+    batch_size: int = 32
+    """images a step"""
+    lr: float = 1e-5
+    """peak learning rate of AdamW for the tower"""
+    head_lr: float = 1e-3
+    """peak learning rate of the linear layer"""
+    scale: tuple[float, float] = (0.6, 1.0)
+    """share of the image's area that a training crop takes, least and most"""
+    weight_decay: float = 1e-4
+    """decay of the weights"""
+
+
+class Classifier(nn.Module):
+    """CLIP's image tower and one linear layer."""
+
+    def __init__(self, model: jclip.CLIP, classes: int):
+        self.visual = model.visual
+        self.head = nn.Linear(model.sizes.embed_dim, classes)
+
+    def execute(self, images: jt.Var) -> jt.Var:
+        return self.head(self.visual(images))
+
+
+def run(config: Config) -> None:
+    """Trains what the mode says, tests once and writes the result."""
+    model, _ = jclip.load(config.weights)
+    job = Baseline(config, model.sizes.image_resolution, "clip")
+    phase = job.run(config.mode)
+    if stored_result(phase):
+        return
+    if config.mode == "zero_shot":
+        zero_shot(job, model, phase)
+        return
+    train, val = job.training_sets()
+    job.draw_weights()
+    if config.mode == "linear_probe":
+        linear_protocol(job, phase, model, model.encode_image, (train, val), lr=config.head_lr)
+        return
+    if config.mode == "scratch":
+        model = jclip.CLIP(model.sizes, model.activation)
+    classes = len(train.class_names)
+    network = Classifier(model, classes)
+    groups = [
+        {"params": network.visual.parameters(), "share": 1.0},
+        {"params": network.head.parameters(), "share": config.head_lr / config.lr},
+    ]
+    crops = photo_train(job.side, job.norm, scale=config.scale)
+    batches = Targets(job.batches(train, crops), classes)
+    job.fit(
+        phase,
+        network,
+        jt.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay),
+        batches,
+        classify(network),
+        warm_cosine(config.lr, config.epochs, len(batches)),
+        (lambda: job.outputs(network, val), val.labels),
+    )
+    job.report(phase, network)
+
+
+def zero_shot(job: Baseline, model: jclip.CLIP, phase: Run) -> None:
+    """Cosines of normalised image features and class vectors from prompts/."""
+    test = job.test_set()
+    texts = texts_of(test.class_names, job.config.text)
+    every = [text for group in texts.sentences for text in group]
+    tokens = jclip.tokenize(every, context_length=model.sizes.context_length)
+    rows = zip(map(str, range(len(tokens))), tokens, strict=True)
+    _, vectors = predict(model.encode_text, rows, batch=ROWS[job.device])
+    text = class_vectors(vectors, sentence_weights(texts, vectors, job.config.text))
+    logits = text_logits(job.outputs(model.encode_image, test), text, 1.0)
+    write_result(phase, logits, test.labels, test.class_names, {"prompts": texts.files})

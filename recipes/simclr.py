@@ -1,0 +1,107 @@
+"""SimCLR: an image encoder without labels, from two views of each image (seed 001).
+
+    python train.py simclr --dataset cifar10 --root Dataset/cifar10 --epochs 100
+
+Leaves `encoder.pkl`, under torchvision's names, in `out`; `linear_eval` says what it is worth.
+The labels of the images are not used here but for the split and `knn_every`, which only reports.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jittor as jt
+from jittor import nn
+
+from fewshot import checkpoint
+from fewshot.baseline import Baseline, BaselineConfig
+from fewshot.contrast import nt_xent
+from fewshot.engine import evaluating, fit
+from fewshot.metrics import accuracy
+from fewshot.pipelines import simclr
+from fewshot.probe import knn_scores
+from fewshot.schedules import cosine
+from models.networks import build
+
+
+@dataclass(frozen=True)
+class Config(BaselineConfig):
+    """SimCLR."""
+
+    out: Path = Path("runs/simclr")
+    """folder for the split, metrics, weights and results"""
+    network: str = "resnet18"
+    """the encoder, a ResNet"""
+    image_size: int = 32
+    """pixels a side that the network sees"""
+    stem: str = "small"
+    """first layers: small for 32 pixels, imagenet for 224"""
+    epochs: int = 100
+    """passes over the training images"""
+    batch_size: int = 512
+    """images a step, of all processes together"""
+    lr: float = 0.6
+    """peak learning rate of SGD"""
+    final_lr: float = 1e-3
+    """learning rate at the end of the cosine"""
+    warmup: int = 0
+    """epochs over which the rate rises to its peak"""
+    weight_decay: float = 1e-4
+    """decay of the weights"""
+    temperature: float = 0.5
+    """of NT-Xent"""
+    projection: int = 128
+    """width of the projection that the loss sees"""
+    knn_every: int = 10
+    """epochs between two looks at the nearest neighbours of the validation images, 0 for none"""
+
+
+class Projected(nn.Module):
+    """An encoder and SimCLR's projection head: a hidden layer of the encoder's width."""
+
+    def __init__(self, encoder: nn.Module, width: int):
+        self.encoder = encoder
+        inner = encoder.width
+        self.projection = nn.Sequential(nn.Linear(inner, inner), nn.ReLU(), nn.Linear(inner, width))
+
+    def execute(self, images: jt.Var) -> jt.Var:
+        return self.projection(self.encoder(images))
+
+
+def run(config: Config) -> None:
+    """Trains the encoder and writes it."""
+    job = Baseline(config, config.image_size)
+    train, val = job.training_sets()
+    job.draw_weights()
+    module = Projected(build(config.network, 0, stem=config.stem), config.projection)
+    batches = job.batches(train, simclr(config.image_size, job.norm), copies=2)
+    steps = len(batches)
+
+    def step(batch) -> dict[str, jt.Var]:
+        (first, second), _, _ = batch
+        projected = module(jt.concat([jt.array(first), jt.array(second)], dim=0))  # [2B,P]
+        half = projected.shape[0] // 2
+        return {"loss": nt_xent(projected[:half], projected[half:], config.temperature)}
+
+    def neighbours(epoch: int) -> dict[str, float] | None:
+        if not config.knn_every or epoch % config.knn_every and epoch != config.epochs:
+            return None
+        with evaluating(module):
+            known, asked = (job.outputs(module.encoder, images) for images in (train, val))
+        votes = knn_scores(known, train.labels, len(train.class_names), asked)
+        return {"val knn accuracy": accuracy(votes.argmax(axis=1), val.labels)}
+
+    fit(
+        step,
+        jt.optim.SGD(module.parameters(), config.lr, 0.9, config.weight_decay),
+        batches,
+        module=module,
+        epochs=config.epochs,
+        schedule=cosine(
+            config.lr, config.epochs * steps, warmup=config.warmup * steps, final=config.final_lr
+        ),
+        run=job.run("simclr"),
+        seed=config.seed,
+        after_epoch=neighbours,
+    )
+    checkpoint.save(config.out / "encoder.pkl", checkpoint.module_arrays(module.encoder))
+    print(f"simclr: wrote {config.out / 'encoder.pkl'}")

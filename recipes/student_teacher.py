@@ -1,0 +1,170 @@
+"""A ViT teacher, a DeiT student that it distils, and what few labels make of it (seed 004).
+
+    python train.py student_teacher --dataset cifar10 --root Dataset/cifar10
+
+teacher   trained on the labelled images, or read from `--teacher FILE`
+student   the labels' loss, the teacher's logits on the distillation token, and its geometry (RKD)
+st_class  the seed's ST-Class: a linear layer on the frozen student
+ssl       the seed's SSL-ST-Class, with `--labelled N --semi pseudo` or `fixmatch`: the student goes
+          on with the images whose labels nobody looks at
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jittor as jt
+import numpy as np
+
+from fewshot.baseline import Baseline, BaselineConfig, Repeated, Targets, classify
+from fewshot.batches import PairedBatches
+from fewshot.distill_step import DistilConfig, distillation_step
+from fewshot.engine import Batches
+from fewshot.image_sets import ImageSet
+from fewshot.image_splits import read_or_draw_split
+from fewshot.linear_protocol import linear_protocol
+from fewshot.pipelines import cifar_train, strong, weak
+from fewshot.run_report import stored_result
+from fewshot.runlog import Run
+from fewshot.schedules import warm_cosine
+from fewshot.semi import fixmatch_step, guessed
+from models.networks import build
+from models.pretrained import load_pretrained
+
+
+@dataclass(frozen=True)
+class Config(BaselineConfig):
+    """Student and teacher."""
+
+    out: Path = Path("runs/student_teacher")
+    """folder for the split, metrics, weights and results"""
+    phases: tuple[str, ...] = ("student", "st_class")
+    """what is made and tested: teacher, student, st_class, ssl; the teacher where it is needed"""
+    image_size: int = 32
+    """pixels a side that the networks see"""
+    patch_size: int = 4
+    """pixels a side of a patch"""
+    depth: int = 6
+    """blocks of each network"""
+    teacher_network: str = "vit_small"
+    """the teacher"""
+    teacher: Path | None = None
+    """its weights under timm's names; trained here where none are named"""
+    student_network: str = "deit_tiny"
+    """the student"""
+    distil: bool = True
+    """learn from the teacher; without, the same student from labels alone, in as many steps"""
+    losses: DistilConfig = field(default_factory=DistilConfig)
+    labelled: int = 0
+    """labelled images a class; 0 for all training images"""
+    semi: Literal["none", "pseudo", "fixmatch"] = "none"
+    """what the phase ssl does with the others; none goes on with the labelled ones alone"""
+    threshold: float = 0.9
+    """probability from which on a guess counts as a label"""
+    ratio: int = 3
+    """unlabelled batches beside a labelled one in FixMatch"""
+    batch_size: int = 64
+    """images a step"""
+    lr: float = 1e-3
+    """peak learning rate of AdamW"""
+    weight_decay: float = 0.05
+    """decay of the weights"""
+
+
+class Job(Baseline):
+    """The images with and without labels, and how each phase trains."""
+
+    def __init__(self, config: Config):
+        super().__init__(config, config.image_size)
+        self.whole, self.val = self.training_sets()
+        self.classes = len(self.whole.class_names)
+        self.known, self.others = np.arange(len(self.whole)), np.zeros(0, int)  # rows of `whole`
+        if config.labelled:
+            file, parts = config.out / "labelled.jsonl", ("labelled", "unlabelled")
+            shares = (config.labelled, None)
+            rows = read_or_draw_split(file, self.whole, shares, config.seed, parts)
+            self.known, self.others = (rows[part] for part in parts)
+        self.labelled = self.whole.take(self.known)
+
+    def network(self, name: str) -> jt.nn.Module:
+        """A fresh network of this run's shape."""
+        self.draw_weights()
+        shape = {"patch_size": self.config.patch_size, "depth": self.config.depth}
+        return build(name, self.classes, image_size=self.config.image_size, **shape)
+
+    def learn(self, run: Run, module: jt.nn.Module, batches: Batches, step: Callable) -> None:
+        """Trains a module by AdamW, its best epoch by the validation images."""
+        config = self.config
+        optimizer = jt.optim.AdamW(module.parameters(), config.lr, weight_decay=config.weight_decay)
+        schedule = warm_cosine(config.lr, config.epochs, len(batches))
+        val = (lambda: self.outputs(module, self.val), self.val.labels)
+        self.fit(run, module, optimizer, batches, step, schedule, val)
+
+    def augmented(self, images: ImageSet) -> Targets:
+        """Batches of augmented images with their labels as targets."""
+        return Targets(self.batches(images, cifar_train(self.side, self.norm)), self.classes)
+
+    def make_teacher(self) -> jt.nn.Module:
+        """The teacher, read or trained on the labelled images."""
+        network = self.network(self.config.teacher_network)
+        if self.config.teacher:
+            load_pretrained(network, self.config.teacher)
+        else:
+            batches = self.augmented(self.labelled)
+            self.learn(self.run("teacher"), network, batches, classify(network))
+        network.eval()
+        return network
+
+    def make_student(self) -> jt.nn.Module:
+        """The student: DeiT's losses with a teacher, and RKD's; or labels on both its heads."""
+        config, student = self.config, self.network(self.config.student_network)
+        teacher = self.make_teacher() if config.distil else None
+        step = distillation_step(student, teacher, config.losses)
+        self.learn(self.run("student"), student, self.augmented(self.labelled), step)
+        return student
+
+    def go_on(self, student: jt.nn.Module, run: Run) -> None:
+        """The phase ssl: about as many steps for each way."""
+        config, norm = self.config, self.norm
+
+        def mean_logits(images: jt.Var) -> jt.Var:
+            first, second = student(images)
+            return (first + second) / 2
+
+        if config.semi == "fixmatch":
+            views = weak(self.side, norm), strong(self.side, norm)
+            unlabelled = self.batches(self.whole.take(self.others), views)
+            paired = PairedBatches(self.batches(self.labelled, views[0]), unlabelled, config.ratio)
+            self.learn(run, student, paired, fixmatch_step(mean_logits, config.threshold))
+        elif config.semi == "pseudo":
+            logits = self.outputs(student, self.whole.take(self.others))
+            images = guessed(self.whole, self.known, self.others, logits, config.threshold)
+            self.learn(run, student, self.augmented(images), classify(mean_logits))
+        else:
+            times = max(1, len(self.whole) // len(self.labelled))
+            batches = Repeated(self.augmented(self.labelled), times)
+            self.learn(run, student, batches, classify(mean_logits))
+
+
+def run(config: Config) -> None:
+    """Makes the phases that are named, each tested once at its end."""
+    job = Job(config)
+    student = None
+    for phase in config.phases:
+        name = f"{phase}_{config.semi}" if phase == "ssl" else phase
+        place = job.run(name)
+        if stored_result(place):
+            continue
+        if phase == "teacher":
+            job.report(place, job.make_teacher())
+            continue
+        student = student or job.make_student()
+        if phase == "st_class":
+            sets = (job.labelled, job.val)
+            linear_protocol(job, place, student, student.features, sets, lr=config.lr)
+            continue
+        if phase == "ssl":
+            job.go_on(student, place)
+        student.eval()
+        job.report(place, student)

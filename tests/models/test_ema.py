@@ -1,0 +1,129 @@
+"""The running average against FixMatch's public code, through checkpoints, and its refusals."""
+
+import jittor as jt
+import numpy as np
+import pytest
+
+from fewshot import checkpoint
+from models.ema import Ema
+from tests.baselines import golden
+
+
+def make():
+    return jt.nn.Sequential(jt.nn.Linear(3, 2), jt.nn.BatchNorm1d(2))
+
+
+def set_to(net, step):
+    for name, value in net.state_dict().items():
+        value.update(jt.array(golden("training")[f"states.{step}.{name}"]))
+
+
+def test_three_updates_are_the_reference_codes():
+    net = make()
+    set_to(net, 0)
+    ema = Ema(make(), net, decay=0.9)
+    for step in (1, 2, 3):
+        set_to(net, step)
+        ema.update(net)
+    found = {name: value.numpy() for name, value in ema.average.state_dict().items()}
+    assert len(found) == 6
+    for name, array in found.items():
+        expected = golden("training")[f"ema.{name}"]
+        np.testing.assert_allclose(array, expected, rtol=0, atol=5e-7)  # float32 around 1
+        if "running" in name:
+            np.testing.assert_array_equal(array, golden("training")[f"states.3.{name}"])
+    assert ema.updates.item() == 3
+
+
+def test_warmup_follows_quickly_at_first():
+    net = make()
+    set_to(net, 0)
+    ema = Ema(make(), net, decay=0.2, warmup=True)
+    expected = golden("training")["states.0.0.weight"].astype(np.float64)
+    for step, decay in ((1, 1 / 10), (2, 2 / 11), (3, 0.2)):  # 3 / 12 would be above
+        set_to(net, step)
+        ema.update(net)
+        new = golden("training")[f"states.{step}.0.weight"]
+        expected = decay * expected + (1 - decay) * new
+    np.testing.assert_allclose(ema.average[0].weight.numpy(), expected, rtol=0, atol=5e-7)
+
+
+def test_an_unmoved_network_leaves_the_average_as_it_is():
+    net = make()
+    ema = Ema(make(), net, decay=0.9)
+    before = checkpoint.module_arrays(ema.average)
+    for _ in range(5):
+        ema.update(net)
+    after = checkpoint.module_arrays(ema.average)
+    source = checkpoint.module_arrays(net)
+    for name in before:
+        assert before[name].tobytes() == after[name].tobytes() == source[name].tobytes()
+
+
+def test_it_is_a_network_of_its_own_that_never_trains():
+    net = make()
+    ema = Ema(make(), net, decay=0.5)
+    optimizer = jt.optim.SGD(list(net.parameters()) + list(ema.parameters()), 0.1)
+    before = checkpoint.module_arrays(ema.average)
+    images = jt.array(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32))
+    optimizer.step((net(images) * net(images) * jt.array([1.0, 2.0])).sum())
+    assert (net[0].weight.numpy() != before["0.weight"]).any()
+    for name, array in checkpoint.module_arrays(ema.average).items():
+        assert array.tobytes() == before[name].tobytes()
+    # evaluation mode: a row's output does not depend on its company, and its statistics rest
+    ema.train()
+    assert np.abs(ema(images)[:1].numpy() - ema(images[:1]).numpy()).max() < 1e-6  # float32
+    assert checkpoint.module_arrays(ema.average)["1.running_mean"].tobytes() == (
+        before["1.running_mean"].tobytes()
+    )
+    # and the network still learns after the average was asked
+    weight = net[0].weight.numpy()
+    optimizer.step((net(images) * jt.array([1.0, 2.0])).sum())
+    ema.update(net)
+    assert (net[0].bias.numpy() != 0).any() and weight.shape == (2, 3)
+
+
+class Student(jt.nn.Module):
+    def __init__(self, start):
+        self.network = make()
+        set_to(self.network, start)
+        self.ema = Ema(make(), self.network, 0.9, warmup=True)
+
+    def learn(self, steps):
+        for step in steps:
+            set_to(self.network, step)
+            self.ema.update(self.network)
+
+
+def test_a_checkpoint_holds_it(tmp_path):
+    unbroken, half, resumed = Student(start=0), Student(start=0), Student(start=3)
+    unbroken.learn((1, 2, 3))
+    half.learn((1, 2))
+    checkpoint.restore_module(resumed, checkpoint.module_arrays(half), tmp_path)
+    resumed.learn((3,))
+    expected, found = (checkpoint.module_arrays(student) for student in (unbroken, resumed))
+    assert {"ema.updates", "ema.average.0.weight", "network.0.weight"} <= set(expected)
+    for name, array in expected.items():
+        assert array.tobytes() == found[name].tobytes(), name
+
+
+def test_updates_are_carried_out_at_once():
+    net = make()
+    ema = Ema(make(), net)
+    ema.update(net)
+    jt.sync_all()
+    started = jt.liveness_info()["lived_vars"]
+    for _ in range(30):
+        ema.update(net)
+    assert jt.liveness_info()["lived_vars"] - started < 30  # not some dozen a step
+
+
+def test_what_cannot_be_averaged_is_refused():
+    with pytest.raises(ValueError, match="decay is 1"):
+        Ema(make(), make(), decay=1.0)
+    with pytest.raises(ValueError, match="differ in names or shapes"):
+        Ema(jt.nn.Sequential(jt.nn.Linear(3, 2), jt.nn.BatchNorm1d(3)), make())
+    frozen = make()
+    frozen.eval()
+    with pytest.raises(ValueError, match="nothing in the network takes a gradient"):
+        Ema(make(), frozen)

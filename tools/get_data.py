@@ -1,0 +1,32 @@
+"""Downloads a baseline data set's official archive and checks it.
+
+    python tools/get_data.py cifar10                 (to Dataset/cifar10/)
+    python tools/get_data.py caltech101 --root PLACE
+
+A partial file is completed. Without a network it says where to fetch the file by hand, where to put
+it, and its checksum. The recipes read archives as they are: nothing has to be unpacked.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from fewshot.archives import ARCHIVES, download  # noqa: E402
+from fewshot.config import reported  # noqa: E402
+
+
+def main() -> None:
+    """Downloads and prints the place."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=sorted(ARCHIVES))
+    parser.add_argument("--root", type=Path, help="folder to fill; by default Dataset/<name>")
+    given = parser.parse_args()
+    with reported("get_data"):
+        print(download(given.name, given.root or ROOT / "Dataset" / given.name))
+
+
+if __name__ == "__main__":
+    main()
