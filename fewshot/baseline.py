@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jittor as jt
 import numpy as np
@@ -23,12 +23,13 @@ from fewshot.pipelines import NORMS, evaluate
 from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from fewshot.schedules import Schedule
-from runtime import safe_load
+from runtime import convolution, safe_load
 
 ROWS = {"cpu": 64, "cuda": 256}  # of an evaluating call: one compiled shape
 PLACES = ("root", "out", "workers", "resume")  # fields that change no result
 
 
+NetworkType = TypeVar("NetworkType", bound=jt.nn.Module)
 DataSet = Literal["cifar10", "cifar100", "tiny_imagenet", "caltech101", "folder"]
 
 
@@ -60,6 +61,8 @@ class BaselineConfig:
     """threads that decode and augment, 0 for none; changes no result"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto, cpu or cuda"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """of convolutions on a CPU; bf16 needs AMX or AVX-512-bf16"""
     resume: Literal["auto", "never"] = "auto"
     """go on from a stopped run's checkpoint, or start anew"""
 
@@ -81,6 +84,8 @@ class Baseline:
         options: for `open_set`.
         """
         self.options = options
+        if config.precision == "bf16" and not convolution.available():
+            raise ValueError("this processor has no bf16 (AMX or AVX-512-bf16): --precision fp32")
         self.config, self.side = config, side
         self.root = config.root or Path("Dataset") / config.dataset
         self.device = use_device(config.device)
@@ -100,10 +105,14 @@ class Baseline:
         """The test images: nothing is chosen by them."""
         return open_set(self.config.dataset, self.root, "test", **self.options)
 
-    def draw_weights(self) -> None:
-        """Sets the random state that the next network's initial weights come from."""
+    def build(self, make: Callable[[], NetworkType]) -> NetworkType:
+        """A network with the initial weights of this run's seed, its convolutions on oneDNN."""
         # hashed, as Jittor draws the same numbers after seeds 0 and 1
         jt.set_global_seed(int(np.random.SeedSequence(self.config.seed).generate_state(1)[0] >> 1))
+        network = make()
+        if self.device == "cpu" and convolution.usable():
+            convolution.use_fast(network, self.config.precision)
+        return network
 
     def run(self, phase: str) -> Run:
         """A phase's folder in `out`."""

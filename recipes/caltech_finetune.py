@@ -32,6 +32,8 @@ class Config(BaselineConfig):
     """of Caltech-101: 102 folders, 101 without the clutter, 100 without Faces_easy too"""
     network: str = "resnet18"
     """resnet18, resnet50, resnet101, efficientnet_b0 to b4, vit_tiny, deit_small, ..."""
+    stem: str = "imagenet"
+    """first layers of a ResNet: imagenet for photos, small for 32 to 64 pixels"""
     weights: Path | None = None
     """public weights under torchvision's or timm's names; none for random initialisation"""
     unfreeze: str = "layer4"
@@ -56,30 +58,33 @@ class Config(BaselineConfig):
 
 def run(config: Config) -> None:
     """Fine-tunes, tests once and writes the result."""
-    options = {"classes": config.classes} if config.dataset == "caltech101" else {}
-    job = Baseline(config, config.image_size, **options)
+    folders = {"classes": config.classes} if config.dataset == "caltech101" else {}
+    job = Baseline(config, config.image_size, **folders)
     phase = job.run(config.network)
     if stored_result(phase):
         return
     train, val = job.training_sets()
-    job.draw_weights()
-    network = build(config.network, len(train.class_names), image_size=config.image_size)
+    options = {"stem": config.stem} if config.network.startswith("resnet") else {}
+    classes = len(train.class_names)
+    network = job.build(
+        lambda: build(config.network, classes, image_size=config.image_size, **options)
+    )
     if config.weights:
         load_pretrained(network, config.weights, classes="replace")
     body, head = trainable(network, config.unfreeze)
-    groups = [{"params": body, "share": config.body_share}, {"params": head, "share": 1.0}]
+    groups = [{"params": head, "share": 1.0}]
+    if body:
+        groups.append({"params": body, "share": config.body_share})
     batches = Targets(
         job.batches(train, photo_train(config.image_size, job.norm, scale=config.scale)),
-        len(train.class_names),
+        classes,
         config.smoothing,
         config.mix,
     )
     job.fit(
         phase,
         network,
-        jt.optim.AdamW(
-            [g for g in groups if g["params"]], config.lr, weight_decay=config.weight_decay
-        ),
+        jt.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay),
         batches,
         classify(network),
         warm_cosine(config.lr, config.epochs, len(batches)),

@@ -76,14 +76,13 @@ def run(config: Config) -> None:
         zero_shot(job, model, phase)
         return
     train, val = job.training_sets()
-    job.draw_weights()
     if config.mode == "linear_probe":
         linear_protocol(job, phase, model, model.encode_image, (train, val), lr=config.head_lr)
         return
-    if config.mode == "scratch":
-        model = jclip.CLIP(model.sizes, model.activation)
-    classes = len(train.class_names)
-    network = Classifier(model, classes)
+    classes, fresh = len(train.class_names), config.mode == "scratch"
+    network = job.build(
+        lambda: Classifier(jclip.CLIP(model.sizes, model.activation) if fresh else model, classes)
+    )
     groups = [
         {"params": network.visual.parameters(), "share": 1.0},
         {"params": network.head.parameters(), "share": config.head_lr / config.lr},

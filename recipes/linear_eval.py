@@ -52,9 +52,8 @@ def run(config: Config) -> None:
     if stored_result(phase):
         return
     sets = job.training_sets()
-    job.draw_weights()
     options = {"stem": config.stem} if config.network.startswith("resnet") else {}
-    encoder = build(config.network, 0, image_size=config.image_size, **options)
+    encoder = job.build(lambda: build(config.network, 0, image_size=config.image_size, **options))
     if config.source != "scratch":
         load_pretrained(encoder, config.encoder, classes="replace")
     linear_protocol(job, phase, encoder, encoder, sets, lr=config.lr, layers=config.layers)

@@ -71,8 +71,9 @@ def run(config: Config) -> None:
     """Trains the encoder and writes it."""
     job = Baseline(config, config.image_size)
     train, val = job.training_sets()
-    job.draw_weights()
-    module = Projected(build(config.network, 0, stem=config.stem), config.projection)
+    module = job.build(
+        lambda: Projected(build(config.network, 0, stem=config.stem), config.projection)
+    )
     batches = job.batches(train, simclr(config.image_size, job.norm), copies=2)
     steps = len(batches)
 

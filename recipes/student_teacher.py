@@ -89,9 +89,9 @@ class Job(Baseline):
 
     def network(self, name: str) -> jt.nn.Module:
         """A fresh network of this run's shape."""
-        self.draw_weights()
         shape = {"patch_size": self.config.patch_size, "depth": self.config.depth}
-        return build(name, self.classes, image_size=self.config.image_size, **shape)
+        side = self.config.image_size
+        return self.build(lambda: build(name, self.classes, image_size=side, **shape))
 
     def learn(self, run: Run, module: jt.nn.Module, batches: Batches, step: Callable) -> None:
         """Trains a module by AdamW, its best epoch by the validation images."""

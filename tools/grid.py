@@ -58,8 +58,10 @@ def main() -> None:
     parser.add_argument("--axis", nargs="+", action="append", default=[], help="field and values")
     parser.add_argument("--then", default="", help="a second recipe with its fields, as one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("fields", nargs="*", help="after --: fields for all")
-    given = parser.parse_args()
+    parser.epilog = "what follows -- goes to the recipe"
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given = parser.parse_args(sys.argv[1:split])
+    given.fields = sys.argv[split + 1 :]
     names = [axis[0] for axis in given.axis]
     rows = []
     for values in itertools.product(*(axis[1:] for axis in given.axis)):

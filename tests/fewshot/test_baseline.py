@@ -61,8 +61,7 @@ def job(tmp_path, monkeypatch):
 def trained(job: Baseline, epochs: int | None = None) -> tuple[Small, Run]:
     """The small classifier after the job's epochs, of which only `epochs` are run now."""
     train, val = job.training_sets()
-    job.draw_weights()
-    module, run = Small(), job.run("small")
+    module, run = job.build(Small), job.run("small")
     batches = Targets(job.batches(train, cifar_train(SIDE)), 3)
     schedule = warm_cosine(job.config.lr, job.config.epochs, len(batches))
     values = (lambda: job.outputs(module, val), val.labels)

@@ -1,0 +1,114 @@
+"""Every baseline recipe from its command to its result, on small made images."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.kit import ROOT, write_tiny_clip
+
+COMMON = ["--dataset", "folder", "--workers", "0", "--device", "cpu", "--val_share", "0.25"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """3 classes x (8 training, 4 test) images of 32 x 32 pixels, told apart by colour."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 128, (32, 32, 3))
+                pixels[:, :, channel] += 100
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def train(photos, tmp_path):
+    """run(recipe, *fields): the printed lines of `train.py`, its files below tmp_path."""
+
+    def run(recipe, *fields, out="run"):
+        command = [sys.executable, str(ROOT / "train.py"), recipe, *COMMON, "--root", str(photos)]
+        command += ["--out", str(tmp_path / out), *map(str, fields)]
+        found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert found.returncode == 0, found.stdout + found.stderr
+        return found.stdout
+
+    return run
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())["result"]
+
+
+def test_simclr_then_linear_evaluation(train, tmp_path):
+    small = ("--image_size", 8, "--batch_size", 4)
+    train("simclr", *small, "--epochs", 2, "--lr", 0.01, "--knn_every", 1)
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "run/simclr/metrics.jsonl").read_text().splitlines()
+    ]
+    assert [line["epoch"] for line in lines] == [0, 1] and "val knn accuracy" in lines[0]
+    encoder = ("--encoder", tmp_path / "run/encoder.pkl")
+    train("linear_eval", *small, *encoder, "--epochs", 20, out="eval")
+    assert result(tmp_path / "eval/self_supervised")["accuracy"] > 0.5  # a third is chance
+    train("linear_eval", *small, "--source", "scratch", "--layers", 2, "--epochs", 5, out="eval")
+    one, two = (result(tmp_path / "eval" / name) for name in ("self_supervised", "scratch"))
+    assert one["encoder_sha256"] != two["encoder_sha256"]
+    assert "scratch, 12 test images" in train(
+        "linear_eval", *small, "--source", "scratch", "--layers", 2, "--epochs", 5, out="eval"
+    )  # as stored, nothing is trained
+
+
+def test_fine_tuning_unfreezes_what_it_is_told(train, tmp_path):
+    fields = ("--network", "vit_tiny", "--image_size", 32, "--unfreeze", "last 1 blocks")
+    train("caltech_finetune", *fields, "--batch_size", 6, "--epochs", 2, "--mix", 0.5)
+    found = result(tmp_path / "run/vit_tiny")
+    assert found["trained"] == 444_864 + 2 * 192 + 3 * 193  # a block, the last norm, the classifier
+    assert found["images"] == 12
+    for name in ("confusion.csv", "confusion.png", "curves.png", "summary.csv", "best.pkl"):
+        assert (tmp_path / "run/vit_tiny" / name).stat().st_size > 0
+
+
+def test_clip_four_ways(train, tmp_path):
+    write_tiny_clip(tmp_path / "clip.pkl")
+    common = ("--weights", tmp_path / "clip.pkl", "--batch_size", 6, "--epochs", 2)
+    for mode in ("zero_shot", "linear_probe", "fine_tune", "scratch"):
+        train("clip_cifar", "--mode", mode, *common)
+        assert result(tmp_path / "run" / mode)["images"] == 12
+    assert result(tmp_path / "run/zero_shot")["prompts"].keys() == {"templates.json"}
+    assert "logistic regression" in result(tmp_path / "run/linear_probe")
+
+
+def test_student_and_teacher(train, tmp_path):
+    small = ("--patch_size", 16, "--depth", 1, "--batch_size", 6, "--epochs", 2)
+    small += ("--teacher_network", "vit_tiny", "--labelled", 3)
+    train("student_teacher", *small, "--phases", "teacher", "student", "st_class")
+    made = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
+    assert made == {"teacher", "student", "st_class"}
+    lines = (tmp_path / "run/student/metrics.jsonl").read_text().splitlines()
+    assert "angle loss" in json.loads(lines[0]) and "distance loss" in json.loads(lines[0])
+    for semi in ("none", "pseudo", "fixmatch"):
+        fields = ("--phases", "ssl", "--semi", semi, "--threshold", 0.4, "--ratio", 1)
+        train("student_teacher", *small, *fields, "--batch_size", 3, out=semi)
+        assert result(tmp_path / semi / f"ssl_{semi}")["images"] == 12
+
+
+def test_a_grid_goes_on_and_has_one_table(photos, tmp_path):
+    command = [sys.executable, str(ROOT / "tools/grid.py"), "linear_eval", "--phase", "scratch"]
+    command += ["--out", str(tmp_path), "--axis", "lr", "1e-3", "1e-2", "--seeds", "1", "2", "--"]
+    command += [*COMMON, "--root", str(photos), "--source", "scratch", "--image_size", "8"]
+    command += ["--epochs", "2"]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    table = (tmp_path / "table.csv").read_text()
+    assert table.startswith("lr,accuracy,") and table.count("±") == 2 * 6
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert "epoch" in first.stdout and "epoch" not in second.stdout
+    assert (tmp_path / "table.csv").read_text() == table
