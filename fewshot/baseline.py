@@ -22,7 +22,7 @@ from fewshot.open_set import open_set
 from fewshot.pipelines import NORMS, evaluate
 from fewshot.run_report import write_result
 from fewshot.runlog import Run
-from fewshot.schedules import Schedule
+from fewshot.schedules import Schedule, warm_cosine
 from runtime import convolution, safe_load
 
 ROWS = {"cpu": 64, "cuda": 256}  # of an evaluating call: one compiled shape
@@ -165,6 +165,22 @@ class Baseline:
             after_epoch=best,
         )
         best.restore()
+
+    def learn(
+        self,
+        run: Run,
+        module: jt.nn.Module,
+        parameters: list,
+        batches: Batches,
+        step: Callable[[Sequence], dict[str, jt.Var]],
+        val: ImageSet,
+    ) -> None:
+        """`fit` of a classifier of images by AdamW. parameters: or groups of them."""
+        config = self.config
+        optimizer = jt.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+        schedule = warm_cosine(config.lr, config.epochs, len(batches))
+        logits = (lambda: self.outputs(module, val), val.labels)
+        self.fit(run, module, optimizer, batches, step, schedule, logits)
 
     def report(self, run: Run, forward: Callable[[jt.Var], jt.Var], **extra) -> dict:
         """Reads the test images, scores them and writes the run's result."""

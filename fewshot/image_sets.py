@@ -3,8 +3,6 @@
 N images, H x W pixels.
 """
 
-import io
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot.folders import list_folder
-from fewshot.images import FORMATS, PASSING, BrokenImage, _quiet_pillow, decode
+from fewshot.images import BrokenImage, decode
 from fewshot.lists import DataError
 
 ImageFile = Path | bytes  # on disk, or its content where that came out of an archive
@@ -78,7 +76,7 @@ class ImageSet:
         file = self.images[row]
         try:
             if isinstance(file, bytes):
-                return _decode_bytes(file, f"{self.source}: {self.keys[row]}").convert("RGB")
+                return decode(f"{self.source}: {self.keys[row]}", file).convert("RGB")
             return decode(file).convert("RGB")
         except BrokenImage as error:
             raise DataError(f"{error}; replace this image or take it away") from error
@@ -108,25 +106,6 @@ class ImageSet:
         finally:
             pool.shutdown(cancel_futures=True)
         return ImageSet(pixels, self.labels, self.class_names, self.keys, self.source)
-
-
-def _decode_bytes(content: bytes, name: str) -> Image.Image:
-    """As `fewshot.images.decode`, of a file's content."""
-    _quiet_pillow()
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                raise BrokenImage(name, f"{image.width} x {image.height} pixels, over {limit}")
-            image.load()
-            return image
-    except (BrokenImage, MemoryError):
-        raise
-    except Exception as error:  # damaged files raise nearly any type: struct.error, KeyError, ...
-        if isinstance(error, OSError) and error.errno in PASSING:
-            raise
-        cause = re.sub("<_io.BytesIO[^>]*>", "its content", str(error)) or repr(error)
-        raise BrokenImage(name, f"{type(error).__name__}: {cause}") from error
 
 
 def class_folders(folder: str | Path, skip: Sequence[str] = ()) -> dict[str, list[str]]:

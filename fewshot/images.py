@@ -5,6 +5,7 @@ Pillow releases the interpreter's lock while it decodes, so threads are enough t
 
 import errno
 import functools
+import io
 import itertools
 import os
 import re
@@ -69,9 +70,10 @@ def _quiet_pillow() -> None:
         warnings.filterwarnings("ignore", module=PILLOW.pattern)
 
 
-def decode(path: str | Path) -> Image.Image:
+def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
     """The first frame of an image file, fully loaded, in the file's own mode, EXIF not applied.
 
+    content: what the file holds, where it lies in an archive; `path` then only names it.
     Raises `BrokenImage` for whatever cannot be read: missing, truncated, empty or forbidden files,
     text under an image's name, and images over Pillow's limit of pixels (decompression bombs).
     What is no fault of the file (PASSING, or no memory left) passes through.
@@ -79,9 +81,10 @@ def decode(path: str | Path) -> Image.Image:
     _quiet_pillow()
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if content is None and path.exists() and not path.is_file():  # a pipe would wait for ever
             raise BrokenImage(path, "is not a regular file")
-        with Image.open(path, formats=FORMATS) as image:
+        opened = path if content is None else io.BytesIO(content)
+        with Image.open(opened, formats=FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit and image.width * image.height > limit:
                 raise BrokenImage(path, f"{image.width} x {image.height} pixels, over {limit}")
@@ -94,6 +97,7 @@ def decode(path: str | Path) -> Image.Image:
             raise
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
         reason = reason.replace(repr(str(path)), "the file").replace(str(path), "the file")
+        reason = re.sub(r"<_io\.BytesIO[^>]*>", "the file", reason)
         raise BrokenImage(path, f"{type(error).__name__}: {reason}") from error
 
 

@@ -9,12 +9,9 @@ The best epoch is chosen by validation images; the test images are read once, at
 from dataclasses import dataclass
 from pathlib import Path
 
-import jittor as jt
-
 from fewshot.baseline import Baseline, BaselineConfig, DataSet, Targets, classify
 from fewshot.pipelines import photo_train
 from fewshot.run_report import stored_result
-from fewshot.schedules import warm_cosine
 from models.freezing import trainable
 from models.networks import build
 from models.pretrained import load_pretrained
@@ -81,13 +78,5 @@ def run(config: Config) -> None:
         config.smoothing,
         config.mix,
     )
-    job.fit(
-        phase,
-        network,
-        jt.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay),
-        batches,
-        classify(network),
-        warm_cosine(config.lr, config.epochs, len(batches)),
-        (lambda: job.outputs(network, val), val.labels),
-    )
+    job.learn(phase, network, groups, batches, classify(network), val)
     job.report(phase, network, trained=sum(p.numel() for p in body + head))

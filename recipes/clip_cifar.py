@@ -23,7 +23,6 @@ from fewshot.linear_protocol import linear_protocol
 from fewshot.pipelines import photo_train
 from fewshot.run_report import stored_result, write_result
 from fewshot.runlog import Run
-from fewshot.schedules import warm_cosine
 from fewshot.text import TextConfig, class_vectors, sentence_weights, texts_of
 
 
@@ -89,15 +88,7 @@ def run(config: Config) -> None:
     ]
     crops = photo_train(job.side, job.norm, scale=config.scale)
     batches = Targets(job.batches(train, crops), classes)
-    job.fit(
-        phase,
-        network,
-        jt.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay),
-        batches,
-        classify(network),
-        warm_cosine(config.lr, config.epochs, len(batches)),
-        (lambda: job.outputs(network, val), val.labels),
-    )
+    job.learn(phase, network, groups, batches, classify(network), val)
     job.report(phase, network)
 
 

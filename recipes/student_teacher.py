@@ -9,7 +9,6 @@ ssl       the seed's SSL-ST-Class, with `--labelled N --semi pseudo` or `fixmatc
           on with the images whose labels nobody looks at
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,17 +19,17 @@ import numpy as np
 from fewshot.baseline import Baseline, BaselineConfig, Repeated, Targets, classify
 from fewshot.batches import PairedBatches
 from fewshot.distill_step import DistilConfig, distillation_step
-from fewshot.engine import Batches
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split
 from fewshot.linear_protocol import linear_protocol
 from fewshot.pipelines import cifar_train, strong, weak
 from fewshot.run_report import stored_result
 from fewshot.runlog import Run
-from fewshot.schedules import warm_cosine
 from fewshot.semi import fixmatch_step, guessed
 from models.networks import build
 from models.pretrained import load_pretrained
+
+PHASES = ("teacher", "student", "st_class", "ssl")  # in the order in which they are made
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,13 @@ class Config(BaselineConfig):
     weight_decay: float = 0.05
     """decay of the weights"""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if unknown := set(self.phases) - set(PHASES):
+            raise ValueError(f"no phase {unknown.pop()!r}; there are {', '.join(PHASES)}")
+        if self.semi != "none" and not self.labelled:
+            raise ValueError(f"--semi {self.semi} needs --labelled N, the labelled images a class")
+
 
 class Job(Baseline):
     """The images with and without labels, and how each phase trains."""
@@ -93,14 +99,6 @@ class Job(Baseline):
         side = self.config.image_size
         return self.build(lambda: build(name, self.classes, image_size=side, **shape))
 
-    def learn(self, run: Run, module: jt.nn.Module, batches: Batches, step: Callable) -> None:
-        """Trains a module by AdamW, its best epoch by the validation images."""
-        config = self.config
-        optimizer = jt.optim.AdamW(module.parameters(), config.lr, weight_decay=config.weight_decay)
-        schedule = warm_cosine(config.lr, config.epochs, len(batches))
-        val = (lambda: self.outputs(module, self.val), self.val.labels)
-        self.fit(run, module, optimizer, batches, step, schedule, val)
-
     def augmented(self, images: ImageSet) -> Targets:
         """Batches of augmented images with their labels as targets."""
         return Targets(self.batches(images, cifar_train(self.side, self.norm)), self.classes)
@@ -111,8 +109,8 @@ class Job(Baseline):
         if self.config.teacher:
             load_pretrained(network, self.config.teacher)
         else:
-            batches = self.augmented(self.labelled)
-            self.learn(self.run("teacher"), network, batches, classify(network))
+            run, batches = self.run("teacher"), self.augmented(self.labelled)
+            self.learn(run, network, network.parameters(), batches, classify(network), self.val)
         network.eval()
         return network
 
@@ -121,7 +119,8 @@ class Job(Baseline):
         config, student = self.config, self.network(self.config.student_network)
         teacher = self.make_teacher() if config.distil else None
         step = distillation_step(student, teacher, config.losses)
-        self.learn(self.run("student"), student, self.augmented(self.labelled), step)
+        batches, parameters = self.augmented(self.labelled), student.parameters()
+        self.learn(self.run("student"), student, parameters, batches, step, self.val)
         return student
 
     def go_on(self, student: jt.nn.Module, run: Run) -> None:
@@ -136,22 +135,22 @@ class Job(Baseline):
             views = weak(self.side, norm), strong(self.side, norm)
             unlabelled = self.batches(self.whole.take(self.others), views)
             paired = PairedBatches(self.batches(self.labelled, views[0]), unlabelled, config.ratio)
-            self.learn(run, student, paired, fixmatch_step(mean_logits, config.threshold))
+            batches, step = paired, fixmatch_step(mean_logits, config.threshold)
         elif config.semi == "pseudo":
             logits = self.outputs(student, self.whole.take(self.others))
             images = guessed(self.whole, self.known, self.others, logits, config.threshold)
-            self.learn(run, student, self.augmented(images), classify(mean_logits))
+            batches, step = self.augmented(images), classify(mean_logits)
         else:
             times = max(1, len(self.whole) // len(self.labelled))
-            batches = Repeated(self.augmented(self.labelled), times)
-            self.learn(run, student, batches, classify(mean_logits))
+            batches, step = Repeated(self.augmented(self.labelled), times), classify(mean_logits)
+        self.learn(run, student, student.parameters(), batches, step, self.val)
 
 
 def run(config: Config) -> None:
     """Makes the phases that are named, each tested once at its end."""
     job = Job(config)
     student = None
-    for phase in config.phases:
+    for phase in (each for each in PHASES if each in config.phases):
         name = f"{phase}_{config.semi}" if phase == "ssl" else phase
         place = job.run(name)
         if stored_result(place):

@@ -112,3 +112,25 @@ def test_a_grid_goes_on_and_has_one_table(photos, tmp_path):
     second = subprocess.run(command, capture_output=True, text=True)
     assert "epoch" in first.stdout and "epoch" not in second.stdout
     assert (tmp_path / "table.csv").read_text() == table
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (("student_teacher", "--phases", "pupil"), "no phase 'pupil'; there are teacher, student"),
+        (("student_teacher", "--semi", "pseudo"), "--semi pseudo needs --labelled N"),
+        (("simclr", "--data_scale", "0"), "data_scale is 0.0"),
+        (("linear_eval", "--root", "nowhere"), "nowhere: no such folder or archive"),
+        (("linear_eval", "--encoder", "no.pkl"), "no.pkl"),
+        (
+            ("caltech_finetune", "--network", "vit_tiny", "--unfreeze", "layer4"),
+            "cannot be unfrozen",
+        ),
+    ],
+)
+def test_a_mistake_gets_one_line(photos, tmp_path, fields, words):
+    command = [sys.executable, str(ROOT / "train.py"), fields[0], *COMMON, "--root", str(photos)]
+    command += ["--out", str(tmp_path), *fields[1:]]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode in (1, 2) and words in found.stderr
+    assert "Traceback" not in found.stderr
