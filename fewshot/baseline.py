@@ -24,6 +24,7 @@ from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from fewshot.schedules import Schedule, warm_cosine
 from runtime import convolution, safe_load
+from runtime.hashing import sha256_of
 
 ROWS = {"cpu": 64, "cuda": 256}  # of an evaluating call: one compiled shape
 PLACES = ("root", "out", "workers", "resume")  # fields that change no result
@@ -115,9 +116,13 @@ class Baseline:
         return network
 
     def run(self, phase: str) -> Run:
-        """A phase's folder in `out`."""
-        settings = {k: v for k, v in as_plain(self.config).items() if k not in PLACES}
-        run = Run(self.config.out / phase, settings | {"phase": phase}, phase)
+        """A phase's folder in `out`, known by the fields and by what the files they name hold."""
+        fields = {name: value for name, value in vars(self.config).items() if name not in PLACES}
+        named = {name: value for name, value in fields.items() if isinstance(value, str | Path)}
+        files = {name: sha256_of(value) for name, value in named.items() if Path(value).is_file()}
+        settings = {name: value for name, value in as_plain(self.config).items() if name in fields}
+        settings |= {"phase": phase, "files_sha256": files}
+        run = Run(self.config.out / phase, settings, phase)
         if self.config.resume == "never":
             for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
                 path.unlink(missing_ok=True)

@@ -64,6 +64,9 @@ def test_simclr_then_linear_evaluation(train, tmp_path):
     assert "scratch, 12 test images" in train(
         "linear_eval", *small, "--source", "scratch", "--layers", 2, "--epochs", 5, out="eval"
     )  # as stored, nothing is trained
+    train("simclr", *small, "--epochs", 1, "--lr", 0.02)  # other weights under the same name
+    again = train("linear_eval", *small, *encoder, "--epochs", 20, out="eval")
+    assert "self_supervised epoch 20/20" in again
 
 
 def test_fine_tuning_unfreezes_what_it_is_told(train, tmp_path):
