@@ -42,7 +42,7 @@ def linear_protocol(
     before = weights_digest(encoder)
     features, asked = (job.outputs(forward, images) for images in sets)
     classes = len(train.class_names)
-    probe = Probe(features, classes, layers)
+    probe = job.build(lambda: Probe(features, classes, layers))
     rows = FeatureRows(features, train.labels, config.batch_size, config.seed)
     job.fit(
         run,

@@ -168,6 +168,7 @@ def test_the_protocol_shows_a_frozen_encoder(job):
         def execute(self, images):
             return self.layer(images.reshape(images.shape[0], -1))
 
+    jt.set_global_seed(1)
     made, encoder = job(epochs=20), Encoder()
     sets = made.training_sets()
     before = encoder.layer.weight.numpy().copy()

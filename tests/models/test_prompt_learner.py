@@ -148,6 +148,7 @@ def test_gradient_is_that_of_the_embedded_words(position, per_class):
 
 
 def test_only_the_context_learns():
+    jt.set_global_seed(1)  # not every draw of weights lets the loss fall in each of three steps
     model = CLIP(ClipSizes(**clip_inputs.TINY["vit"]))
     model.eval()
     before = {name: value.numpy().tobytes() for name, value in model.named_parameters()}
