@@ -13,9 +13,15 @@ with warnings.catch_warnings():
     # Jittor's source holds invalid escapes, which Python reports whenever it compiles that source;
     # everywhere else in the tests a warning is an error.
     warnings.simplefilter("ignore")
-    import jittor  # noqa: F401
+    import jittor
 
 import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Weights that a test draws without a seed are the same every time, whatever ran before it."""
+    jittor.set_global_seed(0)
 
 
 @pytest.fixture(scope="session")
