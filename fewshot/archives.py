@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot.lists import DataError
-from runtime.download import digest_of, download_file
+from runtime.download import download_file
+from runtime.hashing import digest_of
 
 KRIZ = "https://www.cs.toronto.edu/~kriz"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -9,13 +10,14 @@ import jittor as jt
 import numpy as np
 
 from fewshot import checkpoint
-from fewshot.batches import AugmentedBatches, Transform, in_order
+from fewshot.batches import AugmentedBatches, Transform
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import use_device
-from fewshot.engine import Batches, evaluating, fit, predict
+from fewshot.engine import Batches, evaluating, fit, predict, set_random_state
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split, scaled
-from fewshot.losses import soft_cross_entropy, soft_targets
+from fewshot.images import in_order
+from fewshot.losses import class_cross_entropy, soft_cross_entropy, soft_targets
 from fewshot.metrics import accuracy
 from fewshot.mixing import cutmix, mixup
 from fewshot.open_set import open_set
@@ -108,21 +110,24 @@ class Baseline:
 
     def build(self, make: Callable[[], NetworkType]) -> NetworkType:
         """A network with the initial weights of this run's seed, its convolutions on oneDNN."""
-        # hashed, as Jittor draws the same numbers after seeds 0 and 1
-        jt.set_global_seed(int(np.random.SeedSequence(self.config.seed).generate_state(1)[0] >> 1))
+        set_random_state(self.config.seed)
         network = make()
         if self.device == "cpu" and convolution.usable():
             convolution.use_fast(network, self.config.precision)
         return network
 
-    def run(self, phase: str) -> Run:
-        """A phase's folder in `out`, known by the fields and by what the files they name hold."""
+    @cached_property
+    def settings(self) -> dict:
+        """What results depend on: the fields, and the hashes of the files that they name."""
         fields = {name: value for name, value in vars(self.config).items() if name not in PLACES}
         named = {name: value for name, value in fields.items() if isinstance(value, str | Path)}
         files = {name: sha256_of(value) for name, value in named.items() if Path(value).is_file()}
         settings = {name: value for name, value in as_plain(self.config).items() if name in fields}
-        settings |= {"phase": phase, "files_sha256": files}
-        run = Run(self.config.out / phase, settings, phase)
+        return settings | {"files_sha256": files}
+
+    def run(self, phase: str) -> Run:
+        """A phase's folder in `out`."""
+        run = Run(self.config.out / phase, self.settings | {"phase": phase}, phase)
         if self.config.resume == "never":
             for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
                 path.unlink(missing_ok=True)
@@ -206,8 +211,7 @@ class Best:
     def __call__(self, epoch: int) -> dict[str, float]:
         with evaluating(self.module):
             logits = self.logits()
-        targets = jt.array(soft_targets(self.labels, logits.shape[1]))
-        loss = float(soft_cross_entropy(jt.array(logits), targets).item())
+        loss = float(class_cross_entropy(jt.array(logits), self.labels).item())
         value = accuracy(logits.argmax(axis=1), self.labels)
         kept = self._stored()
         # an epoch that is trained again after a stop finds its own mark, or a later one's of a
@@ -232,10 +236,10 @@ class Best:
 class Targets:
     """Batches of (images, soft targets[B,C]): smoothed labels, and mixup or CutMix by turns."""
 
-    def __init__(
-        self, batches: AugmentedBatches, classes: int, smoothing: float = 0.0, mix: float = 0.0
-    ):
-        """mix: alpha of mixup; every other step takes CutMix instead. 0 for neither."""
+    def __init__(self, batches: Batches, classes: int, smoothing: float = 0.0, mix: float = 0.0):
+        """batches: of (images, labels[B], anything). mix: alpha of mixup; every other step takes
+        CutMix instead. 0 for neither.
+        """
         self.batches, self.classes, self.smoothing, self.mix = batches, classes, smoothing, mix
 
     def __len__(self) -> int:

@@ -6,14 +6,13 @@ no image. B images a step, S pixels a side, C classes.
 
 import hashlib
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
 from fewshot.image_sets import ImageSet
+from fewshot.images import in_order
 from fewshot.sampling import Batches, ClassDraw
 
 Transform = Callable[[Image.Image, np.random.Generator], np.ndarray]
@@ -91,28 +90,6 @@ class AugmentedBatches(Batches):
         rng = generator(self.seed, epoch, self.image_set.keys[row])
         image = self.image_set.image(row)
         return [transform(image, rng) for transform in self.transforms]
-
-
-def in_order(function: Callable, items: Sequence, workers: int) -> Iterator:
-    """function(item) of each, in order, by threads that stay two items each ahead of the reader.
-
-    0 workers does it inline, with the same results. An error passes through.
-    """
-    if workers < 1:
-        yield from map(function, items)
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        remaining = iter(items)
-        ahead: deque[Future] = deque()
-        for _ in range(len(items)):
-            wanted = 2 * workers - len(ahead)
-            ahead.extend(
-                pool.submit(function, item) for item in itertools.islice(remaining, wanted)
-            )
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class PairedBatches:

@@ -59,8 +59,7 @@ def fit(
     run.rewind(first)
     module.train()
     for epoch in range(first, epochs):
-        # hashed, as Jittor draws the same numbers after seeds 0 and 1
-        jt.set_global_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1))
+        set_random_state(seed, epoch)
         name = f"{run.name} epoch {epoch + 1}/{epochs}"
         bar = tqdm(
             batches.epoch(epoch),
@@ -86,6 +85,13 @@ def fit(
     run.close()
     module.eval()
     return run.last()
+
+
+def set_random_state(*numbers: int) -> None:
+    """Sets Jittor's random state from these numbers: hashed, as Jittor draws the same after seeds
+    0 and 1.
+    """
+    jt.set_global_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1))
 
 
 @contextlib.contextmanager

@@ -122,17 +122,30 @@ def load_images(
         except ValueError as error:
             return BrokenImage(path, str(error))
 
+    yield from enumerate(in_order(load, paths, workers, max(batch, workers)))
+
+
+def in_order(
+    function: Callable, items: Sequence, workers: int, ahead: int | None = None
+) -> Iterator:
+    """function(item) of each, in order, by threads that stay `ahead` items before the reader, by
+    default two for each.
+
+    0 workers does it inline, with the same results. An error passes through.
+    """
     if workers < 1:
-        yield from enumerate(map(load, paths))
+        yield from map(function, items)
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        remaining = iter(paths)
-        ahead: deque[Future] = deque()
-        for index in range(len(paths)):
-            wanted = max(batch, workers) - len(ahead)
-            ahead.extend(pool.submit(load, path) for path in itertools.islice(remaining, wanted))
-            yield index, ahead.popleft().result()
+        remaining = iter(items)
+        begun: deque[Future] = deque()
+        for _ in range(len(items)):
+            wanted = (ahead or 2 * workers) - len(begun)
+            begun.extend(
+                pool.submit(function, item) for item in itertools.islice(remaining, wanted)
+            )
+            yield begun.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jittor as jt
 import numpy as np
 
-from fewshot.baseline import Baseline
+from fewshot.baseline import Baseline, Targets, classify
 from fewshot.image_sets import ImageSet
 from fewshot.metrics import accuracy
 from fewshot.probe import (
@@ -13,7 +13,6 @@ from fewshot.probe import (
     Probe,
     knn_scores,
     logistic_logits,
-    probe_step,
     weights_digest,
 )
 from fewshot.run_report import write_result
@@ -48,8 +47,8 @@ def linear_protocol(
         run,
         probe,
         jt.optim.AdamW(probe.layers.parameters(), lr, weight_decay=config.weight_decay),
-        rows,
-        probe_step(probe),
+        Targets(rows, classes),
+        classify(probe),
         warm_cosine(lr, config.epochs, len(rows)),
         (lambda: probe(jt.array(asked)).numpy(), val.labels),
     )

@@ -4,7 +4,7 @@ N images, W width of the features, C classes.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jittor as jt
 import numpy as np
@@ -13,7 +13,6 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from fewshot import checkpoint
-from fewshot.losses import class_cross_entropy
 from fewshot.sampling import Batches, ClassDraw
 from models.lpplusplus_geometry import unit_rows
 
@@ -41,27 +40,15 @@ class Probe(nn.Module):
 
 
 class FeatureRows(Batches):
-    """(features[B,W], labels[B]), shuffled anew each epoch."""
+    """(features[B,W], labels[B], rows[B]), shuffled anew each epoch."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, batch_size: int, seed: int):
         super().__init__(labels, batch_size, ClassDraw(0, 1, 1), seed)
         self.features = features
 
-    def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def epoch(self, index: int) -> Iterator[tuple[np.ndarray, ...]]:
         for rows, _, _ in self._rows(index, np.random.default_rng((self.seed, index))):
-            yield self.features[rows], self.labels[rows]
-
-
-def probe_step(probe: Probe) -> Callable[[tuple], dict[str, jt.Var]]:
-    """A training step on `FeatureRows`."""
-
-    def step(batch: tuple[np.ndarray, np.ndarray]) -> dict[str, jt.Var]:
-        features, labels = batch
-        logits = probe(jt.array(features))
-        hits = (logits.argmax(dim=1)[0] == jt.array(labels)).float32()
-        return {"loss": class_cross_entropy(logits, labels), "accuracy": hits.mean()}
-
-    return step
+            yield self.features[rows], self.labels[rows], rows
 
 
 def logistic_logits(

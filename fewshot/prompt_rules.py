@@ -89,12 +89,13 @@ def median_word_share(file: TextFile) -> float:
     return median(shares) if shares else 0.0
 
 
-def blanked(entry: ClassText) -> list[Name]:
+@cache
+def blanked(entry: ClassText) -> tuple[Name, ...]:
     """A class's sentences as words, its own names replaced by {}."""
     own = {_words(name): entry for name in _names(entry)}
-    return [
+    return tuple(
         tuple(NAME if who else word for word, who in _read(text, own)) for text in entry.sentences
-    ]
+    )
 
 
 def _file_problems(file: TextFile, templates: dict[str, list[str]]) -> Iterator[str]:

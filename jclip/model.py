@@ -13,7 +13,7 @@ from jittor import nn
 from jclip.initial import initialise
 from jclip.resnet import ModifiedResNet
 from jclip.sizes import ClipSizes
-from jclip.transformer import ACTIVATIONS, Transformer
+from jclip.transformer import ACTIVATIONS, Transformer, patch_rows
 
 LENGTH_STEP = 8  # text is cut to a multiple of this: few lengths occur, so little is compiled
 
@@ -36,10 +36,7 @@ class VisionTransformer(jt.Module):
 
     def embed_patches(self, images: jt.Var) -> jt.Var:
         """The convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
-        b, channels, side, _ = images.shape
-        patch, grid = self.patch_size, side // self.patch_size
-        x = images.reshape(b, channels, grid, patch, grid, patch)
-        x = x.permute(0, 2, 4, 1, 3, 5).reshape(b, grid * grid, -1)  # [B, G*G, 3*P*P]
+        x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
         return nn.linear(x, self.conv1.weight.reshape(self.conv1.out_channels, -1))
 
     def execute(self, images: jt.Var) -> jt.Var:

@@ -41,6 +41,16 @@ def attend(query: jt.Var, key: jt.Var, value: jt.Var, heads: int, causal: bool =
     return mixed.reshape(n, queries, width)
 
 
+def patch_rows(images: jt.Var, patch: int) -> jt.Var:
+    """[B, 3, R, R] -> [B, G*G, 3*P*P]: each patch's pixels in the order of a convolution's weights,
+    so that a convolution of stride P is one matrix product.
+    """
+    b, channels, side, _ = images.shape
+    grid = side // patch
+    x = images.reshape(b, channels, grid, patch, grid, patch)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(b, grid * grid, channels * patch * patch)
+
+
 class Attention(jt.Module):
     """Self-attention with one projection for query, key and value: [N, L, D] -> [N, L, D]."""
 

@@ -11,7 +11,7 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.transformer import attend
+from jclip.transformer import attend, patch_rows
 from models.layers import DropPath, Rule, initialise
 
 EPSILON = 1e-6  # of every layer norm
@@ -61,10 +61,7 @@ class PatchEmbed(jt.Module):
         self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
 
     def execute(self, images: jt.Var) -> jt.Var:
-        b, channels, side, _ = images.shape
-        patch, grid = self.patch_size, side // self.patch_size
-        x = images.reshape(b, channels, grid, patch, grid, patch)
-        x = x.permute(0, 2, 4, 1, 3, 5).reshape(b, grid * grid, channels * patch * patch)
+        x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
         return nn.linear(x, self.proj.weight.reshape(self.proj.out_channels, -1), self.proj.bias)
 
 

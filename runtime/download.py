@@ -4,26 +4,19 @@ Needs no package until bytes come: the doctor reads the modules that stand on th
 """
 
 import fcntl
-import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
+from runtime.hashing import digest_of
+
 TIMEOUT_S = 30.0  # without a byte
 PIECE = 1 << 20  # bytes read at once
 ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}  # as `hashlib` and as people call them
-
-
-def digest_of(path: str | Path, algorithm: str) -> str:
-    """The digest of a file's content in hexadecimal, by "sha256" or "md5"."""
-    with open(path, "rb") as file:
-        new = partial(hashlib.new, algorithm, usedforsecurity=False)  # it names, it does not guard
-        return hashlib.file_digest(file, new).hexdigest()
 
 
 def download_file(

@@ -1,10 +1,17 @@
 """Naming a file by its content."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: str | Path, algorithm: str) -> str:
+    """The digest of a file's content in hexadecimal, by "sha256" or "md5"."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        new = partial(hashlib.new, algorithm, usedforsecurity=False)  # it names, it does not guard
+        return hashlib.file_digest(file, new).hexdigest()

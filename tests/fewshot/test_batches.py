@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fewshot import pipelines
-from fewshot.batches import AugmentedBatches, PairedBatches, generator, in_order
+from fewshot.batches import AugmentedBatches, PairedBatches, generator
 from fewshot.image_sets import ImageSet
+from fewshot.images import in_order
 
 
 def some_images(count, order=None):
