@@ -4,22 +4,30 @@ A member whose path leaves its folder, and a link or device in the place of a fi
 are errors; other members are passed over. Sizes are checked before memory is taken.
 """
 
-import lzma
+import gzip
+import io
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from fewshot.lists import DataError
+from fewshot.tar_stream import TarStream
+from runtime.zip_files import opened_zip, read_member
 
 MAX_MEMBER = 1 << 28  # bytes of one file; the largest of an official archive has 155 MB
-MAX_TOTAL = 1 << 31  # bytes of all files read from one archive; CIFAR has 185 MB
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+MAX_TOTAL = 1 << 29  # bytes read from one archive; Tiny-ImageNet has 240 MB
+MAX_STREAM = 1 << 29  # bytes that a tar unpacks to, wanted or not
+MAX_COUNT = 1 << 18  # members; Tiny-ImageNet has 120,000
+MAX_NAME = 1024  # characters
+MAX_RATIO = 4  # of an archive in an archive, which is compressed already
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, struct.error)
 DAMAGED += (OSError, NotImplementedError, RuntimeError, ValueError)  # encrypted, unknown, absurd
 
 
@@ -46,10 +54,16 @@ class Taken:
     def __init__(self, name: str | Path, top: str, wanted: Callable[[str], bool]) -> None:
         self.name, self.top, self.wanted = name, f"{top}/" if top else "", wanted
         self.files: dict[str, bytes] = {}
-        self.total = 0
+        self.total = self.count = 0
 
     def path(self, member: str) -> str | None:
         """The path below `top` of a member that is wanted, else None; refuses hostile paths."""
+        self.count += 1
+        if self.count > MAX_COUNT or len(member) > MAX_NAME:
+            wrong = f"holds more than {MAX_COUNT} members"
+            if len(member) > MAX_NAME:
+                wrong = f"has a name of {len(member)} characters in it, more than {MAX_NAME}"
+            raise DataError(f"{self.name}: {wrong}; download it again from the official site")
         parts = re.split(r"[/\\]", member)
         if ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", member) or "\0" in member:
             raise DataError(
@@ -66,6 +80,8 @@ class Taken:
         wrong = None
         if not regular:
             wrong = "is a link or a device"
+        elif re.search("[\\x00-\\x1f\\x7f]", path):
+            wrong = "has control characters in its name"
         elif path in self.files:
             wrong = "comes twice"
         elif size > MAX_MEMBER or self.total > MAX_TOTAL:
@@ -84,7 +100,7 @@ def read_tar(
     count: int | None = None,
     name: str | Path | None = None,
 ) -> dict[str, bytes]:
-    """{path below the folder `top`: content} of the wanted files of a tar, compressed or not.
+    """{path below the folder `top`: content} of the wanted files of a tar, gzipped or not.
 
     Reads no further once there are `count` of them, nor checks gzip's sum then. `name` is what
     errors call an open file. Raises `DataError` for a damaged archive and for hostile members,
@@ -92,31 +108,41 @@ def read_tar(
     """
     path = name if name is not None else source
     taken = Taken(path, top, wanted)
-    where = {"name": source} if isinstance(source, str | Path) else {"fileobj": source}
-    with readable(path), tarfile.open(**where, mode="r:*") as archive:
+    with readable(path), _unzipped(source) as file:
+        archive = TarStream(file, MAX_STREAM)
         for member in archive:
             key = taken.path(member.name)
-            if key is None or member.isdir():
+            if key is None or member.is_folder:
                 continue
-            taken.check(key, member.size, member.isreg())
-            taken.files[key] = archive.extractfile(member).read()
+            taken.check(key, member.size, member.is_file)
+            taken.files[key] = archive.content()
             if len(taken.files) == count:
                 return taken.files
-        while archive.fileobj.read(1 << 20):  # to the end, where the check sum of gzip stands
-            pass
+        archive.finish()
     return taken.files
+
+
+@contextmanager
+def _unzipped(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A file for reading from front to back, through gzip where it begins as gzip does."""
+    by_name = isinstance(source, str | Path)
+    with open(source, "rb") if by_name else nullcontext(source) as file:
+        buffered = io.BufferedReader(file)
+        zipped = buffered.peek(2)[:2] == b"\x1f\x8b"
+        yield gzip.GzipFile(fileobj=buffered) if zipped else buffered
+        buffered.detach()
 
 
 def read_zip(path: str | Path, top: str, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     """{path below the folder `top`: content} of the wanted files of a zip; as `read_tar`."""
     taken = Taken(path, top, wanted)
-    with readable(path), zipfile.ZipFile(path) as archive:
+    with readable(path), opened_zip(path) as archive:
         for member in archive.infolist():
             key = taken.path(member.orig_filename)
             if key is None or member.is_dir():
                 continue
             taken.check(key, member.file_size, _is_file(member))
-            taken.files[key] = archive.read(member)
+            taken.files[key] = read_member(archive, member)
     return taken.files
 
 
@@ -124,7 +150,7 @@ def read_zip(path: str | Path, top: str, wanted: Callable[[str], bool]) -> dict[
 def open_in_zip(path: str | Path, base: str) -> Iterator[BinaryIO]:
     """The one member of a zip with this base name, open for reading: an archive in an archive."""
     taken = Taken(path, "", lambda member: PurePosixPath(member).name == base)
-    with readable(path), zipfile.ZipFile(path) as archive:
+    with readable(path), opened_zip(path) as archive:
         found = [m for m in archive.infolist() if taken.path(m.orig_filename) and not m.is_dir()]
         found = [m for m in found if not m.filename.startswith("__MACOSX")]
         if len(found) != 1 or not _is_file(found[0]):
@@ -132,6 +158,8 @@ def open_in_zip(path: str | Path, base: str) -> Iterator[BinaryIO]:
                 f"{path}: holds {len(found)} files {base} instead of one; "
                 "download it again from the official site"
             )
+        if found[0].file_size > MAX_RATIO * found[0].compress_size + MAX_NAME:
+            raise DataError(f"{path}: {base} in it is no archive; download it again")
         with archive.open(found[0]) as file:
             yield file
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.archive_members import read_tar
+from fewshot.archive_members import MAX_MEMBER, read_tar
 from fewshot.archives import archives_of, find_archive, missing
 from fewshot.image_sets import ImageFile, ImageSet, folder_set
-from fewshot.lists import DataError
+from fewshot.lists import DataError, read_file
 from runtime.bounded import Budget, Stream
 from runtime.rebuild import Rebuilder
 from runtime.unpickle import Machine
@@ -123,7 +123,7 @@ def _read(name: str, part: str, form: Form, files: dict[str, ImageFile], source:
 def _content(files: dict[str, ImageFile], name: str) -> bytes:
     """The content of a file, which is forgotten, for one may have 155 MB."""
     file = files.pop(name)
-    return file if isinstance(file, bytes) else file.read_bytes()
+    return file if isinstance(file, bytes) else read_file(file, MAX_MEMBER)
 
 
 def _class_names(form: Form, content: bytes, place: Path) -> tuple[str, ...]:

@@ -6,25 +6,54 @@ Errors are `DataError` and begin with the file and the line.
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot.folders import is_image
+from runtime.bounded import one_line
 
 JSON_SUFFIXES = (".jsonl", ".json")
+MAX_BYTES = 1 << 27  # of a list; the contest's has 10 MB
+MAX_LINES = 1 << 21
+MAX_JSON_LINE = 1 << 14  # bytes
+FIELDS = ("image", "label", "class", "part", "caption")  # all that is kept of a JSON line
+MAX_DIGITS = 9  # of a label or class id
 
 
 class DataError(ValueError):
-    """The data on disk is not what was asked for; the message names the file and the remedy."""
+    """The data on disk is not what was asked for; the message names the file and the remedy.
+
+    It is one line: what a stranger's file brings into it is escaped and cut.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__(), 1000)
+
+
+def read_file(path: str | Path, most: int) -> bytes:
+    """The bytes of a regular file that has at most `most`; raises `DataError` for another one."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise DataError(f"{path}: is a pipe or a device; put a file there")
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise DataError(f"{path}: has {found.st_size} bytes, more than the {most} that are read")
+    return data
 
 
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
     """The lines that are not blank, with numbers from 1, without white space at their ends.
 
     Bytes that are not UTF-8 are kept as the file system keeps them, so that listed names match.
+    Raises `DataError` for more than MAX_BYTES or MAX_LINES.
     """
-    text = Path(path).read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    content = read_file(path, MAX_BYTES)
+    if content.count(b"\n") > MAX_LINES:
+        raise DataError(f"{path}: has more than the {MAX_LINES} lines that are read; split it")
+    text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in lines if line]
 
@@ -32,17 +61,34 @@ def read_lines(path: str | Path) -> list[tuple[int, str]]:
 def read_json_lines(
     path: str | Path, check: Callable[[dict], bool], form: str
 ) -> list[tuple[int, dict]]:
-    """One JSON object a line, with line numbers; `check` holds it to `form`, the error's words."""
+    """One JSON object a line, with line numbers; `check` holds it to `form`, the error's words.
+
+    Of an object, the plain values among FIELDS are kept.
+    """
     records = []
     for number, line in read_lines(path):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or not check(record):
+        record = _record(line)
+        if record is None or not check(record):
             raise DataError(f"{path}:{number}: expected {form}, found {line[:80]!r}")
         records.append((number, record))
     return records
+
+
+def _record(line: str) -> dict | None:
+    """The fields of a line that is a JSON object, else None."""
+    try:
+        record = json.loads(line) if len(line) <= MAX_JSON_LINE else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    record = {name: record[name] for name in FIELDS if name in record}
+    return record if all(map(_is_plain, record.values())) else None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is text, or a number of a label's length."""
+    return isinstance(value, str | None) or type(value) is int and abs(value) < 10**MAX_DIGITS
 
 
 @dataclass(frozen=True)
@@ -87,7 +133,8 @@ def _split_lines(path: str | Path) -> list[tuple[int, str, int | None, str | Non
     for number, line in read_lines(path):
         parts = [line] if is_image(line.rsplit("/", 1)[-1]) else line.rsplit(maxsplit=1)
         split.append((number, parts[0], parts[1] if len(parts) == 2 else None))
-    if all(last is None or re.fullmatch("-?[0-9]+", last) for _, _, last in split):
+    digits = f"-?[0-9]{{1,{MAX_DIGITS}}}"
+    if all(last is None or re.fullmatch(digits, last) for _, _, last in split):
         return [(i, image, None if last is None else int(last), None) for i, image, last in split]
     return [(i, image, None, last) for i, image, last in split]
 
@@ -101,7 +148,7 @@ def read_classes(path: str | Path) -> list[str]:
     first: dict[int | str, int] = {}
     for number, line in read_lines(path):
         name, _, digits = line.rpartition(" ")
-        if not name.strip() or not re.fullmatch("[0-9]+", digits):
+        if not name.strip() or not re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", digits):
             raise DataError(f'{path}:{number}: expected "Domain_Name id", found {line[:80]!r}')
         name, class_id = name.strip(), int(digits)
         for key, what in ((class_id, f"id {class_id}"), (name, f"class {name!r}")):
@@ -132,7 +179,7 @@ def read_labels(path: str | Path) -> dict[str, int]:
 def read_captions(path: str | Path) -> list[tuple[Path, str]]:
     """Reads (image file, caption) pairs: JSON lines of "image" and "caption", or "image<tab>text".
 
-    Image paths are relative to the list's folder. The order is the list's.
+    Image paths are relative to the list's folder and stay in it. The order is the list's.
     """
     path = Path(path)
 
@@ -141,17 +188,27 @@ def read_captions(path: str | Path) -> list[tuple[Path, str]]:
 
     if path.suffix.lower() in JSON_SUFFIXES:
         records = read_json_lines(path, is_pair, '{"image": "path", "caption": "text"}')
-        pairs = [(record["image"], record["caption"]) for _, record in records]
+        pairs = [(line, record["image"], record["caption"]) for line, record in records]
     else:
         pairs = []
         for number, line in read_lines(path):
             image, _, caption = (part.strip() for part in line.partition("\t"))
             if not caption:
                 raise DataError(f"{path}:{number}: expected image, tab, caption: {line[:80]!r}")
-            pairs.append((image, caption))
+            pairs.append((number, image, caption))
     if not pairs:
         raise DataError(f"{path}: lists no image")
-    return [(path.parent / image, caption) for image, caption in pairs]
+    for number, image, _ in pairs:
+        _stay_inside(f"{path}:{number}", image)
+    return [(path.parent / image, caption) for _, image, caption in pairs]
+
+
+def _stay_inside(where: str, image: str) -> None:
+    """Refuses a path that leads out of the folder it is relative to, and what is no path."""
+    if os.path.isabs(image) or ".." in image.split("/") or "\0" in image:
+        raise DataError(
+            f"{where}: {image!r} leads out of the data's folder; list images by their paths in it"
+        )
 
 
 def place_images(path: Path, rows: Sequence[Row], tops: Sequence[Path] = ()) -> list[Path]:
@@ -174,6 +231,7 @@ def place_images(path: Path, rows: Sequence[Row], tops: Sequence[Path] = ()) -> 
         if first.setdefault(row.image, row.line) != row.line:
             line = first[row.image]
             raise DataError(f"{path}:{row.line}: {row.image} stands in line {line} already")
+        _stay_inside(f"{path}:{row.line}", row.image)
         folder, base = os.path.split(row.image)
         if not is_image(base):
             raise DataError(f"{path}:{row.line}: {row.image} has no image's suffix")

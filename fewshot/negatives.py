@@ -3,13 +3,15 @@
 Source of the mining: Jiang et al., NegLabel, ICLR 2024, section 3.2 (methods D.3 and D.4).
 """
 
-import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fewshot.lists import DataError
+from fewshot.prompt_files import read_json
 from models.lpplusplus_geometry import unit_rows
 
 ENDINGS = (("ies", "y"), ("ie", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"))
@@ -21,24 +23,25 @@ def load_negatives(path: Path = NEGATIVES) -> dict[str, list[str]]:
     file's order. "near" holds kinds of dogs, cars, dishes and animals that are no class of the
     contest; it is not part of "nouns".
 
-    Raises ValueError naming the file and what is wrong with it.
+    Raises `DataError` naming the file and what is wrong with it.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if set(content) != {"nouns", "phrases", "near"}:
-        raise ValueError(f"{path}: holds {sorted(content)}; needs nouns, phrases and near")
-    found = {
-        kind: [word for words in lists.values() for word in words]
-        if isinstance(lists, dict)
-        else lists
-        for kind, lists in content.items()
-    }
+    content = read_json(path)
+    if not isinstance(content, dict) or set(content) != {"nouns", "phrases", "near"}:
+        held = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise DataError(f"{path}: holds {held}; needs nouns, phrases and near")
+    found = {}
+    for kind, held in content.items():
+        lists = list(held.values()) if isinstance(held, dict) else [held]
+        if not all(isinstance(words, list) for words in lists):
+            raise DataError(f"{path}: {kind}: must hold lists of words")
+        found[kind] = [word for words in lists for word in words]
     for kind, words in found.items():
         for word in words:
             if not isinstance(word, str) or not re.fullmatch(r"[a-z0-9][a-z0-9 '&-]*", word):
-                raise ValueError(f"{path}: {kind}: {word!r} must be lower-case ASCII words")
+                raise DataError(f"{path}: {kind}: {word!r} must be lower-case ASCII words")
         if len(set(words)) < len(words):
-            twice = next(word for word in words if words.count(word) > 1)
-            raise ValueError(f"{path}: {kind}: {twice!r} stands twice")
+            twice = next(word for word, count in Counter(words).items() if count > 1)
+            raise DataError(f"{path}: {kind}: {twice!r} stands twice")
     return found
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import fastjsonschema
 
+from fewshot.lists import DataError, read_file
+
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 TEMPLATES = PROMPTS / "templates.json"
 CLASS_TEXTS = PROMPTS / "classes"
 SCHEMA = PROMPTS / "schema.json"
+MAX_BYTES = 1 << 24  # of a file; read as JSON it may take 30 times that
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class TextFile:
 
 
 def read_text_file(path: Path) -> TextFile:
-    """One file of class texts. Raises ValueError naming the file and what is wrong with it."""
+    """One file of class texts. Raises `DataError` naming the file and what is wrong with it."""
     content = read_json(path)
     try:
         _validator()(content)
     except fastjsonschema.JsonSchemaValueException as error:
         where = error.name.replace("data.", "", 1)
-        raise ValueError(
+        raise DataError(
             f"{path}: {error.message.replace(error.name, where, 1)} ({SCHEMA.name} has the format)"
         ) from None
     entries = [
@@ -75,18 +78,20 @@ def read_text_files(folder: Path) -> list[TextFile]:
 def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
     """{set: templates}. Each holds {} for the class's name once, and may hold {superclass} once.
 
-    Raises ValueError naming the file and the template.
+    Raises `DataError` naming the file and the template.
     """
     templates = read_json(path)
     if not isinstance(templates, dict) or not templates.get("plain"):
-        raise ValueError(f'{path}: the set of templates "plain" is missing')
+        raise DataError(f'{path}: the set of templates "plain" is missing')
     for name, sentences in templates.items():
         if not sentences:
-            raise ValueError(f"{path}: {name!r} holds no template")
+            raise DataError(f"{path}: {name!r} holds no template")
+        if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+            raise DataError(f"{path}: {name!r} must be a list of sentences")
         for sentence in sentences:
             rest = sentence.replace("{}", "", 1).replace("{superclass}", "", 1)
             if "{}" not in sentence or "{" in rest or "}" in rest:
-                raise ValueError(
+                raise DataError(
                     f"{path}: {name!r}: {sentence!r} must hold one {{}} for the class name, "
                     "and at most one {superclass}"
                 )
@@ -94,21 +99,25 @@ def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
 
 
 def read_json(path: Path) -> object:
-    """A JSON file in UTF-8. Raises ValueError naming it where it is not one, and for a name that
+    """A JSON file in UTF-8. Raises `DataError` naming it where it is not one, and for a name that
     stands twice in an object.
     """
+    content = read_file(path, MAX_BYTES)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_object)
+    except RecursionError:
+        raise DataError(f"{path}: nests lists or objects too deep") from None
     except ValueError as error:  # of JSON, of UTF-8, and ours
-        raise ValueError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {error}") from None
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    result = {}
+    for name, value in pairs:
+        if name in result:
             raise ValueError(f"{name!r} stands twice in one object")
-    return dict(pairs)
+        result[name] = value
+    return result
 
 
 @cache

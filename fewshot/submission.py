@@ -13,10 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.files import atomic_write, printable
+from fewshot.archive_members import DAMAGED
+from fewshot.files import atomic_write
+from fewshot.lists import DataError, read_file
+from runtime.zip_files import opened_zip, read_member
 
 TOP = 5  # ids a line
 MEMBER = "result.txt"  # the zip's only file
+MAX_BYTES = 1 << 26  # of a result; the contest's has 1 MB
+MAX_LINE = 1 << 13  # characters
 
 
 def top5(scores: np.ndarray) -> np.ndarray:
@@ -44,10 +49,10 @@ def require_names(where: str, names: Sequence[str]) -> frozenset[str]:
     expected = frozenset(names)
     for name in expected:
         if not name or name != name.strip() or re.search(r"[\r\n\t]|  ", name):
-            raise ValueError(printable(f"{where}: {name!r} cannot stand in a result: rename it"))
+            raise DataError(f"{where}: {name!r} cannot stand in a result: rename it")
     if len(expected) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(printable(f"{where}: {twice} is given twice as a test image"))
+        raise DataError(f"{where}: {twice} is given twice as a test image")
     return expected
 
 
@@ -80,7 +85,7 @@ def validate(
     With scores[N,C], in the order of `names`, the ids must also be the best, best first. Raises
     ValueError naming the line and the cause.
     """
-    text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    text = read_file(path, MAX_BYTES).decode("utf-8", "surrogateescape")
     _check(str(path), text, names, num_classes, scores)
 
 
@@ -102,13 +107,20 @@ def validate_zip(
 ) -> None:
     """Holds a zip to its form: `result.txt` alone, and that valid. Raises ValueError."""
     try:
-        with zipfile.ZipFile(path) as opened:
-            members = opened.namelist()
-            if members != [MEMBER]:
-                raise ValueError(f"{path}: holds {members}, not {MEMBER} alone")
-            content = opened.read(MEMBER)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: is no intact zip ({error})") from error
+        with opened_zip(path) as opened:
+            members = opened.infolist()
+            names_in = [member.filename for member in members]
+            if names_in != [MEMBER]:
+                raise DataError(f"{path}: holds {names_in}, not {MEMBER} alone")
+            if members[0].file_size > MAX_BYTES:
+                raise DataError(f"{path}: {MEMBER} has {members[0].file_size} bytes, too many")
+            content = read_member(opened, members[0])
+    except DataError:
+        raise
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.filename is not None:  # the disk's fault
+            raise
+        raise DataError(f"{path}: is no intact zip ({error})") from error
     text = content.decode("utf-8", "surrogateescape")
     _check(f"{path}:{MEMBER}", text, names, num_classes, scores)
 
@@ -136,7 +148,7 @@ def _check(
             if name in found:
                 raise ValueError(f"{name} stands in line {found[name]} already")
         except ValueError as error:
-            raise ValueError(printable(f"{where}:{number}: {error}")) from None
+            raise DataError(f"{where}:{number}: {error}") from None
         found[name] = number
         table.append(ids)
     if rest:
@@ -152,6 +164,8 @@ def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, 
     """The image and its ids; raises ValueError with the cause alone."""
     if not line:
         raise ValueError("is empty")
+    if len(line) > MAX_LINE:
+        raise ValueError(f"has {len(line)} characters, more than the {MAX_LINE} that are read")
     if line.endswith("\r"):
         raise ValueError("ends in a carriage return (CRLF); lines end in a newline alone")
     if "\t" in line or "  " in line or line != line.strip():
@@ -173,7 +187,7 @@ def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, 
         raise ValueError(f"{name} has {len(digits)} ids, not {TOP}")
     for word in digits:
         if len(word) > 9 or int(word) >= num_classes:
-            raise ValueError(f"class id {word} is out of range 0 to {num_classes - 1}")
+            raise ValueError(f"class id {word[:20]} is out of range 0 to {num_classes - 1}")
     if len(set(digits)) < TOP:
         raise ValueError(f"an id comes twice: {' '.join(digits)}")
     return name, [int(word) for word in digits]
@@ -184,10 +198,10 @@ def _check_order(where: str, names: Sequence[str], found: list[str]) -> None:
     for number, name in enumerate(names, 1):
         if name in missing:
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise ValueError(printable(f"{where}:{number}: {name} is missing{more}"))
+            raise DataError(f"{where}:{number}: {name} is missing{more}")
         if found[number - 1] != name:
             cause = f"{found[number - 1]} stands where {name} belongs"
-            raise ValueError(printable(f"{where}:{number}: {cause}: keep the given order"))
+            raise DataError(f"{where}:{number}: {cause}: keep the given order")
 
 
 def _check_best(where: str, ids: np.ndarray, scores: np.ndarray) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.archive_members import read_zip
+from fewshot.archive_members import MAX_MEMBER, read_zip
 from fewshot.archives import archives_of, find_archive, missing
 from fewshot.folders import is_image, natural_key, walk_images
 from fewshot.image_sets import ImageFile, ImageSet
-from fewshot.lists import DataError
+from fewshot.lists import DataError, read_file
 
 NAME = "tiny_imagenet"
 WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
@@ -84,7 +84,7 @@ def _text(files: dict[str, ImageFile], name: str, source: Path) -> str:
     if name not in files:
         raise DataError(f"{source}: {name} is missing; unpack or download it again")
     file = files[name]
-    content = file if isinstance(file, bytes) else file.read_bytes()
+    content = file if isinstance(file, bytes) else read_file(file, MAX_MEMBER)
     return content.decode("utf-8", "replace")
 
 

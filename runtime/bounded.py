@@ -10,6 +10,7 @@ EXPANSION_ROOM = 256 << 20  # ... and this many bytes more
 MAX_STEPS = 1_000_000  # pickle operations, a few seconds; a ViT-B/32 takes up to 26,000
 MAX_DEPTH = 64  # containers within containers
 MAX_LINE = 4096  # bytes of a text argument, such as a class name
+MAX_ERROR = 300  # characters of an error that come from the file
 
 
 class UnsafeFile(ValueError):
@@ -56,11 +57,11 @@ class Stream:
 
     def read(self, count: int) -> bytes:
         """At most `count` bytes; fewer at the end. Allocates no more than is there."""
-        return self._file.read(min(count, self.size - self.tell()))
+        return self._file.read(max(0, min(count, self.size - self.tell())))
 
     def readline(self) -> bytes:
         """One line of at most MAX_LINE bytes."""
-        return self._file.readline(MAX_LINE)
+        return self._file.readline(max(0, min(MAX_LINE, self.size - self.tell())))
 
     def take(self, count: int, what: str) -> bytes | memoryview:
         """Exactly `count` bytes, not copied where they are in memory; raises BadFile if cut off."""
@@ -71,6 +72,19 @@ class Stream:
             return self._file.read(count)
         self._file.seek(start + count)
         return self._memory[start : start + count]
+
+
+def one_line(text: str, most: int = MAX_ERROR) -> str:
+    """A text that a file may have had a hand in, as one line of at most `most` characters that any
+    terminal shows as they are: others are escaped.
+    """
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def shown(value: object) -> str:
+    """The start of a text for an error; of anything else its type, for its text may be endless."""
+    return value[:40] if isinstance(value, str) else type(value).__name__
 
 
 def checked(value: object, kind: type) -> object:

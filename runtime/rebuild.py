@@ -10,7 +10,15 @@ from math import prod
 
 import numpy as np
 
-from runtime.bounded import MAX_DEPTH, BadFile, Budget, UnsafeFile, checked, checked_sizes
+from runtime.bounded import (
+    MAX_DEPTH,
+    BadFile,
+    Budget,
+    UnsafeFile,
+    checked,
+    checked_sizes,
+    shown,
+)
 from runtime.tensors import STORAGES, Storage, Tensor, tensor, tensor_array
 from runtime.unpickle import Allowed
 
@@ -121,17 +129,17 @@ class Rebuilder:
         word, kind, key, _place, numel, *view = checked(identity, tuple)
         name = checked(kind, Allowed).name.removeprefix("torch.")
         if word != "storage" or name not in STORAGES or any(part is not None for part in view):
-            raise BadFile(f"is damaged: it refers to {word!s:.40} {name}")
+            raise BadFile(f"is damaged: it refers to {shown(word)} {name}")
         checked_sizes((numel,))
-        storage = self.storages.setdefault(str(key), Storage(name, str(key), numel))
+        storage = self.storages.setdefault(checked(key, str), Storage(name, key, numel))
         if (storage.kind, storage.numel) != (name, numel):
-            raise BadFile(f"is damaged: storage {key!s:.40} is described twice, differently")
+            raise BadFile(f"is damaged: storage {key:.40} is described twice, differently")
         return storage
 
     def encode(self, text: str, encoding: str = "latin1") -> bytes:
         """The bytes that an old pickle protocol wrote as text."""
         if encoding not in ("latin1", "latin-1"):
-            raise UnsafeFile(f"_codecs.encode to {encoding!s:.40}")
+            raise UnsafeFile(f"_codecs.encode to {shown(encoding)}")
         self.budget.spend(len(checked(text, str)), "text")
         return text.encode("latin1")
 
@@ -197,6 +205,6 @@ def empty_array(kind: object, *_: object) -> Array:
 
 def number_type(code: object, *_: object) -> NumberType:
     """What `numpy.dtype` stands for; only numbers are admitted, no objects and no fields."""
-    if code not in NUMBERS:
-        raise UnsafeFile(f"numpy.dtype of {code!s:.40}")
+    if not isinstance(code, str) or code not in NUMBERS:  # hashing a deep tuple ends the process
+        raise UnsafeFile(f"numpy.dtype of {shown(code)}")
     return NumberType(code)

@@ -3,10 +3,11 @@
 import zipfile
 from typing import BinaryIO
 
-from runtime.bounded import MAX_DEPTH, BadFile, Budget, Stream
+from runtime.bounded import MAX_DEPTH, BadFile, Budget, Stream, checked
 from runtime.rebuild import Rebuilder, ScriptModule
 from runtime.tensors import Storage
 from runtime.unpickle import Machine
+from runtime.zip_files import opened_zip, read_member
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file by `torch.save` before 1.6
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
@@ -26,6 +27,8 @@ def read_legacy(stream: Stream, budget: Budget, nest: bool = False) -> object:
         or system.get("little_endian") is not True
     ):
         raise BadFile("is damaged, or was written on a big-endian machine")
+    if not all(isinstance(key, str) for key in checked(keys, list)):
+        raise BadFile("is damaged: a storage is listed by something else than a name")
     if sorted(keys) != sorted(rebuilder.storages):
         raise BadFile("is damaged: the storages listed are not those used")
     for key in keys:
@@ -46,10 +49,12 @@ def _unlisted(storage: Storage) -> bytes:
 
 def read_zip(file: BinaryIO, budget: Budget) -> object:
     """The object of a zip by `torch.save`, or the tensors of a TorchScript archive by name."""
-    with zipfile.ZipFile(file) as archive:
+    with opened_zip(file) as archive:
         names = [member.filename for member in archive.infolist()]
         if len(set(names)) != len(names):
             raise BadFile("is a zip with two members of the same name")
+        if any(name.startswith("/") or ".." in name.split("/") for name in names):
+            raise BadFile("is a zip with a member whose name leads out of it")
         roots = [name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl")]
         roots = [root for root in roots if root.count("/") == 1]
         if len(roots) != 1:
@@ -79,14 +84,8 @@ def _member(archive: zipfile.ZipFile, name: str, budget: Budget) -> bytes:
         member = archive.getinfo(name)
     except KeyError:
         raise BadFile(f"is damaged: its member {name} is missing") from None
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BadFile(f"has its member {name} compressed in a way that torch does not")
     budget.spend(member.file_size, name)
-    with archive.open(member) as opened:
-        data = opened.read(member.file_size)  # never more, whatever the compressed data hold
-    if len(data) != member.file_size:
-        raise BadFile(f"is damaged: its member {name} is cut off")
-    return data
+    return read_member(archive, member)
 
 
 def collect(module: ScriptModule, budget: Budget) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import Protocol
 from runtime.bounded import BadFile, Stream, UnsafeFile
 
 PLAIN_KEYS = (str, int, float, type(None))  # no tuples: hashing a deep one overflows the C stack
+MAX_INT = 1 << 63  # of keys and memo places: longer ones can be chosen to have all the same hash
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ class Machine:
         self.stack.append(self.stack[-1])
 
     def put(self, index: int | None) -> None:
-        self.memo[len(self.memo) if index is None else int(index)] = self.stack[-1]
+        place = len(self.memo) if index is None else int(index)
+        if not 0 <= place < MAX_INT:
+            raise BadFile("is damaged: a pickle counts its parts beyond all measure")
+        self.memo[place] = self.stack[-1]
 
     def get(self, index: int) -> None:
         self.stack.append(self.memo[int(index)])
@@ -105,6 +109,8 @@ class Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, PLAIN_KEYS):
                 raise BadFile(f"has a dictionary key of type {type(key).__name__}")
+            if isinstance(key, int) and not -MAX_INT <= key < MAX_INT:
+                raise BadFile("has a number of more than 63 bits for a dictionary key")
             target[key] = value
 
     def set_item(self, _: object) -> None:

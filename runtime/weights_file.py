@@ -5,6 +5,8 @@ torch's zip, torch's older chain of pickles, TorchScript, or safetensors.
 """
 
 import hashlib
+import os
+import stat
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from runtime import safetensors_file, torch_files
-from runtime.bounded import BadFile, Budget, Stream, UnsafeFile
+from runtime.bounded import MAX_STEPS, BadFile, Budget, Stream, UnsafeFile, one_line
 from runtime.rebuild import Rebuilder
 from runtime.tensors import Storage
 from runtime.unpickle import Machine
@@ -36,15 +38,18 @@ def safe_load(path: str | Path) -> dict[str, np.ndarray | object]:
     where it is damaged or of another format; both are ValueErrors of one line. Raises OSError where
     it cannot be opened.
     """
+    if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for a writer
+        raise BadFile(f"{path} is a pipe, not a weight file")
     with open(path, "rb") as file:
         try:
             return _load(file)
         except UnsafeFile as error:
-            raise UnsafeFile(f"{path}: refused, nothing in it was run: {error}") from None
+            reason = one_line(str(error))
+            raise UnsafeFile(f"{path}: refused, nothing in it was run: {reason}") from None
         except BadFile as error:
-            raise BadFile(f"{path} {error}") from None
+            raise BadFile(f"{path} {one_line(str(error))}") from None
         except Exception as error:  # a damaged file may trip any step: all become one line
-            detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            detail = one_line(f"{type(error).__name__}: {error}")
             raise BadFile(f"{path} is damaged or not a weight file ({detail})") from error
 
 
@@ -76,7 +81,23 @@ def _load(file: BinaryIO) -> dict[str, object]:
         item = _read_pickle(file, stream, budget)
     if not isinstance(item, dict) or not all(isinstance(name, str) for name in item):
         raise BadFile(f"holds no dictionary by name, but {type(item).__name__}")
+    _expanded(item, {})
     return item
+
+
+def _expanded(item: object, known: dict[int, int]) -> int:
+    """How many items a walk through the containers meets, each as often as it stands in others.
+
+    A few lists that each hold the one before twice would keep every such walk busy for ever.
+    """
+    if not isinstance(item, dict | list | tuple):
+        return 1
+    if id(item) not in known:
+        values = item.values() if isinstance(item, dict) else item
+        known[id(item)] = 1 + sum(_expanded(value, known) for value in values)
+        if known[id(item)] > MAX_STEPS:
+            raise BadFile("holds the same containers within each other far too often")
+    return known[id(item)]
 
 
 def _read_pickle(file: BinaryIO, stream: Stream, budget: Budget) -> object:

@@ -150,3 +150,29 @@ def test_stored_size_that_lies(tmp_path):
     with pytest.raises(DataError, match="is damaged"):
         read_zip(tmp_path / "x.zip", "top", everything)
     assert zipfile.is_zipfile(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tars_of_every_format(tmp_path, form, mode):
+    long, foreign = "top/" + "folder/" * 15 + "a.txt", os.fsdecode(b"top/\xfc.txt")
+    files = {"top/a": b"", "top/b": b"x" * 512, long: b"y" * 1000, "top/\u732b": b"z"}
+    files |= {} if form == tarfile.PAX_FORMAT else {foreign: b"old bytes"}
+    with tarfile.open(tmp_path / "x", mode, format=form) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.uid = len(content), 1 << 20
+            archive.addfile(info, io.BytesIO(content))
+            folder = tarfile.TarInfo(f"{name}-folder")
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+    expected = {name.removeprefix("top/"): content for name, content in files.items()}
+    assert read_tar(tmp_path / "x", "top", everything) == expected
+
+
+def test_lzma_and_bzip2_are_not_read(tmp_path):
+    for mode in ("w:xz", "w:bz2"):
+        with tarfile.open(tmp_path / "x", mode):
+            pass
+        with pytest.raises(DataError, match="x: is damaged, cut off or no archive"):
+            read_tar(tmp_path / "x", "top", everything)

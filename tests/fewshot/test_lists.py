@@ -1,9 +1,12 @@
 """Image lists, class lists, labels and captions, right and wrong."""
 
+import json
+
 import pytest
 
+from fewshot import lists
 from fewshot.data import DataError, find_tree, test_items
-from fewshot.lists import read_captions, read_labels
+from fewshot.lists import read_captions, read_classes, read_labels
 
 
 def put(path, content=b"x"):
@@ -115,3 +118,49 @@ def test_read_captions(tmp_path):
     put_lines(tmp_path / "c.tsv", ["p/1.png\ta", "p/2.png a"])
     with pytest.raises(DataError, match="c.tsv:2: expected image, tab, caption"):
         read_captions(tmp_path / "c.tsv")
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "a\0.png"])
+def test_paths_that_lead_out_of_the_data(tmp_path, name):
+    put(tmp_path / "data" / "a.png")
+    put(tmp_path / "x.png")
+    path = tmp_path / "data" / "list.jsonl"
+    put_lines(path, [json.dumps({"image": name, "label": 0, "caption": "an x"})])
+    assert "list.jsonl:1:" in error(path) and "leads out of the data's folder" in error(path)
+    with pytest.raises(DataError, match="list.jsonl:1: .* leads out of the data's folder"):
+        read_captions(path)
+
+
+def test_what_a_list_brings_into_an_error_is_one_line(tmp_path):
+    path = tmp_path / "list.jsonl"
+    put_lines(path, [json.dumps({"image": "a\n\x1b[2J" + "b" * 5000 + ".png", "label": 0})])
+    assert r"a\n\x1b[2Jbbb" in error(path) and len(error(path)) < 1100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"image": "a.png", "label": 12345678901}',
+        '{"image": "a.png", "label": 0, "class": ["x"]}',
+        '{"image": "a.png", "label": 0, "more": "' + "x" * 20_000 + '"}',
+    ],
+)
+def test_json_lines_beyond_all_measure(tmp_path, line):
+    put_lines(tmp_path / "list.jsonl", [line])
+    assert "list.jsonl:1: expected" in error(tmp_path / "list.jsonl")
+
+
+def test_numbers_of_thousands_of_digits_are_no_labels(tmp_path):
+    for reader in (read_labels, read_classes):
+        put_lines(tmp_path / "list.txt", ["a.png " + "9" * 5000])
+        with pytest.raises(DataError, match="list.txt:1: expected"):
+            reader(tmp_path / "list.txt")
+
+
+def test_lists_of_too_many_lines_and_bytes(tmp_path, monkeypatch):
+    put_lines(tmp_path / "list.txt", ["a.png 0"] * 5)
+    monkeypatch.setattr(lists, "MAX_LINES", 3)
+    assert "list.txt: has more than the 3 lines that are read" in error(tmp_path / "list.txt")
+    monkeypatch.setattr(lists, "MAX_BYTES", 20)
+    assert "list.txt: has 39 bytes, more than the 20" in error(tmp_path / "list.txt")

@@ -64,7 +64,7 @@ LINES = CONTENT.splitlines(keepends=True)
         (CONTENT[:-3], ":3: image_10.png has 4 ids"),
         (CONTENT.encode("utf-16"), ":1: is not UTF-8"),
         (CONTENT.replace("image_2", "\xfcmage_2").encode("latin-1"), ":2: is not UTF-8"),
-        ("\ufeff" + CONTENT, ":1: \ufeffimage_1.jpg is no test image"),
+        ("\ufeff" + CONTENT, ":1: \\ufeffimage_1.jpg is no test image"),
         (LINES[1] + LINES[0] + LINES[2], ":1: image_2.jpeg stands where image_1.jpg belongs"),
         (CONTENT.replace("image_1.jpg", "TestSetB/image_1.jpg"), "TestSetB/image_1.jpg is no test"),
     ],
