@@ -15,6 +15,11 @@ from runtime.environment import enter
 
 enter()
 
+from fewshot.stopping import finished, listen, stoppable  # noqa: E402
+
+if __name__ == "__main__":
+    listen("test.py")  # Jittor's import may compile for minutes
+
 import numpy as np  # noqa: E402  (after enter(), which may restart in .venv)
 from tqdm import tqdm  # noqa: E402
 
@@ -24,12 +29,15 @@ from fewshot.config import as_plain, from_plain, parse, reported, require_ranges
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
 from fewshot.device import use_device  # noqa: E402
 from fewshot.features import Encoder, Views  # noqa: E402
-from fewshot.images import skipped_summary  # noqa: E402
+from fewshot.images import skipped_summary, watched  # noqa: E402
 from fewshot.inference import Looks, Scorer  # noqa: E402
 from fewshot.inputs import AUXILIARY, find_auxiliary, require  # noqa: E402
+from fewshot.lock import held  # noqa: E402
 from fewshot.lora_stage import tuned_encoder  # noqa: E402
 from fewshot.manifest import write_manifest  # noqa: E402
 from fewshot.outcome import Outcome, joined  # noqa: E402
+from fewshot.provenance import scored_from  # noqa: E402
+from fewshot.ranks import wait  # noqa: E402
 from fewshot.report import write_report  # noqa: E402
 from fewshot.scores import as_text, scores_of, write_scores  # noqa: E402
 from fewshot.shards import PieceStore, pieces_of, shard_of  # noqa: E402
@@ -37,6 +45,7 @@ from fewshot.stages import Parts, read_parts, read_record  # noqa: E402
 from fewshot.transforms import Crops  # noqa: E402
 from fewshot.verify import read_manifest, verdict  # noqa: E402
 from runtime.hashing import sha256_of  # noqa: E402
+from runtime.rank import apart, begin, first, rank, ranks  # noqa: E402
 
 STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "ood")  # and auxiliary, if trained
 
@@ -144,16 +153,19 @@ def looks_of(config: Config, parts: Parts) -> Looks:
 
 
 def score_pieces(config: Config, items: list[ImageItem], scorer: Scorer, store: PieceStore) -> int:
-    """Scores this shard's pieces that are not there yet; returns how many images it has."""
-    pieces = shard_of(pieces_of(items), config.shard)
+    """Scores this shard's and this rank's pieces that are not there yet; returns how many images
+    they have.
+    """
+    pieces = shard_of(pieces_of(items), config.shard)[rank() :: ranks()]
     total = sum(map(len, pieces))
     done = 0
-    with tqdm(total=total, desc="test", unit="image", disable=None) as bar:
+    with apart(), tqdm(total=total, desc="test", unit="image", disable=None) as bar:
         for piece in pieces:
             path = store.path(piece)
             if not path.exists():
                 names, paths = [item.name for item in piece], [item.path for item in piece]
-                outcome = scorer(names, paths, bar.update)
+                with finished(f"{done} of {total} images"):
+                    outcome = scorer(names, paths, bar.update)
                 if store.path(piece) != path:
                     raise ValueError(
                         f"{paths[0]} or one of the {len(piece) - 1} images behind it changed while "
@@ -162,6 +174,7 @@ def score_pieces(config: Config, items: list[ImageItem], scorer: Scorer, store: 
                 store.save(path, outcome)
             done += len(piece)
             bar.update(done - bar.n)
+    wait()
     return total
 
 
@@ -174,7 +187,16 @@ def write_result(out: Path, outcome: Outcome, num_classes: int) -> None:
 
 
 def main(config: Config) -> None:
-    """Scores, writes, validates; then, with labels, prints the tables."""
+    """Scores, writes, validates; then, with labels, prints the tables.
+
+    One run at a time in `out`, where shards of different numbers may share it.
+    """
+    with held(config.out, name=f".lock{config.shard and '.'}{config.shard.replace('/', 'of')}"):
+        score(config)
+
+
+def score(config: Config) -> None:
+    """What `main` does, with its folder held."""
     tree, weights = require(config.data, config.weights)
     items = test_items(tree, config.split)
     submission.require_names(config.split, [item.name for item in items])
@@ -190,6 +212,8 @@ def main(config: Config) -> None:
     if config.shard:
         print(f"test: shard {config.shard}, {count} of {len(items)} images -> {store.folder}")
         return
+    if not first():
+        return
     outcome = joined(list(store.found(pieces_of(items))))
     for stale in ("scores.json", "report.html"):  # of another result
         (config.out / stale).unlink(missing_ok=True)
@@ -202,7 +226,8 @@ def main(config: Config) -> None:
     if truth is not None:
         record = read_record(config.parts)
         scores = scores_of(outcome, truth, tree, parts, record, scorer.threshold)
-        write_scores(config.out / "scores.json", scores)
+        source = scored_from(config.out / "result.txt", config.labels)
+        write_scores(config.out / "scores.json", scores | {"made_from": source})
         rows = scores["rows"]
         print(f"\n{as_text(scores)}")
     if config.report:
@@ -257,7 +282,9 @@ def verify(manifest: Path, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with reported("test.py"):
+    begin()
+    listen("test.py")
+    with stoppable(), reported("test.py"), watched():
         given = parse(Config, sys.argv[1:], "test.py")
         if given.verify:
             verify(given.verify, sys.argv[1:])

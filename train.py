@@ -25,11 +25,22 @@ def main(arguments: list[str]) -> None:
     from importlib import import_module
 
     from fewshot.config import parse, reported
+    from fewshot.images import watched
+    from fewshot.lock import held
+    from fewshot.stopping import listen, stoppable
+    from runtime.rank import begin
 
+    begin()
     name = arguments[0]
-    recipe = import_module(f"recipes.{name}")
-    with reported(f"train.py {name}"):
-        recipe.run(parse(recipe.Config, arguments[1:], f"train.py {name}"))
+    program = f"train.py {name}"
+    with stoppable():
+        listen(program)
+        recipe = import_module(f"recipes.{name}")
+        listen(program)
+        with reported(program):
+            config = parse(recipe.Config, arguments[1:], program)
+            with held(*config.folders), watched():
+                recipe.run(config)
 
 
 if __name__ == "__main__":

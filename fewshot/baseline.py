@@ -1,6 +1,6 @@
 """What the baselines share: data, targets, the best epoch, and one look at the test images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,20 +13,24 @@ from fewshot import checkpoint
 from fewshot.batches import AugmentedBatches, Transform
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import use_device
-from fewshot.engine import Batches, evaluating, fit, predict, set_random_state
+from fewshot.engine import Batches, evaluating, fit, predict
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split, scaled
 from fewshot.images import in_order
-from fewshot.losses import class_cross_entropy, soft_cross_entropy, soft_targets
+from fewshot.losses import class_cross_entropy
 from fewshot.metrics import accuracy
-from fewshot.mixing import cutmix, mixup
 from fewshot.open_set import open_set
+from fewshot.pieces import Pieces
 from fewshot.pipelines import NORMS, evaluate
+from fewshot.provenance import image_set_digest
+from fewshot.random_state import set_random_state
+from fewshot.ranks import gathered, share, wait
 from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from fewshot.schedules import Schedule, warm_cosine
 from runtime import convolution, safe_load
 from runtime.hashing import sha256_of
+from runtime.rank import first
 
 ROWS = {"cpu": 64, "cuda": 256}  # of an evaluating call: one compiled shape
 PLACES = ("root", "out", "workers", "resume")  # fields that change no result
@@ -64,6 +68,8 @@ class BaselineConfig:
     """threads that decode and augment, 0 for none; changes no result"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto, cpu or cuda"""
+    pieces: int = 1
+    """of a batch, whose gradients are averaged in order; several processes share them out"""
     precision: Literal["fp32", "bf16"] = "fp32"
     """of convolutions on a CPU; bf16 needs AMX or AVX-512-bf16"""
     resume: Literal["auto", "never"] = "auto"
@@ -72,11 +78,17 @@ class BaselineConfig:
     def __post_init__(self):
         require_ranges({"epochs": self.epochs, "seed": self.seed, "workers": self.workers}, least=0)
         require_ranges({"batch_size": self.batch_size}, least=1)
+        Pieces(self.pieces)
         if not 0 < self.data_scale <= 1 or not 0 < self.val_share < 1:
             raise ValueError(
                 f"data_scale is {self.data_scale}, val_share {self.val_share}; "
                 "shares lie between 0 and 1"
             )
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that one run at a time may write in."""
+        return (self.out,)
 
 
 class Baseline:
@@ -94,11 +106,14 @@ class Baseline:
         self.device = use_device(config.device)
         self.norm = norm or (config.dataset if config.dataset in NORMS else "imagenet")
         self.plain = evaluate(side, self.norm)
+        self.sources = {"dataset": config.dataset, "root": self.root.as_posix()}
+        self.sources |= {"options": options, "parts": {}}  # digests of what was read, for an audit
 
     def training_sets(self) -> tuple[ImageSet, ImageSet]:
         """(train, val), by the split that is kept in `out`."""
         config = self.config
         whole = open_set(config.dataset, self.root, "train", **self.options)
+        self.sources["parts"]["train"] = image_set_digest(whole)
         shares = (1 - config.val_share, config.val_share)
         rows = read_or_draw_split(config.out / "split.jsonl", whole, shares, config.seed)
         train = scaled(whole.take(rows["train"]), config.data_scale, config.seed)
@@ -106,7 +121,9 @@ class Baseline:
 
     def test_set(self) -> ImageSet:
         """The test images: nothing is chosen by them."""
-        return open_set(self.config.dataset, self.root, "test", **self.options)
+        test = open_set(self.config.dataset, self.root, "test", **self.options)
+        self.sources["parts"]["test"] = image_set_digest(test)
+        return test
 
     def build(self, make: Callable[[], NetworkType]) -> NetworkType:
         """A network with the initial weights of this run's seed, its convolutions on oneDNN."""
@@ -128,25 +145,26 @@ class Baseline:
     def run(self, phase: str) -> Run:
         """A phase's folder in `out`."""
         run = Run(self.config.out / phase, self.settings | {"phase": phase}, phase)
-        if self.config.resume == "never":
+        if self.config.resume == "never" and first():
             for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
                 path.unlink(missing_ok=True)
+        wait()
         return run
 
     def batches(self, images: ImageSet, transform: Transform, **options) -> AugmentedBatches:
         """Training batches of this run's size, seed and threads."""
         config = self.config
-        return AugmentedBatches(
-            images, config.batch_size, transform, config.seed, workers=config.workers, **options
-        )
+        options = {"workers": config.workers, "pieces": Pieces(config.pieces)} | options
+        return AugmentedBatches(images, config.batch_size, transform, config.seed, **options)
 
     def outputs(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
         """forward's rows [N,...] for the plain view of each image, in the images' order."""
-        loaded = in_order(
-            lambda row: self.plain(images.image(row)), range(len(images)), self.config.workers
-        )
-        rows = zip(images.keys, loaded, strict=True)
-        return predict(forward, rows, batch=ROWS[self.device])[1]
+        own = share(len(images))
+        some = own or range(1)  # a rank without images learns the shape of a row
+        loaded = in_order(lambda row: self.plain(images.image(row)), some, self.config.workers)
+        rows = zip((images.keys[row] for row in some), loaded, strict=True)
+        found = predict(forward, rows, batch=ROWS[self.device])[1]
+        return gathered(found[: len(own)], len(images), own.start)
 
     def fit(
         self,
@@ -172,6 +190,7 @@ class Baseline:
             schedule=schedule,
             run=run,
             seed=self.config.seed,
+            pieces=batches.pieces,
             after_epoch=best,
         )
         best.restore()
@@ -196,7 +215,7 @@ class Baseline:
         """Reads the test images, scores them and writes the run's result."""
         test = self.test_set()
         logits = self.outputs(forward, test)
-        return write_result(run, logits, test.labels, test.class_names, extra)
+        return write_result(run, logits, test.labels, test.class_names, extra, self.sources)
 
 
 class Best:
@@ -231,51 +250,3 @@ class Best:
         kept = self._stored()
         if kept:
             checkpoint.restore_module(self.module, kept["module"], self.path)
-
-
-class Targets:
-    """Batches of (images, soft targets[B,C]): smoothed labels, and mixup or CutMix by turns."""
-
-    def __init__(self, batches: Batches, classes: int, smoothing: float = 0.0, mix: float = 0.0):
-        """batches: of (images, labels[B], anything). mix: alpha of mixup; every other step takes
-        CutMix instead. 0 for neither.
-        """
-        self.batches, self.classes, self.smoothing, self.mix = batches, classes, smoothing, mix
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for number, (images, labels, _) in enumerate(self.batches.epoch(index)):
-            targets = soft_targets(labels, self.classes, self.smoothing)
-            if self.mix:
-                rng = np.random.default_rng((self.batches.seed, index, number))
-                way = mixup if number % 2 == 0 else cutmix
-                images, targets = way(images, targets, rng, alpha=self.mix)
-            yield images, targets
-
-
-class Repeated:
-    """Several epochs of batches as one: so that few images train for as many steps as many."""
-
-    def __init__(self, batches: Batches, times: int):
-        self.batches, self.times = batches, times
-
-    def __len__(self) -> int:
-        return self.times * len(self.batches)
-
-    def epoch(self, index: int) -> Iterator:
-        for number in range(index * self.times, (index + 1) * self.times):
-            yield from self.batches.epoch(number)
-
-
-def classify(module: jt.nn.Module) -> Callable[[Sequence], dict[str, jt.Var]]:
-    """A training step on batches of (images, soft targets)."""
-
-    def step(batch: Sequence) -> dict[str, jt.Var]:
-        images, targets = (jt.array(each) for each in batch)
-        logits = module(images)
-        hits = (logits.argmax(dim=1)[0] == targets.argmax(dim=1)[0]).float32()
-        return {"loss": soft_cross_entropy(logits, targets), "accuracy": hits.mean()}
-
-    return step

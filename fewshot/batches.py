@@ -13,6 +13,7 @@ from PIL import Image
 
 from fewshot.image_sets import ImageSet
 from fewshot.images import in_order
+from fewshot.pieces import WHOLE, Pieces
 from fewshot.sampling import Batches, ClassDraw
 
 Transform = Callable[[Image.Image, np.random.Generator], np.ndarray]
@@ -40,18 +41,17 @@ class AugmentedBatches(Batches):
         *,
         copies: int = 1,
         workers: int = 0,
-        part: tuple[int, int] = (0, 1),
+        pieces: Pieces = WHOLE,
     ):
         """transform(image, rng) -> [3,S,S]. With `copies` above 1, or with several transforms,
         `images` is a tuple of so many arrays: one draw of each row by each, after one another.
 
-        workers: threads that decode and transform, 0 does it inline. part: (rank, ranks) of a run
-        in several processes: this one yields every `ranks`-th row of each batch. Raises ValueError
-        for an empty set or for sizes that do not fit.
+        workers: threads that decode and transform, 0 does it inline. Raises ValueError for an
+        empty set or for sizes that do not fit.
         """
         if not len(image_set):
             raise ValueError("the image set is empty: check its folder and its split")
-        super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed)
+        super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed, pieces)
         single = callable(transform)
         self.transforms = (transform,) * copies if single else tuple(transform)
         if copies < 1 or not self.transforms or not single and copies != 1:
@@ -59,19 +59,13 @@ class AugmentedBatches(Batches):
                 f"copies is {copies} of {len(self.transforms)} transforms; it must be 1 or more "
                 "of one transform, and 1 of several"
             )
-        rank, ranks = part
-        if not 0 <= rank < ranks or self.size % ranks:
-            raise ValueError(
-                f"part {rank} of {ranks} of a batch of {self.size} rows: "
-                "the batch must divide evenly among the ranks"
-            )
-        self.image_set, self.workers, self.part = image_set, workers, part
+        self.image_set, self.workers = image_set, workers
 
     def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Views, np.ndarray, np.ndarray]]:
         """The batches of epoch `index`, from batch number `first` on."""
-        rank, ranks = self.part
         shuffled = self._rows(index, np.random.default_rng((self.seed, index)))
-        steps = [rows[rank::ranks] for rows, _, _ in itertools.islice(shuffled, first, None)]
+        skipped = first * len(self.pieces.own)
+        steps = [rows for rows, _, _ in itertools.islice(shuffled, skipped, None)]
 
         def load(rows: np.ndarray) -> list[np.ndarray]:
             return [self._views(row, index) for row in rows.tolist()]
@@ -116,6 +110,7 @@ class PairedBatches:
                 "within 1 and that number"
             )
         self.labelled, self.unlabelled, self.ratio = labelled, unlabelled, ratio
+        self.size, self.pieces = labelled.size, labelled.pieces
 
     def __len__(self) -> int:
         return len(self.unlabelled) // self.ratio
@@ -123,11 +118,14 @@ class PairedBatches:
     def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         labelled = self._labelled(index * len(self))
         unlabelled = self.unlabelled.epoch(index)
+        count = len(self.labelled.pieces.own)
         for _ in range(len(self)):
-            images, labels, _ = next(labelled)
-            pairs = [next(unlabelled)[0] for _ in range(self.ratio)]
-            weak, strong = (np.concatenate(views) for views in zip(*pairs, strict=True))
-            yield images, labels, weak, strong
+            pairs = [next(unlabelled)[0] for _ in range(self.ratio * count)]
+            for number in range(count):
+                images, labels, _ = next(labelled)
+                own = pairs[number::count]
+                weak, strong = (np.concatenate(views) for views in zip(*own, strict=True))
+                yield images, labels, weak, strong
 
     def _labelled(self, step: int) -> Iterator[tuple]:
         """The labelled batches from number `step` of the whole training on, without end."""

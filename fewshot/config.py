@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import tyro
 
+from runtime.rank import end_all
+
 ConfigType = TypeVar("ConfigType")
 
 
@@ -99,7 +101,9 @@ def reported(program: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
         if os.environ.get("FEWSHOT_TRACEBACK") == "1":
             raise
-        sys.exit(f"{program}: {error}")
+        message = str(error) or "no memory left"
+        end_all(program, message)
+        sys.exit(f"{program}: {message}")

@@ -1,13 +1,14 @@
 """The loops. They know no method by name: a recipe passes a closure.
 
-`fit` owns the train/eval switches, the schedule, the one `optimizer.step`, the check for a loss
-that is not finite, metrics, checkpoints, resume and the progress bar. `predict` runs a forward over
-batches of one fixed shape, `Predictor` the same with its inputs handed in.
+`fit` owns the train/eval switches, the schedule, the step (`advance` in `fewshot/pieces.py`), the
+check for a loss that is not finite, metrics, checkpoints, resume and the progress bar. `predict`
+runs a forward over batches of one fixed shape, `Predictor` the same with its inputs handed in.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
 import jittor as jt
@@ -15,15 +16,25 @@ import numpy as np
 from tqdm import tqdm
 
 from fewshot import checkpoint
+from fewshot.pieces import WHOLE, Pieces, advance, steps
+from fewshot.random_state import set_random_state
+from fewshot.ranks import wait
 from fewshot.runlog import Run
 from fewshot.schedules import Schedule
+from fewshot.stopping import finished, look
 from runtime import safe_load
 
 CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
 
 class Batches(Protocol):
-    """Training data: the batches of an epoch depend on the epoch's number and nothing else."""
+    """Training data: the batches of an epoch depend on the epoch's number and nothing else.
+
+    `len` batches of `size` rows; where they are cut into pieces, an epoch yields this rank's pieces
+    of each, one after the other.
+    """
+
+    size: int
 
     def __len__(self) -> int: ...
 
@@ -44,54 +55,68 @@ def fit(
     schedule: Schedule,
     run: Run,
     seed: int,
+    pieces: Pieces = WHOLE,
     after_epoch: Callable[[int], dict[str, float] | None] = lambda epoch: None,
 ) -> dict[str, float]:
     """Trains `module` for `epochs`, from the run's checkpoint where there is one.
 
     step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
     epoch. schedule(step) gives the rate; a parameter group with a "share" takes that share of it.
-    after_epoch(number from 1) may change `module` further, and add metrics to the epoch's. A
-    checkpoint is written after each epoch, and the random state is set from (seed, epoch), so that
-    a stopped and resumed run ends in the same bytes as an unbroken one. Returns the last epoch's
-    metrics.
+    pieces are those that `batches` were made with. after_epoch(number from 1) may change `module`
+    further, and add metrics to the epoch's. A checkpoint is written after each epoch, and the
+    random state is set from (seed, epoch), so that a stopped and resumed run ends in the same bytes
+    as an unbroken one. A run that is asked to stop does so between two steps and loses the epoch's:
+    Jittor's random state can be set, not read, so only an epoch's start can be gone back to.
+    Returns the last epoch's metrics.
     """
     first = _resume(module, optimizer, run, seed)
+    wait()  # before the first rank writes a newer checkpoint
     run.rewind(first)
     module.train()
-    for epoch in range(first, epochs):
-        set_random_state(seed, epoch)
-        name = f"{run.name} epoch {epoch + 1}/{epochs}"
-        bar = tqdm(
-            batches.epoch(epoch),
-            total=len(batches),
-            desc=name,
-            leave=False,
-            disable=None,  # not where the output is no terminal
-        )
-        started, history = time.monotonic(), _Means()
-        for index, batch in enumerate(bar):
-            _set_rate(optimizer, schedule(epoch * len(batches) + index))
-            values = step(batch)
-            optimizer.step(values["loss"])
-            history.add(values)
-            if (index + 1) % CHECK_EVERY == 0:
-                bar.set_postfix(loss=f"{history.check(epoch):.4f}")
-        history.check(epoch)
-        metrics = history.means() | {"lr": optimizer.lr} | (after_epoch(epoch + 1) or {})
-        run.log(epoch, metrics)
-        shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-        print(f"{name}: {shown}, {time.monotonic() - started:.1f} s", flush=True)
-        _save(module, optimizer, run, epoch + 1, seed)
-    run.close()
+    update = partial(advance, step, optimizer, module, batches, pieces)
+    with contextlib.closing(run):
+        for epoch in range(first, epochs):
+            with finished(f"epoch {epoch} of {epochs} of {run.name}"):
+                set_random_state(seed, epoch)
+                name = f"{run.name} epoch {epoch + 1}/{epochs}"
+                started = time.monotonic()
+                metrics = _pass(update, optimizer, batches, pieces, schedule, (seed, epoch), name)
+                metrics |= {"lr": optimizer.lr} | (after_epoch(epoch + 1) or {})
+                run.log(epoch, metrics)
+                shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+                print(f"{name}: {shown}, {time.monotonic() - started:.1f} s", flush=True)
+                _save(module, optimizer, run, epoch + 1, seed)
+    wait()  # until all is written
     module.eval()
     return run.last()
 
 
-def set_random_state(*numbers: int) -> None:
-    """Sets Jittor's random state from these numbers: hashed, as Jittor draws the same after seeds
-    0 and 1.
-    """
-    jt.set_global_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1))
+def _pass(
+    update: Callable,
+    optimizer: jt.optim.Optimizer,
+    batches: Batches,
+    pieces: Pieces,
+    schedule: Schedule,
+    seeds: tuple[int, int],
+    name: str,
+) -> dict[str, float]:
+    """The steps of an epoch, seeds[1]; returns the means of what they returned."""
+    history, epoch = _Means(), seeds[1]
+    bar = tqdm(
+        steps(batches.epoch(epoch), pieces),
+        total=len(batches),
+        desc=name,
+        leave=False,
+        disable=None,  # not where the output is no terminal
+    )
+    for index, parts in enumerate(bar):
+        look()
+        _set_rate(optimizer, schedule(epoch * len(batches) + index))
+        history.add(update(parts, (*seeds, index)))
+        if (index + 1) % CHECK_EVERY == 0:
+            bar.set_postfix(loss=f"{history.check(epoch):.4f}")
+    history.check(epoch)
+    return history.means()
 
 
 @contextlib.contextmanager
@@ -157,14 +182,20 @@ def _save(module, optimizer, run: Run, epochs_done: int, seed: int) -> None:
 
 
 def _resume(module, optimizer, run: Run, seed: int) -> int:
-    """Restores the run's checkpoint; returns the number of epochs that it holds."""
+    """Restores the run's checkpoint; returns the number of epochs that it holds. Raises ValueError
+    where it is damaged.
+    """
     if not run.checkpoint.exists():
         return 0
-    saved = safe_load(run.checkpoint)
+    try:
+        saved = safe_load(run.checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it and run again") from error
     if saved["config"] != run.config or saved["seed"] != seed:
         return 0
     checkpoint.restore_module(module, saved["module"], run.checkpoint)
     checkpoint.restore_optimizer(optimizer, saved["optimizer"])
+    jt.sync_all(True)  # pending, they would be fused into the first step and round otherwise
     return saved["epochs_done"]
 
 
@@ -182,7 +213,8 @@ class Predictor:
         self._outputs: list[np.ndarray] = []
 
     def add(self, name: str, row: np.ndarray) -> None:
-        """Takes one input."""
+        """Takes one input. Raises Stopped where the program was asked to end."""
+        look()
         self._names.append(name)
         self._pending.append(row)
         if len(self._pending) == self._batch:

@@ -7,6 +7,8 @@ workers cannot change a feature.
 
 import dataclasses
 import hashlib
+import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,26 +24,20 @@ from tqdm import tqdm
 import jclip
 import runtime
 from fewshot.arrays import opened_arrays
+from fewshot.code_lists import FEATURES_CODE as CODE
 from fewshot.engine import Predictor
 from fewshot.files import atomic_write
-from fewshot.images import BrokenImage, content_key, known_as, load_images
+from fewshot.images import PASSING, BrokenImage, content_key, known_as, load_images
+from fewshot.ranks import share, wait
 from fewshot.transforms import Crops, make_views
 from jclip.preprocess import to_array
 from runtime.hashing import sha256_of
+from runtime.rank import apart, rank, ranks
 
 # Rows of every encoder call: one fixed shape, even, since with an odd one the last bits of a row
 # were seen to depend on its place.
 ENCODER_ROWS = {"cpu": 32, "cuda": 256}
 ROOT = Path(__file__).resolve().parent.parent
-CODE = (
-    "jclip/*.py",
-    "runtime/onednn.py",
-    "runtime/prepare.py",
-    "fewshot/features.py",
-    "fewshot/images.py",
-    "fewshot/transforms.py",
-    "fewshot/engine.py",
-)
 
 
 def code_version(*more: str) -> str:
@@ -146,8 +142,10 @@ class Encoder:
             tokens = jclip.tokenize(distinct, context_length=self.model.sizes.context_length)
             ends = tokens.argmax(axis=1)  # a call is cut after its longest text
             predictor = self.predictor(self.model.encode_text)
-            with _bar(len(distinct), "text") as bar:
-                for place in np.argsort(ends, kind="stable"):
+            order = np.argsort(ends, kind="stable")
+            order = order[share(len(order), ENCODER_ROWS[self.device])]  # whole calls
+            with _bar(len(order), "text") as bar:
+                for place in order:
                     predictor.add(distinct[place], tokens[place])
                     bar.update()
             _store(file, predictor, {}, 1)
@@ -188,6 +186,8 @@ def image_features(
         try:
             keys.append(content_key(path))
         except OSError as error:
+            if error.errno in PASSING:
+                raise
             keys.append("")
             broken[index] = BrokenImage(path, error.strerror or str(error))
     place = {key: path for key, path in zip(keys, paths, strict=True) if key}
@@ -228,6 +228,8 @@ def _encode_images(
     def cut(image: Image.Image) -> dict[tuple, np.ndarray]:
         return {kind: make(image) for kind, make in cuts.items()}  # [P,3,R,R] each
 
+    own = share(len(place))
+    place = dict(itertools.islice(place.items(), own.start, own.stop))
     causes, keys = {}, list(place)
     workers = missing[0][0].workers
     ahead = max(1, missing[0][0].batch // views.count)
@@ -254,13 +256,32 @@ def _bar(total: int, unit: str) -> tqdm:
 
 def _store(file: Path, predictor: Predictor, causes: dict[str, str], count: int) -> None:
     """Writes names and features[N,P,E] of what was encoded, `count` rows P of each name, and why
-    some could not be.
+    some could not be: of all ranks together, in their order.
     """
     names, rows = predictor.finish()
     features = rows.reshape(len(names) // count, count, rows.shape[1])
-    record = json.dumps({"names": names[::count], "causes": causes}, sort_keys=True)
+    if ranks() == 1:
+        _write(file, names[::count], features, causes)
+        return
+    parts = [file.with_suffix(f".{number}.npz") for number in range(ranks())]
+    own = parts[rank()]
+    with apart():
+        _write(own, names[::count], features, causes)
+    wait()
+    found = [_read(part) for part in parts]
+    together = {name: row for rows, _ in found for name, row in rows.items()}
+    causes = {name: cause for _, causes in found for name, cause in causes.items()}
+    _write(file, list(together), np.stack(list(together.values())), causes)
+    wait()
+    own.unlink()
+
+
+def _write(file: Path, names: list[str], features: np.ndarray, causes: dict[str, str]) -> None:
+    record = json.dumps({"names": names, "causes": causes}, sort_keys=True)
+    content = io.BytesIO()  # an archive that meets a full disk complains again when it is freed
+    np.savez(content, features=features, record=np.array(record))
     with atomic_write(file, "wb") as opened:
-        np.savez(opened, features=features, record=np.array(record))
+        opened.write(content.getbuffer())
 
 
 def _read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -1,11 +1,42 @@
 """Writing a file whole or not at all, and printing its name; needs no package."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
+
+from runtime.rank import first
+
+REMEDIES = {
+    errno.ENOSPC: "make room, and the same command goes on",
+    errno.EDQUOT: "make room, and the same command goes on",
+    errno.EFBIG: "allow larger files, and the same command goes on",
+    errno.EROFS: "name another folder",
+    errno.EACCES: "name another folder, or become its owner",
+    errno.EPERM: "name another folder, or become its owner",
+}
+
+
+def refused(error: OSError, path: str | Path) -> OSError:
+    """The same error, naming what could not be written and the remedy."""
+    remedy = REMEDIES.get(error.errno, "")
+    reason = f"cannot be written ({error.strerror}{remedy and f': {remedy}'})"
+    return type(error)(error.errno, reason, str(path))
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An error within that names no file, as that of a full disk, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise refused(error, path) from error
+        raise
 
 
 @contextmanager
@@ -15,10 +46,15 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     Written beside `path` under a temporary name, flushed to the disk, then renamed: a reader sees
     the old content or all of the new. Missing folders are made. An error inside the block leaves
     `path` as it was; a symbolic link stays a link. Text is UTF-8 with "\\n" line ends, and file
-    names that are not UTF-8 keep their bytes.
+    names that are not UTF-8 keep their bytes. Of several processes that share a run, all but the
+    first write to nowhere.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'{path}: mode is {mode!r}, not "w" or "wb"')
+    if not first():
+        with TemporaryFile(mode.replace("w", "w+")) as file:  # some formats seek as they write
+            yield file
+        return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
@@ -26,19 +62,14 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = open(temporary, mode.replace("w", "x"), **(text if mode == "w" else {}))
     except OSError as error:
-        reason = f"cannot be written ({error.strerror})"
-        raise type(error)(error.errno, reason, str(path)) from error
+        raise refused(error, path) from error
     try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.filename is None and error.errno is not None:  # a full disk names no file
-            raise type(error)(error.errno, error.strerror, str(path)) from error
-        raise
+        with naming(path):
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

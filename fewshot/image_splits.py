@@ -18,6 +18,7 @@ from fewshot.folders import natural_key
 from fewshot.image_sets import ImageSet
 from fewshot.lists import read_json_lines
 from fewshot.splits import read_split
+from runtime.rank import apart
 
 Share = float | int | None  # of each class: a fraction, a number of images, or all that is left
 
@@ -120,7 +121,8 @@ def read_or_draw_split(
         if len(shares) != len(parts):
             raise ValueError(f"{len(shares)} shares for {len(parts)} parts; name each part")
         rows = stratified_split(images.labels, images.keys, shares, seed)
-        write_image_split(path, images, dict(zip(parts, rows, strict=True)))
+        with apart():  # each process that shares the run reads it back
+            write_image_split(path, images, dict(zip(parts, rows, strict=True)))
     return read_image_split(path, images, parts)
 
 

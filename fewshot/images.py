@@ -3,6 +3,7 @@
 Pillow releases the interpreter's lock while it decodes, so threads are enough to use all cores.
 """
 
+import contextlib
 import errno
 import functools
 import io
@@ -10,22 +11,31 @@ import itertools
 import os
 import re
 import stat
+import sys
+import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fewshot.files import printable
+from fewshot.stopping import Stopped, look
 from runtime.hashing import sha256_of
 
 # Tried whatever the suffix says. Not all that Pillow knows: for EPS it would run Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)  # may be well a moment later
+# may be well a moment later; the last three are a network mount's
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+PASSING += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
 PILLOW = re.compile(r"PIL\.")  # the modules whose warnings pass in silence
+SLOW_S = 60.0  # a read that takes longer is named
+
+_reads: dict[int, tuple[str, float]] = {}  # each thread's file, and when its read began
 
 
 class BrokenImage(Exception):
@@ -39,6 +49,48 @@ class BrokenImage(Exception):
         return printable(f"{self.path}: {self.cause}")
 
 
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Within, this thread reads `path`: for `watched`."""
+    thread = threading.get_ident()
+    _reads[thread] = str(path), time.monotonic()
+    try:
+        yield
+    finally:
+        del _reads[thread]
+
+
+@contextlib.contextmanager
+def watched(limit_s: float = SLOW_S) -> Iterator[None]:
+    """Within, a file that is being read for `limit_s` is named on stderr, once: a disk or a network
+    mount that is gone may let its readers wait for ever.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        named = set()
+        while not ended.wait(limit_s / 4):
+            late = time.monotonic() - limit_s
+            for read in {read for read in list(_reads.values()) if read[1] < late} - named:
+                named.add(read)
+                print(
+                    printable(
+                        f"warning: {read[0]}: still being read after {limit_s:g} s: is its disk or "
+                        "network mount there? Waiting; a second Ctrl-C ends this at once"
+                    ),
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def content_key(path: str | Path) -> str:
     """SHA-256 of the file's bytes: what an image is known by, whatever its name."""
     found = os.stat(path)
@@ -50,7 +102,8 @@ def content_key(path: str | Path) -> str:
 @functools.lru_cache(maxsize=2**17)
 def _content_key(path: str, *version: int) -> str:
     """Read once a process for each version of a file."""
-    return sha256_of(path)
+    with reading(path):
+        return sha256_of(path)
 
 
 def known_as(path: str | Path) -> str:
@@ -76,7 +129,7 @@ def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
     content: what the file holds, where it lies in an archive; `path` then only names it.
     Raises `BrokenImage` for whatever cannot be read: missing, truncated, empty or forbidden files,
     text under an image's name, and images over Pillow's limit of pixels (decompression bombs).
-    What is no fault of the file (PASSING, or no memory left) passes through.
+    What is no fault of the file passes through (PASSING); no memory left is an OSError too.
     """
     _quiet_pillow()
     path = Path(path)
@@ -84,14 +137,16 @@ def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
         if content is None and path.exists() and not path.is_file():  # a pipe would wait for ever
             raise BrokenImage(path, "is not a regular file")
         opened = path if content is None else io.BytesIO(content)
-        with Image.open(opened, formats=FORMATS) as image:
+        with reading(path), Image.open(opened, formats=FORMATS) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit and image.width * image.height > limit:
                 raise BrokenImage(path, f"{image.width} x {image.height} pixels, over {limit}")
             image.load()
             return image
-    except (BrokenImage, MemoryError):
+    except BrokenImage:
         raise
+    except MemoryError as error:
+        raise _no_memory(path) from error
     except Exception as error:  # damaged files raise nearly any type: struct.error, KeyError, ...
         if isinstance(error, OSError) and error.errno in PASSING:
             raise
@@ -99,6 +154,11 @@ def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
         reason = reason.replace(repr(str(path)), "the file").replace(str(path), "the file")
         reason = re.sub(r"<_io\.BytesIO[^>]*>", "the file", reason)
         raise BrokenImage(path, f"{type(error).__name__}: {reason}") from error
+
+
+def _no_memory(path: str | Path) -> OSError:
+    reason = "no memory left for this image: take fewer --workers, or a smaller --batch_size"
+    return OSError(errno.ENOMEM, reason, str(path))
 
 
 def load_images(
@@ -121,6 +181,8 @@ def load_images(
             return BrokenImage(error.path, error.cause)  # without the traceback and what it holds
         except ValueError as error:
             return BrokenImage(path, str(error))
+        except MemoryError as error:
+            raise _no_memory(path) from error
 
     yield from enumerate(in_order(load, paths, workers, max(batch, workers)))
 
@@ -131,12 +193,15 @@ def in_order(
     """function(item) of each, in order, by threads that stay `ahead` items before the reader, by
     default two for each.
 
-    0 workers does it inline, with the same results. An error passes through.
+    0 workers does it inline, with the same results. An error passes through. Raises Stopped where
+    the program was asked to end, and then waits for no thread: one may hang in a read.
     """
     if workers < 1:
-        yield from map(function, items)
+        for item in items:
+            look()
+            yield function(item)
         return
-    pool = ThreadPoolExecutor(workers)
+    pool, patient = ThreadPoolExecutor(workers), True
     try:
         remaining = iter(items)
         begun: deque[Future] = deque()
@@ -145,9 +210,20 @@ def in_order(
             begun.extend(
                 pool.submit(function, item) for item in itertools.islice(remaining, wanted)
             )
-            yield begun.popleft().result()
+            yield _result(begun.popleft())
+    except Stopped:
+        patient = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=patient, cancel_futures=True)
+
+
+def _result(future: Future) -> object:
+    look()
+    while not future.done():
+        wait([future], timeout=1.0)
+        look()
+    return future.result()
 
 
 def skipped_summary(skipped: Sequence[tuple[str, str]], most: int = 10) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jittor as jt
 import numpy as np
 
-from fewshot.baseline import Baseline, Targets, classify
+from fewshot.baseline import Baseline
 from fewshot.image_sets import ImageSet
 from fewshot.metrics import accuracy
 from fewshot.probe import (
@@ -18,6 +18,7 @@ from fewshot.probe import (
 from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from fewshot.schedules import warm_cosine
+from fewshot.targets import Targets, classify
 
 
 def linear_protocol(
@@ -66,4 +67,4 @@ def linear_protocol(
         "encoder_sha256": before,
     }
     logits = probe(jt.array(tested)).numpy()
-    return write_result(run, logits, test.labels, test.class_names, extra)
+    return write_result(run, logits, test.labels, test.class_names, extra, job.sources)

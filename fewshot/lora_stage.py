@@ -18,6 +18,7 @@ from fewshot.config import require_ranges
 from fewshot.engine import fit
 from fewshot.features import Encoder, Tower, clip_tower
 from fewshot.losses import class_cross_entropy
+from fewshot.pieces import Pieces
 from fewshot.prompt_stage import class_vectors_of, new_learner, queue_features
 from fewshot.runlog import Run
 from fewshot.sampling import ClassDraw, ImageBatches
@@ -41,6 +42,8 @@ class LoraStageConfig(LoraConfig):
     """of AdamW"""
     batch_size: int = 32
     """images a step"""
+    pieces: int = 1
+    """of a batch, whose gradients are averaged in order; several processes share them out"""
     classes: int = 0
     """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
     scale: tuple[float, float] = (0.08, 1.0)
@@ -50,6 +53,7 @@ class LoraStageConfig(LoraConfig):
         super().__post_init__()
         require_ranges({"epochs": self.epochs, "classes": self.classes}, least=0)
         Crops(self.scale)
+        Pieces(self.pieces)
 
 
 def lora_config(settings: dict) -> LoraConfig:
@@ -85,6 +89,7 @@ def train_lora(
         to_array=tower.to_array,
         crops=Crops(config.scale, flip),
         workers=encoder.workers,
+        pieces=Pieces(config.pieces),
     )
 
     def step(batch) -> dict[str, jt.Var]:
@@ -106,6 +111,7 @@ def train_lora(
             schedule=warm_cosine(config.lr, config.epochs, len(batches), config.final_lr),
             run=run,
             seed=seed,
+            pieces=batches.pieces,
         )
     return {
         "config": vars(config) | {"flip": flip},

@@ -1,17 +1,18 @@
 """manifest.json: what a result was made from, so that an organiser can retrace it."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewshot.code_lists import code_hashes
 from fewshot.config import as_plain
 from fewshot.data import ImageItem
+from fewshot.features import CODE as FEATURES_CODE
 from fewshot.features import Encoder
 from fewshot.files import atomic_write
-from fewshot.images import known_as
-from fewshot.inference import Scorer
+from fewshot.inference import CODE, Scorer
 from fewshot.outcome import Outcome
+from fewshot.provenance import IMAGES, image_rows, rows_digest, write_rows
 from fewshot.runlog import commit, versions
 from fewshot.stages import Parts
 from fewshot.verify import MANIFEST
@@ -35,8 +36,11 @@ def write_manifest(
     items: Sequence[ImageItem],
     outcome: Outcome,
 ) -> None:
-    """Writes `out/manifest.json`. It holds no time of day: the same run gives the same bytes."""
-    parts, encoders = scorer.parts, scorer.encoders
+    """Writes `out/manifest.json`, and each test image's hash beside it. Neither holds a time of
+    day: the same run gives the same bytes.
+    """
+    parts, encoders, rows = scorer.parts, scorer.encoders, image_rows(items)
+    write_rows(out / IMAGES, rows)
     record = {
         "config": config,
         "inputs": {
@@ -44,7 +48,7 @@ def write_manifest(
             "auxiliary": encoders[2].weights_sha256 if len(encoders) > 2 else None,
             "parts": scorer.hashes,
             "images": len(items),
-            "images_sha256": digest_of(items),
+            "images_sha256": rows_digest(rows),
         },
         "made_from": {f"{stage}.pkl": part["meta"]["inputs"] for stage, part in parts.items()},
         "looks": as_plain(scorer.looks) | {"threshold": scorer.threshold},
@@ -58,6 +62,7 @@ def write_manifest(
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),
         "commit": commit(),
+        "code": code_hashes((*FEATURES_CODE, *CODE, "test.py")),
     }
     with atomic_write(out / MANIFEST) as file:
         json.dump(record, file, indent=1, sort_keys=True)
@@ -71,11 +76,3 @@ def parameters(encoders: Sequence[Encoder], parts: Parts) -> dict[str, int]:
         counts["auxiliary weights"] = encoders[2].parameters
     counts |= {f"{stage}.pkl": count_numbers(part) for stage, part in parts.items()}
     return counts | {"sum": sum(counts.values())}
-
-
-def digest_of(items: Sequence[ImageItem]) -> str:
-    """A hash of the test images: their names and contents, in order."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.name}\n{known_as(item.path)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from fewshot.config import require_ranges
 from fewshot.engine import fit, predict
 from fewshot.features import ENCODER_ROWS, Encoder
 from fewshot.losses import class_cross_entropy
+from fewshot.pieces import Pieces
 from fewshot.runlog import Run
 from fewshot.sampling import ClassDraw, FeatureBatches
 from fewshot.schedules import warm_cosine
@@ -40,6 +41,8 @@ class PromptConfig:
     """peak learning rate of AdamW; cosine to zero, warm-up over the first epoch"""
     batch_size: int = 32
     """image features a step"""
+    pieces: int = 1
+    """of a batch, whose gradients are averaged in order; several processes share them out"""
     classes: int = 0
     """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
     anchor: float = 4.0
@@ -60,6 +63,7 @@ class PromptConfig:
         require_ranges(
             {"tokens": self.tokens, "queue": self.queue, "push_every": self.push_every}, least=1
         )
+        Pieces(self.pieces)
         if self.position not in POSITIONS or self.weighting not in KINDS:
             raise ValueError(
                 f"position {self.position!r} must be one of {', '.join(POSITIONS)}, "
@@ -120,7 +124,8 @@ def train_prompt(
     learner = new_learner(encoder.model, names, vars(config), seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
     classes = ClassDraw(config.classes, len(names), config.epochs)
-    batches = FeatureBatches(features, labels, config.batch_size, classes, seed)
+    pieces = Pieces(config.pieces)
+    batches = FeatureBatches(features, labels, config.batch_size, classes, seed, pieces)
     anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
 
     def step(batch) -> dict[str, jt.Var]:
@@ -146,6 +151,7 @@ def train_prompt(
             schedule=warm_cosine(config.lr, config.epochs, len(batches)),
             run=run,
             seed=seed,
+            pieces=pieces,
             after_epoch=push,
         )
     else:

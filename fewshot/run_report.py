@@ -9,20 +9,44 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from fewshot.code_lists import code_hashes
 from fewshot.files import atomic_write
 from fewshot.metrics import accuracy
-from fewshot.runlog import Run
+from fewshot.runlog import Run, commit, versions
+from runtime.hashing import sha256_of
 
 FIGURE_DPI = 100
+CODE = (
+    "fewshot/*.py",
+    "jclip/*.py",
+    "models/*.py",
+    "recipes/*.py",
+    "runtime/*.?pp",
+    "runtime/*.py",
+)
+FILES = (  # of a phase's folder: what a result follows from, or is written with
+    "best.pkl",
+    "metrics.jsonl",
+    "confusion.csv",
+    "summary.csv",
+    "../split.jsonl",
+    "../labelled.jsonl",
+)
 
 
 def write_result(
-    run: Run, logits: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], extra: dict
+    run: Run,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    extra: dict,
+    images: dict | None = None,
 ) -> dict:
     """Writes result.json, summary.csv, confusion.csv, confusion.png and curves.png; returns the
     result: accuracy, and precision, recall and F1 as means over classes, in [0, 1].
 
-    logits[N,C] and labels[N] of the test images. `extra` joins the result.
+    logits[N,C] and labels[N] of the test images. `extra` joins the result; images: where these and
+    the training images came from, for an audit.
     """
     chosen = logits.argmax(axis=1)
     present = np.unique(labels)  # a class without images has no recall
@@ -44,10 +68,23 @@ def write_result(
         writer.writeheader()
         writer.writerow(row)
     with atomic_write(run.folder / "result.json") as file:
-        json.dump({"config": run.config, "result": result}, file, indent=1, sort_keys=True)
+        record = {"config": run.config, "result": result, "made_from": _made_from(run, images)}
+        json.dump(record, file, indent=1, sort_keys=True)
         file.write("\n")
     _show(run, result)
     return result
+
+
+def _made_from(run: Run, images: dict | None) -> dict:
+    """Hashes of what the result followed from and was written with, for an audit."""
+    paths = {name: run.folder / name for name in FILES}
+    return {
+        "files": {name: sha256_of(path) for name, path in paths.items() if path.is_file()},
+        "images": images,
+        "code": code_hashes(CODE),
+        "commit": commit(),
+        "versions": versions(),
+    }
 
 
 def stored_result(run: Run) -> dict | None:

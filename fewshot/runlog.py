@@ -4,12 +4,16 @@ import json
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from fewshot.files import atomic_write
+from fewshot.files import atomic_write, naming
+from runtime.rank import first
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -53,23 +57,39 @@ class Run:
         self.name = name or folder.name
         self.checkpoint = folder / "checkpoint.pkl"
         self._metrics = folder / "metrics.jsonl"
-        self._scalars: SummaryWriter | None = None
+        self._scalars: EventsWriter | None = None
         folder.mkdir(parents=True, exist_ok=True)
         record = {"config": config, "versions": versions(), "commit": commit()}
         with atomic_write(folder / "config.json") as file:
             json.dump(record, file, indent=1, sort_keys=True)
 
     def log(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Appends one epoch's line."""
-        with self._metrics.open("a", encoding="utf-8") as file:
+        """Appends one epoch's line, on the first rank."""
+        if not first():
+            return
+        with naming(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
-        if self._scalars is None:  # what an earlier run wrote from this epoch on is superseded
-            folder = str(self.folder / "tensorboard")
-            suffix = f".{os.getpid()}"  # two starts within a second keep a file each
-            self._scalars = SummaryWriter(folder, purge_step=epoch, filename_suffix=suffix)
-        for name, value in metrics.items():
-            self._scalars.add_scalar(name, value, epoch)
-        self._scalars.flush()
+        with naming(self.folder / "tensorboard"):
+            if self._scalars is None:
+                self._scalars = self._events(epoch)
+            for name, value in metrics.items():
+                summary = scalar(name, value)
+                self._scalars.write_event(Event(wall_time=time.time(), step=epoch, summary=summary))
+            self._scalars.flush()
+
+    def _events(self, epoch: int) -> EventsWriter:
+        """A TensorBoard file; what an earlier run wrote from `epoch` on is superseded.
+
+        Not tensorboardX's SummaryWriter: its thread ends where the clock goes back by weeks or the
+        disk is full, and the run then waits for it for ever.
+        """
+        folder = self.folder / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        suffix = f".{os.getpid()}"  # two starts within a second keep a file each
+        events = EventsWriter(str(folder / "events"), suffix)
+        started = SessionLog(status=SessionLog.START)
+        events.write_event(Event(wall_time=time.time(), step=epoch, session_log=started))
+        return events
 
     def lines(self) -> list[dict[str, float]]:
         """What `log` wrote, an entry an epoch."""
@@ -85,7 +105,9 @@ class Run:
     def close(self) -> None:
         """Ends the TensorBoard file."""
         if self._scalars:
-            self._scalars.close()
+            with naming(self.folder / "tensorboard"):
+                self._scalars.close()
+            self._scalars = None
 
     def rewind(self, epoch: int) -> None:
         """Drops the lines of `epoch` and later: they belong to a run that was stopped before its

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fewshot.images import BrokenImage, load_images
+from fewshot.pieces import WHOLE, Pieces
 from fewshot.transforms import Crops, random_view
 from models.lpplusplus_geometry import unit_rows
 
@@ -46,13 +47,24 @@ class ClassDraw:
 
 
 class Batches:
-    """Shuffled row numbers in batches of one size; what is left over waits for the next shuffle."""
+    """Shuffled row numbers in batches of one size; what is left over waits for the next shuffle.
 
-    def __init__(self, labels: np.ndarray, batch_size: int, classes: ClassDraw, seed: int):
+    An epoch yields each batch's pieces of this rank one after the other, by default it whole.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        batch_size: int,
+        classes: ClassDraw,
+        seed: int,
+        pieces: Pieces = WHOLE,
+    ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
         self.labels, self.classes, self.seed = np.asarray(labels), classes, seed
         self.size = min(batch_size, len(labels))
+        self.pieces = pieces
 
     def __len__(self) -> int:
         return len(self.labels) // self.size
@@ -60,10 +72,10 @@ class Batches:
     def _rows(self, epoch: int, rng: np.random.Generator) -> Iterator[tuple]:
         """(rows[B], places of their labels among the step's classes[B], the step's classes[R])."""
         order = rng.permutation(len(self.labels))[: len(self) * self.size]
-        for rows in order.reshape(len(self), self.size):
-            labels = self.labels[rows]
-            classes = self.classes.draw(labels, epoch, rng)
-            yield rows, np.searchsorted(classes, labels), classes
+        for batch in order.reshape(len(self), self.size):
+            classes = self.classes.draw(self.labels[batch], epoch, rng)
+            for rows in self.pieces.cut(batch):
+                yield rows, np.searchsorted(classes, self.labels[rows]), classes
 
 
 class FeatureBatches(Batches):
@@ -76,8 +88,9 @@ class FeatureBatches(Batches):
         batch_size: int,
         classes: ClassDraw,
         seed: int,
+        pieces: Pieces = WHOLE,
     ):
-        super().__init__(labels, batch_size, classes, seed)
+        super().__init__(labels, batch_size, classes, seed, pieces)
         self.features = features
 
     def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -102,9 +115,10 @@ class ImageBatches(Batches):
         to_array: Callable[[Image.Image], np.ndarray],
         crops: Crops,
         workers: int,
+        pieces: Pieces = WHOLE,
     ):
         """side: R, pixels; to_array makes a crop of R x R into what the network takes."""
-        super().__init__(labels, batch_size, classes, seed)
+        super().__init__(labels, batch_size, classes, seed, pieces)
         self.paths, self.side, self.to_array = paths, side, to_array
         self.crops, self.workers = crops, workers
 
@@ -115,8 +129,8 @@ class ImageBatches(Batches):
         steps = list(self._rows(index, np.random.default_rng((self.seed, index))))
         paths = [self.paths[row] for rows, _, _ in steps for row in rows]
         loaded = load_images(paths, crop, self.workers, batch=self.size)
-        for _, targets, classes in steps:
-            images = [next(loaded)[1] for _ in range(self.size)]
+        for rows, targets, classes in steps:
+            images = [next(loaded)[1] for _ in rows]
             for image in images:
                 if isinstance(image, BrokenImage):
                     raise ValueError(f"a training image cannot be read: {image}")

@@ -6,6 +6,7 @@ does not matter which shard, machine or run made it.
 """
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -62,8 +63,10 @@ class PieceStore:
         record = json.dumps({"skipped": skipped, "ways": list(outcome.picks)})
         arrays = {name: getattr(outcome, name) for name in ARRAYS}
         arrays |= {f"picks_{i}": picks for i, picks in enumerate(outcome.picks.values())}
+        content = io.BytesIO()  # an archive that meets a full disk complains again when it is freed
+        np.savez(content, record=np.array(record), **arrays)
         with atomic_write(path, "wb") as file:
-            np.savez(file, record=np.array(record), **arrays)
+            file.write(content.getbuffer())
 
     def load(self, path: Path, names: Sequence[str]) -> Outcome:
         """A stored outcome, of images that have these names today."""

@@ -18,6 +18,7 @@ from fewshot.splits import (
     split_path,
     write_split,
 )
+from runtime.rank import apart
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def chosen_split(data: Path, split: Path | None, tree: Tree) -> Path:
         return default_split(data)
     except DataError:
         path = split_path(data)
-        write_split(path, draw_split(tree, SHOTS, SEED), tree)
+        with apart():  # each process that shares the run reads it back
+            write_split(path, draw_split(tree, SHOTS, SEED), tree)
         print(f"split: drew {SHOTS} images a class -> {path}; keep it, it is part of your entry")
         return path
 

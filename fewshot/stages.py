@@ -11,6 +11,8 @@ from pathlib import Path
 
 from fewshot import checkpoint
 from fewshot.files import atomic_write
+from fewshot.ranks import wait
+from fewshot.stopping import look
 from runtime import safe_load
 from runtime.hashing import sha256_of
 from runtime.weights_file import count_numbers
@@ -85,6 +87,7 @@ class Schedule:
         return contents if contents.get("meta", {}).get("key") == self.key(name) else None
 
     def _run(self, name: str, parts: Parts, fresh: bool) -> dict:
+        look()
         stage, path = self.stages[name], self.path(name)
         stored = None if fresh else self._stored(name)
         if stored is not None:
@@ -98,6 +101,7 @@ class Schedule:
         meta |= {"key": self.key(name), "inputs": stage.inputs, "needs": needs}
         contents = {"meta": meta} | stage.make({need: parts[need] for need in stage.needs})
         checkpoint.save(path, contents)
+        wait()
         seconds = time.monotonic() - started
         self._note(contents, seconds)
         print(f"{name}: wrote {path} in {seconds:.1f} s", flush=True)

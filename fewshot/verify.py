@@ -8,7 +8,7 @@ from fewshot.files import printable
 from runtime.hashing import sha256_of
 
 MANIFEST = "manifest.json"
-CAUSES = ("inputs", "looks", "versions", "commit", "device")  # entries that a result follows from
+CAUSES = ("inputs", "looks", "versions", "commit", "code", "device")  # what results follow from
 SHOWN = 3  # lines of a result that are quoted
 
 

@@ -9,9 +9,10 @@ The best epoch is chosen by validation images; the test images are read once, at
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot.baseline import Baseline, BaselineConfig, DataSet, Targets, classify
+from fewshot.baseline import Baseline, BaselineConfig, DataSet
 from fewshot.pipelines import photo_train
 from fewshot.run_report import stored_result
+from fewshot.targets import Targets, classify
 from models.freezing import trainable
 from models.networks import build
 from models.pretrained import load_pretrained

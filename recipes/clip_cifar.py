@@ -16,13 +16,14 @@ import jittor as jt
 from jittor import nn
 
 import jclip
-from fewshot.baseline import ROWS, Baseline, BaselineConfig, DataSet, Targets, classify
+from fewshot.baseline import ROWS, Baseline, BaselineConfig, DataSet
 from fewshot.classifier import text_logits
 from fewshot.engine import predict
 from fewshot.linear_protocol import linear_protocol
 from fewshot.pipelines import photo_train
 from fewshot.run_report import stored_result, write_result
 from fewshot.runlog import Run
+from fewshot.targets import Targets, classify
 from fewshot.text import TextConfig, class_vectors, sentence_weights, texts_of
 
 
@@ -102,4 +103,5 @@ def zero_shot(job: Baseline, model: jclip.CLIP, phase: Run) -> None:
     _, vectors = predict(model.encode_text, rows, batch=ROWS[job.device])
     text = class_vectors(vectors, sentence_weights(texts, vectors, job.config.text))
     logits = text_logits(job.outputs(model.encode_image, test), text, 1.0)
-    write_result(phase, logits, test.labels, test.class_names, {"prompts": texts.files})
+    extra = {"prompts": texts.files}
+    write_result(phase, logits, test.labels, test.class_names, extra, job.sources)

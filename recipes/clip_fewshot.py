@@ -13,6 +13,7 @@ import numpy as np
 
 from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
+from fewshot.code_lists import PARTS_CODE as CODE
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import use_device
 from fewshot.features import Encoder, Views, code_version
@@ -22,36 +23,14 @@ from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder, tuned
 from fewshot.negatives import NEGATIVES
 from fewshot.ood_stage import OodConfig, mined_negatives, train_ood
 from fewshot.prompt_stage import PromptConfig, train_prompt
+from fewshot.ranks import wait
 from fewshot.runlog import Run
 from fewshot.shots import read_shots
 from fewshot.stages import Parts, Schedule, Stage
 from fewshot.text import TEMPLATES, TextConfig, class_vectors, sentence_weights, texts_of
 from fewshot.transforms import Crops
 from runtime.hashing import sha256_of
-
-MODELS = (
-    "auxiliary",
-    "channel",
-    "gda",
-    "head",
-    "lora*",
-    "lpplusplus*",
-    "moco",
-    "ood_*",
-    "prompt_*",
-)
-CODE = (  # what the parts depend on beside the features' code
-    "fewshot/*_stage.py",
-    "fewshot/checkpoint.py",
-    "fewshot/losses.py",
-    "fewshot/negatives.py",
-    "fewshot/ood.py",
-    "fewshot/sampling.py",
-    "fewshot/schedules.py",
-    "fewshot/prompt_files.py",
-    "fewshot/text.py",
-    *(f"models/{name}.py" for name in MODELS),
-)
+from runtime.rank import first
 
 
 @dataclass(frozen=True)
@@ -98,6 +77,11 @@ class Config:
     def __post_init__(self):
         require_ranges({"views": self.views}, least=1)
         require_ranges({"seed": self.seed, "workers": self.workers}, least=0)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that one run at a time may write in."""
+        return (self.parts, self.runs)
 
 
 class Job:
@@ -161,8 +145,9 @@ class Job:
     def run_of(self, stage: str) -> Run:
         """A stage's folder of metrics and checkpoint; `fresh` drops what a stopped run left."""
         run = Run(self.config.runs / stage, {"stage": stage, "key": self.schedule.key(stage)})
-        if self.config.fresh:
+        if self.config.fresh and first():
             run.checkpoint.unlink(missing_ok=True)
+        wait()
         return run
 
     def make_text(self, parts: Parts) -> dict:

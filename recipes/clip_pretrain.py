@@ -66,6 +66,11 @@ class Config:
     def __post_init__(self):
         require_ranges({"views": self.views, "epochs": self.epochs}, least=1)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that one run at a time may write in."""
+        return (self.run,)
+
 
 class Pairs:
     """Batches of (images[B,3,R,R], tokens[B,L], same[B,B]) in the order of (seed, epoch)."""

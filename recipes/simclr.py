@@ -54,6 +54,11 @@ class Config(BaselineConfig):
     knn_every: int = 10
     """epochs between two looks at the nearest neighbours of the validation images, 0 for none"""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pieces > 1:
+            raise ValueError("NT-Xent compares all images of a batch: leave pieces at 1")
+
 
 class Projected(nn.Module):
     """An encoder and SimCLR's projection head: a hidden layer of the encoder's width."""

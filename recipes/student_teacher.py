@@ -16,7 +16,7 @@ from typing import Literal
 import jittor as jt
 import numpy as np
 
-from fewshot.baseline import Baseline, BaselineConfig, Repeated, Targets, classify
+from fewshot.baseline import Baseline, BaselineConfig
 from fewshot.batches import PairedBatches
 from fewshot.distill_step import DistilConfig, distillation_step
 from fewshot.image_sets import ImageSet
@@ -26,6 +26,7 @@ from fewshot.pipelines import cifar_train, strong, weak
 from fewshot.run_report import stored_result
 from fewshot.runlog import Run
 from fewshot.semi import fixmatch_step, guessed
+from fewshot.targets import Repeated, Targets, classify
 from models.networks import build
 from models.pretrained import load_pretrained
 

@@ -8,6 +8,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from runtime import cuda, onednn, private_copy
+from runtime.rank import ranks
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def choose_cuda() -> list[str]:
         private_copy.activate()
     for name in ("use_cutt", "use_cutlass"):  # Jittor would download these; nothing here uses them
         os.environ.setdefault(name, "0")
-    if "OMPI_COMM_WORLD_SIZE" not in os.environ:
+    if ranks() == 1:
         os.environ.setdefault("use_nccl", "0")  # needed, and downloaded, under mpirun only
     return [f"{found.summary}."]
 
@@ -87,6 +88,8 @@ def prepare() -> Prepared:
     environ.setdefault("log_silent", "1")  # Jittor logs to stdout, in colour, between our own lines
     environ.setdefault("cache_name", "default")  # else each git branch compiles everything anew
     environ.setdefault("gdb_path", "")
+    # Jittor would compile for MPI wherever it is installed; under mpirun it must
+    environ["use_mpi"] = str(int(ranks() > 1))
     config = python_config()
     if config:
         environ.setdefault("python_config_path", str(config))

@@ -1,9 +1,12 @@
 """Small real parts that several tests share: a tiny CLIP's weight file, and the demo's tree."""
 
 import importlib.util
+import os
+import shutil
 from pathlib import Path
 
 import jittor as jt
+import pytest
 
 import jclip
 from fewshot import checkpoint
@@ -36,3 +39,12 @@ def script(name: str):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def need(command: str, switch: str, packages: str) -> None:
+    """Skips the test where a command is missing; fails it where the environment's `switch` is 1."""
+    if not shutil.which(command):
+        missing = f"no {command} (Debian: {packages})"
+        if os.environ.get(switch) == "1":
+            pytest.fail(f"{switch}=1, but there is {missing}")
+        pytest.skip(missing)

@@ -87,7 +87,7 @@ def test_torch_is_for_tools_and_tests(file):
 def test_one_optimizer_step():
     rooms = [f for f in FILES if layer(f) < 5]  # tools try a device out, and train nothing
     assert [f for f in rooms if "optimizer.step(" in (ROOT / f).read_text()] == [
-        "fewshot/engine.py"
+        "fewshot/pieces.py"
     ]
 
 

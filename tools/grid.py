@@ -40,7 +40,10 @@ def result_of(given: argparse.Namespace, fields: dict[str, str], seed: int) -> d
         commands[1] += ["--encoder", str(folder / "encoder.pkl")]
     print(f"grid: {name or 'plain'}, seed {seed}", flush=True)
     for command in commands:
-        if subprocess.run(command, check=False).returncode:
+        status = subprocess.run(command, check=False).returncode
+        if status in (75, 130):  # it was stopped, and said so: fewshot/stopping.py
+            sys.exit(status)
+        if status:
             sys.exit(f"grid: {' '.join(command[1:])} failed (see above)")
     path = folder / given.phase / "result.json"
     if not path.exists():

@@ -6,7 +6,7 @@ import pytest
 from jittor import nn
 
 from fewshot import baseline
-from fewshot.baseline import Baseline, BaselineConfig, Best, Repeated, Targets, classify
+from fewshot.baseline import Baseline, BaselineConfig, Best
 from fewshot.image_sets import ImageSet
 from fewshot.linear_protocol import linear_protocol
 from fewshot.pipelines import cifar_train
@@ -14,6 +14,7 @@ from fewshot.run_report import stored_result, write_result
 from fewshot.runlog import Run
 from fewshot.schedules import warm_cosine
 from fewshot.semi import guessed
+from fewshot.targets import Repeated, Targets, classify
 
 SIDE = 8
 

@@ -9,6 +9,7 @@ from fewshot import pipelines
 from fewshot.batches import AugmentedBatches, PairedBatches, generator
 from fewshot.image_sets import ImageSet
 from fewshot.images import in_order
+from fewshot.pieces import Pieces
 
 
 def some_images(count, order=None):
@@ -93,13 +94,20 @@ def test_an_epoch_can_begin_in_its_middle():
     assert all((one == other).all() for one, other in zip(last, whole[2], strict=True))
 
 
-def test_ranks_share_each_batch():
-    whole = AugmentedBatches(some_images(12), 4, TRANSFORM, 5)
-    ranks = [AugmentedBatches(some_images(12), 4, TRANSFORM, 5, part=(r, 2)) for r in (0, 1)]
-    for full, first, second in zip(*(b.epoch(1) for b in (whole, *ranks)), strict=True):
+def test_ranks_share_each_batch(monkeypatch):
+    def epoch(count):
+        pieces = Pieces(count)
+        return list(AugmentedBatches(some_images(12), 4, TRANSFORM, 5, pieces=pieces).epoch(1))
+
+    whole, halves = epoch(1), []
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", str(rank))
+        halves.append(epoch(2))
+    for full, first, second in zip(whole, *halves, strict=True):
         for together, one, other in zip(full, first, second, strict=True):
             assert len(one) == len(other) == 2
-            assert (together[0::2] == one).all() and (together[1::2] == other).all()
+            assert (together == np.concatenate([one, other])).all()
 
 
 def paired(count=3, labelled=6, unlabelled=20, ratio=2):

@@ -51,7 +51,10 @@ def test_other_lines_are_quoted_with_their_likely_causes(tmp_path):
 def test_no_cause_is_said_too(tmp_path):
     first = run(tmp_path / "a")
     run(tmp_path / "b", LINES[:3])
-    assert verdict(first, tmp_path / "b")[-1] == "the same: inputs, looks, versions, commit, device"
+    assert (
+        verdict(first, tmp_path / "b")[-1]
+        == "the same: inputs, looks, versions, commit, code, device"
+    )
 
 
 def test_the_zip_counts_too(tmp_path):

@@ -4,11 +4,10 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.kit import ROOT, write_tiny_clip
+from tests.photos import write_photos
 
 COMMON = ["--dataset", "folder", "--workers", "0", "--device", "cpu", "--val_share", "0.25"]
 
@@ -16,17 +15,7 @@ COMMON = ["--dataset", "folder", "--workers", "0", "--device", "cpu", "--val_sha
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """3 classes x (8 training, 4 test) images of 32 x 32 pixels, told apart by colour."""
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 8), ("test", 4)):
-        for channel, name in enumerate(("red", "green", "blue")):
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 128, (32, 32, 3))
-                pixels[:, :, channel] += 100
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-    return root
+    return write_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture

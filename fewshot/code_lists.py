@@ -1,0 +1,51 @@
+"""Which source files features and trained parts depend on, readable without Jittor."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from runtime.hashing import sha256_of
+
+ROOT = Path(__file__).resolve().parent.parent
+FEATURES_CODE = (  # `fewshot.features.CODE`, which cannot be imported without Jittor
+    "jclip/*.py",
+    "runtime/onednn.py",
+    "runtime/prepare.py",
+    "fewshot/features.py",
+    "fewshot/images.py",
+    "fewshot/transforms.py",
+    "fewshot/engine.py",
+)
+PARTS_CODE = (  # `recipes.clip_fewshot.CODE`, likewise
+    "fewshot/*_stage.py",
+    "fewshot/checkpoint.py",
+    "fewshot/losses.py",
+    "fewshot/negatives.py",
+    "fewshot/ood.py",
+    "fewshot/pieces.py",
+    "fewshot/prompt_files.py",
+    "fewshot/random_state.py",
+    "fewshot/ranks.py",
+    "fewshot/sampling.py",
+    "fewshot/schedules.py",
+    "fewshot/text.py",
+    "models/auxiliary.py",
+    "models/channel.py",
+    "models/gda.py",
+    "models/head.py",
+    "models/lora*.py",
+    "models/lpplusplus*.py",
+    "models/moco.py",
+    "models/ood_*.py",
+    "models/prompt_*.py",
+)
+
+
+def code_paths(patterns: Iterable[str], root: Path = ROOT) -> list[Path]:
+    """The files that glob patterns stand for, sorted."""
+    return sorted({path for pattern in patterns for path in root.glob(pattern)})
+
+
+def code_hashes(patterns: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """{file below `root`: its SHA-256}."""
+    paths = code_paths(patterns, root)
+    return {path.relative_to(root).as_posix(): sha256_of(path) for path in paths}
