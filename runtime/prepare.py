@@ -69,6 +69,12 @@ def choose_cuda() -> list[str]:
     return [f"{found.summary}."]
 
 
+def default_threads() -> int:
+    """The cores that this process may use, those of the machine shared out among its ranks."""
+    ranks_here = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1"))
+    return min(len(os.sched_getaffinity(0)), max(1, os.cpu_count() // ranks_here))
+
+
 class FirstImport:
     """Says, at the first `import jittor` on a machine, that it compiles; then steps aside."""
 
@@ -84,7 +90,7 @@ def prepare() -> Prepared:
     A variable that the user has set is left alone.
     """
     environ = os.environ
-    threads = environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    threads = environ.setdefault("OMP_NUM_THREADS", str(default_threads()))
     environ.setdefault("log_silent", "1")  # Jittor logs to stdout, in colour, between our own lines
     environ.setdefault("cache_name", "default")  # else each git branch compiles everything anew
     environ.setdefault("gdb_path", "")

@@ -42,7 +42,14 @@ def test_defaults_are_set_and_jittor_is_not_imported(tmp_path):
     report = start(tmp_path)
     assert report["environ"]["log_silent"] == "1"
     assert int(report["environ"]["OMP_NUM_THREADS"]) == len(os.sched_getaffinity(0))
-    assert not report["jittor"]
+    assert not report["jittor"] and report["environ"]["use_mpi"] == "0"
+
+
+def test_ranks_share_the_cores(tmp_path):
+    number = {"OMPI_COMM_WORLD_SIZE": "200", "OMPI_COMM_WORLD_LOCAL_SIZE": "100"}
+    report = start(tmp_path, **number)
+    assert int(report["environ"]["OMP_NUM_THREADS"]) == max(1, os.cpu_count() // 100)
+    assert report["environ"]["use_mpi"] == "1"
 
 
 @pytest.mark.skipif(bool(cuda.driver().devices), reason="there is a CUDA device here")

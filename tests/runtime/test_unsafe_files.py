@@ -13,26 +13,9 @@ import pytest
 
 from runtime import bounded, safe_load
 from runtime.weights_file import BadFile, UnsafeFile
+from tests.hostile_weights import LEGACY, Calls, text
 
 GOLDEN = Path(__file__).parents[1] / "golden/weights"
-LEGACY_HEAD = b"".join(
-    pickle.dumps(item, 2)
-    for item in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True})
-)
-
-
-class Calls:
-    """Pickles as a call of `function`."""
-
-    def __init__(self, function, *arguments):
-        self.reduced = function, arguments
-
-    def __reduce__(self):
-        return self.reduced
-
-
-def text(value: str) -> bytes:
-    return b"X" + len(value).to_bytes(4, "little") + value.encode()
 
 
 def plain(payload: bytes) -> bytes:
@@ -55,7 +38,7 @@ def in_script(payload: bytes) -> bytes:
 
 
 def in_legacy(payload: bytes) -> bytes:
-    return LEGACY_HEAD + payload + pickle.dumps([], 2)
+    return LEGACY + payload + pickle.dumps([], 2)
 
 
 def in_nested_storage(payload: bytes) -> bytes:
