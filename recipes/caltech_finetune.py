@@ -4,6 +4,7 @@
         --weights resnet18-f37072fd.pth --unfreeze layer4
 
 The best epoch is chosen by validation images; the test images are read once, at the end.
+From scratch on 9,000 images of CIFAR-10 in 6 epochs: 69.15 % (`docs/results.md` has the command).
 """
 
 from dataclasses import dataclass

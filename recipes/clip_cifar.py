@@ -6,6 +6,9 @@ zero_shot    class vectors from prompts/, no training
 linear_probe the linear layer on features that are computed once; scikit-learn's beside it
 fine_tune    all of the tower, from CLIP's weights
 scratch      the same architecture, from fresh ones
+
+A small CLIP on 10,000 images of CIFAR-10: 50.30, 49.80, 49.75 and 38.85 % in this order
+(`docs/results.md` has the commands).
 """
 
 from dataclasses import dataclass, field

@@ -148,6 +148,7 @@ def test_test_images_are_read_once_and_after_training(job):
 def test_a_result_by_hand(tmp_path):
     run = Run(tmp_path, {"lr": 0.1, "scale": [0.5, 1]})
     run.log(0, {"loss": 2.0, "val accuracy": 0.5})
+    run.close()
     logits = np.array([[2, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1.0]])
     result = write_result(run, logits, np.array([0, 1, 1, 1]), ("a", "b", "c"), {"note": "x"})
     assert result["accuracy"] == 0.5 and result["recall"] == pytest.approx((1 + 1 / 3) / 2)

@@ -148,8 +148,8 @@ def test_what_cannot_be_meant_is_refused():
         AugmentedBatches(some_images(4), 4, (TRANSFORM, TRANSFORM), 0, copies=2)
     with pytest.raises(ValueError, match="batch_size is 0"):
         AugmentedBatches(some_images(4), 0, TRANSFORM, 0)
-    with pytest.raises(ValueError, match="part 0 of 3 of a batch of 4 rows"):
-        AugmentedBatches(some_images(4), 4, TRANSFORM, 0, part=(0, 3))
+    with pytest.raises(ValueError, match="4 rows cannot be cut into 5 pieces"):
+        next(AugmentedBatches(some_images(4), 4, TRANSFORM, 0, pieces=Pieces(5)).epoch(0))
     with pytest.raises(ValueError, match="ratio is 7; with 6 unlabelled batches"):
         paired(ratio=7)
     single = AugmentedBatches(some_images(4), 4, TRANSFORM, 0)
