@@ -32,6 +32,23 @@ def test_signals_stop_a_training_and_the_same_command_goes_on(photos, whole, tmp
     assert contents(tmp_path) == contents(whole)
 
 
+def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
+    """What a checkpoint restores must not be fused into the first step: it would round otherwise."""
+    fields = ["--dataset", "folder", "--root", photos, "--val_share", 0.25, "--image_size", 8]
+    fields += ["--batch_size", 4, "--epochs", 4, "--lr", 0.01, "--device", "cpu", "--workers", 0]
+
+    def words(out):
+        return list(map(str, [ROOT / "train.py", "simclr", *fields, "--out", tmp_path / out]))
+
+    process = begin(words("stopped"))
+    until(process, "epoch 1/4")
+    process.send_signal(signal.SIGUSR1)
+    assert end(process)[0] == 75
+    assert run(words("stopped")) == run(words("whole")) == (0, "")
+    found = {(tmp_path / out / "encoder.pkl").read_bytes() for out in ("stopped", "whole")}
+    assert len(found) == 1
+
+
 def test_signals_stop_test_py_and_the_same_command_goes_on(place, tmp_path):
     config = test_config(place, tmp_path / "out")
     words = [str(ROOT / "test.py")]
