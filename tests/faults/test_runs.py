@@ -33,7 +33,7 @@ def test_signals_stop_a_training_and_the_same_command_goes_on(photos, whole, tmp
 
 
 def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
-    """What a checkpoint restores must not be fused into the first step: it would round otherwise."""
+    """Restored arrays must not be fused into the first step, which would then round otherwise."""
     fields = ["--dataset", "folder", "--root", photos, "--val_share", 0.25, "--image_size", 8]
     fields += ["--batch_size", 4, "--epochs", 4, "--lr", 0.01, "--device", "cpu", "--workers", 0]
 
