@@ -1,6 +1,5 @@
 """The main job's chain, backwards: result, manifest, parts, code, texts, weights, images."""
 
-import hashlib
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fewshot.audit_images import Images, users_of
-from fewshot.code_lists import FEATURES_CODE, PARTS_CODE, ROOT, code_paths
+from fewshot.code_lists import FEATURES_CODE, PARTS_CODE, ROOT, code_digest
 from fewshot.provenance import (
     CHANGED,
     MISSING,
@@ -155,12 +154,11 @@ class Job:
 
     def code(self) -> list[Link]:
         """The source that trained the parts, as one hash, with Jittor's version as recorded."""
-        digest = hashlib.sha256(self.record["versions"].get("jittor", "").encode())
-        for path in code_paths(FEATURES_CODE + PARTS_CODE, self.kit):
-            digest.update(path.read_bytes())
+        jittor = self.record["versions"].get("jittor", "")
+        found = code_digest(FEATURES_CODE + PARTS_CODE, jittor, self.kit)
         note = f"commit of the test run {self.record.get('commit', 'unknown')}"
         return [
-            compared("code of the parts", recorded, digest.hexdigest(), into=into, note=note)
+            compared("code of the parts", recorded, found, into=into, note=note)
             for recorded, into in users_of(self.record, "code").items()
         ]
 

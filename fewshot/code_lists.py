@@ -1,12 +1,13 @@
 """Which source files features and trained parts depend on, readable without Jittor."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from runtime.hashing import sha256_of
 
 ROOT = Path(__file__).resolve().parent.parent
-FEATURES_CODE = (  # `fewshot.features.CODE`, which cannot be imported without Jittor
+FEATURES_CODE = (
     "jclip/*.py",
     "runtime/onednn.py",
     "runtime/prepare.py",
@@ -15,7 +16,7 @@ FEATURES_CODE = (  # `fewshot.features.CODE`, which cannot be imported without J
     "fewshot/transforms.py",
     "fewshot/engine.py",
 )
-PARTS_CODE = (  # `recipes.clip_fewshot.CODE`, likewise
+PARTS_CODE = (  # beside that of the features
     "fewshot/*_stage.py",
     "fewshot/checkpoint.py",
     "fewshot/losses.py",
@@ -43,6 +44,14 @@ PARTS_CODE = (  # `recipes.clip_fewshot.CODE`, likewise
 def code_paths(patterns: Iterable[str], root: Path = ROOT) -> list[Path]:
     """The files that glob patterns stand for, sorted."""
     return sorted({path for pattern in patterns for path in root.glob(pattern)})
+
+
+def code_digest(patterns: Iterable[str], jittor: str, root: Path = ROOT) -> str:
+    """One hash of these files and of the version of Jittor that runs them."""
+    digest = hashlib.sha256(jittor.encode())
+    for path in code_paths(patterns, root):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def code_hashes(patterns: Iterable[str], root: Path = ROOT) -> dict[str, str]:

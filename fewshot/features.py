@@ -24,7 +24,7 @@ from tqdm import tqdm
 import jclip
 import runtime
 from fewshot.arrays import opened_arrays
-from fewshot.code_lists import FEATURES_CODE as CODE
+from fewshot.code_lists import FEATURES_CODE, code_digest
 from fewshot.engine import Predictor
 from fewshot.files import atomic_write
 from fewshot.images import PASSING, BrokenImage, content_key, known_as, load_images
@@ -37,7 +37,6 @@ from runtime.rank import apart, rank, ranks
 # Rows of every encoder call: one fixed shape, even, since with an odd one the last bits of a row
 # were seen to depend on its place.
 ENCODER_ROWS = {"cpu": 32, "cuda": 256}
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def code_version(*more: str) -> str:
@@ -45,10 +44,7 @@ def code_version(*more: str) -> str:
 
     A change of it makes whatever was stored under it stale.
     """
-    digest = hashlib.sha256(version("jittor").encode())
-    for path in sorted({path for pattern in CODE + more for path in ROOT.glob(pattern)}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return code_digest(FEATURES_CODE + more, version("jittor"))
 
 
 @dataclass(frozen=True)
@@ -271,7 +267,8 @@ def _store(file: Path, predictor: Predictor, causes: dict[str, str], count: int)
     found = [_read(part) for part in parts]
     together = {name: row for rows, _ in found for name, row in rows.items()}
     causes = {name: cause for _, causes in found for name, cause in causes.items()}
-    _write(file, list(together), np.stack(list(together.values())), causes)
+    rows = np.stack(list(together.values())) if together else features  # all may be broken
+    _write(file, list(together), rows, causes)
     wait()
     own.unlink()
 

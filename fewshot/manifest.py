@@ -4,10 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewshot.code_lists import code_hashes
+from fewshot.code_lists import FEATURES_CODE, code_hashes
 from fewshot.config import as_plain
 from fewshot.data import ImageItem
-from fewshot.features import CODE as FEATURES_CODE
 from fewshot.features import Encoder
 from fewshot.files import atomic_write
 from fewshot.inference import CODE, Scorer

@@ -111,7 +111,7 @@ def advance(
 
 
 def _unpacked(flat: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    for end, shape in zip(ends, shapes, strict=True):
-        size = int(np.prod(shape))
-        yield flat[end - size : end].reshape(shape or (1,))
+    """The arrays of these shapes that `flat` holds one after the other; scalars get one axis."""
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+    for piece, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True):
+        yield piece.reshape(shape or (1,))

@@ -13,7 +13,7 @@ import numpy as np
 
 from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
-from fewshot.code_lists import PARTS_CODE as CODE
+from fewshot.code_lists import PARTS_CODE
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import use_device
 from fewshot.features import Encoder, Views, code_version
@@ -111,7 +111,7 @@ class Job:
         config, shots = self.config, self.shots
         common = {
             "weights": self.encoder.weights_sha256,
-            "code": code_version(*CODE),
+            "code": code_version(*PARTS_CODE),
             "device": self.device,
         }
         text = {"classes": list(self.tree.class_names), "shots": shots.digest}

@@ -21,7 +21,6 @@ from fewshot.provenance import (
     OK,
     scored_from,
 )
-from recipes import clip_fewshot
 from runtime.hashing import sha256_of
 from tests.audit_kit import COUNT, DAMAGES, edited, flip, links, make_finished, places, shot, wrong
 from tests.kit import ROOT
@@ -164,7 +163,7 @@ def test_the_code_is_what_the_keys_of_the_stages_hash(finished):
     digest = hashlib.sha256(version("jittor").encode())
     for path in code_paths(FEATURES_CODE + PARTS_CODE):
         digest.update(path.read_bytes())
-    assert features.code_version(*clip_fewshot.CODE) == digest.hexdigest()
+    assert features.code_version(*PARTS_CODE) == digest.hexdigest()
     record = json.loads((finished / "out/manifest.json").read_text())
     assert len(users_of(record, "code")) == 1 and "test.py" in record["code"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.clip_fewshot import CODE
+from fewshot.code_lists import PARTS_CODE
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("runtime", "jclip", "models", "fewshot", "recipes", "tools")
@@ -115,6 +115,6 @@ def test_parts_go_stale_with_any_model_that_made_them():
     while left:
         seen.add(file := left.pop())
         left += {as_file(name) for name in imported(file)} - seen - {None}
-    hashed = {path.relative_to(ROOT).as_posix() for each in CODE for path in ROOT.glob(each)}
+    hashed = {path.relative_to(ROOT).as_posix() for each in PARTS_CODE for path in ROOT.glob(each)}
     assert len(hashed) > 20
     assert {file for file in seen if file.startswith("models/")} - {"models/__init__.py"} <= hashed
