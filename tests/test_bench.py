@@ -6,50 +6,78 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.kit import ROOT
 from tools import bench
 
 
-def last_line(capsys) -> dict:
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """One thread, as many tests may run beside this one."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def test_views_are_the_same_either_way(capsys):
-    found = bench.views(images=2, views=3, side=32, repeats=1)
-    assert last_line(capsys) == found
-    assert list(found["ways"]) == ["decoded once", "opened for every view"]
-    assert found["difference"] == 0  # to the bit: it is the same crop of the same pixels
+    found = bench.main(bench.Views(images=2, views=3, side=32, repeats=1))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
+    ours, anew = found["ways"].values()
+    assert ours["ratio"] == 1 and anew["same"]  # to the bit: it is the same crop of the same pixels
 
 
-def test_views_of_a_folder_of_images(tmp_path, capsys):
-    for number, size in enumerate([(50, 40), (64, 90)]):
-        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg")
-    (tmp_path / "notes.txt").write_text("no image")
-    found = bench.views(images=3, views=2, side=16, repeats=1, images_from=tmp_path)
-    assert "(40, 50) to (90, 64)" in found["setting"] and found["difference"] == 0
-    capsys.readouterr()
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: no images"):
-        bench.views(images_from=tmp_path / "empty")
+@pytest.mark.parametrize(
+    ("options", "ways"),
+    [
+        (bench.Image(batch=2, repeats=1), ["fp32", "plain", "limit"]),
+        (bench.Lora(batch=2, classes=4, repeats=1), ["fp32", "plain"]),
+        (bench.Head(shots=1, iterations=3, repeats=1), ["corrected", "published"]),
+        (bench.Mta(images=1, views=3, repeats=1), ["fp32", "plain"]),
+    ],
+    ids=["image", "lora", "head", "mta"],
+)
+def test_every_way_runs(options, ways, capsys):
+    found = bench.main(options)["ways"]
+    for word in ways:
+        assert any(word in name for name in found)
+    for name, row in found.items():
+        assert row["median"] > 0 and len(row["seconds"]) == 1
+        # fp32 by other operators: the order of sums
+        assert row["cosine"] is None or row["cosine"] > 0.99999, name
 
 
-def test_a_batch_is_the_same_as_a_loop(capsys):
-    found = bench.mta(images=3, views=4, width=16, classes=5, repeats=1)
-    assert last_line(capsys) == found and found["difference"] == 0
+def test_medians_leave_the_first_call_out_and_ways_take_turns(tmp_path):
+    class Worker:
+        """Answers as a worker does."""
+
+        calls, clock = [], iter([9, 9, 3, 4, 1, 6, 2, 5])
+
+        def run(self, way, place=None):
+            self.calls.append(way)
+            if place:
+                np.save(place, np.ones((2, 3), np.float32))
+            return {"seconds": next(self.clock), "peak_mb": 7}
+
+    worker = Worker()
+    found = bench.measured({"ours": worker, "theirs": worker}, 3, tmp_path)
+    assert worker.calls == ["ours", "theirs"] * 4
+    assert found["ours"]["seconds"] == [3, 1, 2] and found["theirs"]["seconds"] == [4, 6, 5]
+    line = bench.report("image", {}, 10, found)
+    assert line["ways"]["theirs"]["ratio"] == 2.5 and line["ways"]["ours"]["per_s"] == 5
 
 
-def test_medians_leave_the_first_call_out_and_ways_take_turns(monkeypatch):
-    clock, calls = iter([0, 10, 20, 21, 30, 33, 40, 42, 50, 53]), []
-    monkeypatch.setattr(bench, "perf_counter", lambda: next(clock))
-    ways = {"ours": lambda: calls.append("ours"), "theirs": lambda: calls.append("theirs")}
-    assert bench.timed(ways, 2) == {"ours": 1.5, "theirs": 3}
-    assert calls == ["ours", "theirs"] * 3
+def test_the_least_cosine_is_of_rows():
+    rows = np.eye(3, dtype=np.float32)
+    other = rows.copy()
+    other[1] = [0, 3, 4]
+    assert bench.least_cosine(rows, other) == pytest.approx(0.6)
+    assert bench.least_cosine(rows, rows[:2]) is None
+
+
+def test_a_worker_that_ends_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"a worker ended: .*bench_ours.py"):
+        bench.Worker(sys.executable, "bench_ours.py", "views", {"unknown": 1}, tmp_path)
 
 
 def test_the_command_line():
-    command = [sys.executable, "tools/bench.py", "mta", "--images", "2", "--repeats", "1"]
+    command = [sys.executable, "tools/bench.py", "views", "--images", "1", "--views", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1])["benchmark"] == "mta"
+    assert json.loads(done.stdout.splitlines()[-1])["settings"]["views"] == 2

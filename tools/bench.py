@@ -1,173 +1,230 @@
-"""Benchmarks against the usual way of doing the same; one subcommand each.
+"""Benchmarks: this kit beside its peers, each in a process of its own, taking turns.
 
-    python tools/bench.py views --images 16 --views 64
-    python tools/bench.py mta
+    python tools/bench.py image --peers ../peers/bin/python
+    python tools/bench.py views
 
-Each prints a table and, as its last line, the same as JSON. Both ways run in one process, on the
-same inputs, and take turns: a first call to warm up, then the median of the repeats. `ratio` is a
-way's time over ours, `difference` the largest between results. Threads are as the environment sets
-them (OMP_NUM_THREADS).
+Prints a table and, as its last line, the same as JSON. Each way runs once to warm up and then
+`repeats` times, in turn with all others; its time is the median. `ratio` is its time over that of
+the first way, ours. `cosine` is the least of two rows of features, this way's and the
+first's, where their weights are the same. `--peers` is the Python of an environment with
+`tools/bench_peers.txt` installed; without it only our own ways run. Threads are as the environment
+sets them (OMP_NUM_THREADS), one each core by default. Nothing else may run beside it.
 """
 
 import json
 import os
-import platform
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
 import numpy as np
 import tyro
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from fewshot.images import FORMATS, decode  # noqa: E402
-from fewshot.mta import solve  # noqa: E402
-from fewshot.transforms import Crops, draw, make_views, pixel_digest  # noqa: E402
-from jclip.preprocess import make_preprocess, to_array  # noqa: E402
+TOOLS = Path(__file__).resolve().parent
 
 
-def views(
-    images: int = 8,
-    views: int = 64,
-    side: int = 224,
-    repeats: int = 5,
-    images_from: Path | None = None,
-) -> dict:
-    """Views of JPEG files: decoded once an image, against opened anew for every view.
+@dataclass(frozen=True)
+class Common:
+    """What every benchmark takes."""
 
-    Args:
-        images: files, repeated in turn where there are fewer
-        views: of each image, the centre view among them
-        side: of a view, in pixels
-        repeats: of each way
-        images_from: folder of images; scikit-learn's two sample photos if not given
-    """
-    crops, centre = Crops(), make_preprocess(side)
-    transform = make_views(centre, to_array, side, crops, 0, views)
-    with TemporaryDirectory() as folder:
-        paths = files(images_from) if images_from else sample_photos(Path(folder))
-        paths = [paths[i % len(paths)] for i in range(images)]
-        digests = {path: pixel_digest(decode(path)) for path in set(paths)}
+    repeats: int = 5
+    """of each way"""
+    peers: Path | None = None
+    """Python of the peers' environment"""
+    ways: tuple[str, ...] = ()
+    """run only the ways that contain one of these words, beside the first"""
 
-        def anew(path: Path, view: int) -> np.ndarray:
-            with Image.open(path) as opened:
-                if not view:
-                    return centre(opened)
-                image = opened.convert("RGB")
-            box, mirrored = draw(digests[path], image.size, crops, 0, view)
-            image = image.crop(box).resize((side, side), Image.Resampling.BICUBIC)
-            return to_array(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image)
 
-        def once() -> float:
-            return sum(float(transform(decode(path))[-1, 0, 0, 0]) for path in paths)
+@dataclass(frozen=True)
+class Image(Common):
+    """Images to features, ViT-B/32, from arrays."""
 
-        def for_every_view() -> float:
-            stacks = (np.stack([anew(path, view) for view in range(views)]) for path in paths)
-            return sum(float(stack[-1, 0, 0, 0]) for stack in stacks)
+    batch: int = 64
+    """images a call"""
 
-        difference = max(
-            float(np.abs(anew(path, view) - found).max())
-            for path in digests
-            for view, found in enumerate(transform(decode(path)))
+
+@dataclass(frozen=True)
+class Text(Common):
+    """The contest's 403 classes to text features."""
+
+    sentences: int = 8
+    """of each class"""
+
+
+@dataclass(frozen=True)
+class Lora(Common):
+    """A training step of CLIP-LoRA, ViT-B/32, both towers."""
+
+    batch: int = 32
+    """images a step"""
+    classes: int = 374
+    """sentences a step"""
+
+
+@dataclass(frozen=True)
+class Head(Common):
+    """LP++ on given features: seconds to fit, and the accuracy on held-out ones."""
+
+    shots: int = 4
+    """of each of 374 classes"""
+    classes: int = 403
+    """in all"""
+    iterations: int = 300
+    """updates"""
+
+
+@dataclass(frozen=True)
+class Mta(Common):
+    """JPEG files to lines of a result, by MTA over views."""
+
+    images: int = 2
+    """files"""
+    views: int = 64
+    """of each"""
+
+
+@dataclass(frozen=True)
+class Views(Common):
+    """Views of JPEG files: decoded once, against opened anew for every view."""
+
+    images: int = 8
+    """files"""
+    views: int = 64
+    """of each"""
+    side: int = 224
+    """of a view, in pixels"""
+
+
+ITEMS = {  # what a second is counted in
+    "image": lambda s: s["batch"],
+    "text": lambda s: 403 * s["sentences"],
+    "lora": lambda s: s["batch"],
+    "head": lambda s: 1,
+    "mta": lambda s: s["images"],
+    "views": lambda s: s["images"],
+}
+
+
+class Worker:
+    """A process that runs ways."""
+
+    def __init__(self, python: str, script: str, name: str, settings: dict, folder: Path):
+        command = [python, str(TOOLS / script), name, json.dumps(settings), str(folder)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        sizes = sorted({decode(path).size for path in digests})
-        seconds = timed({"decoded once": once, "opened for every view": for_every_view}, repeats)
-    setting = f"{images} images, {views} views of {side} pixels, photos {sizes[0]} to {sizes[-1]}"
-    return report("views", setting, images, seconds, difference)
+        try:
+            self.ways = self._answer()
+        except SystemExit:
+            self.close()
+            raise
+
+    def run(self, way: str, place: Path | None = None) -> dict:
+        """{"seconds", "peak_mb"} of one run; its result is saved at `place`."""
+        print(json.dumps([way, place and str(place)]), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"bench: a worker ended: {' '.join(self.process.args[:3])}")
+        return json.loads(line)
 
 
-def mta(
-    images: int = 32, views: int = 64, width: int = 512, classes: int = 403, repeats: int = 5
-) -> dict:
-    """MTA: a batch of images at once, against one image after the other.
-
-    Args:
-        images: in the batch
-        views: of each image
-        width: of a feature
-        classes: of the text
-        repeats: of each way
-    """
-    random = np.random.default_rng(0)
-    looks = 3 * random.standard_normal((images, 1, width))
-    features = (looks + random.standard_normal((images, views, width))).astype(np.float32)
-    text = random.standard_normal((classes, width)).astype(np.float32)
-    text /= np.linalg.norm(text, axis=1, keepdims=True)
-
-    def batched() -> np.ndarray:
-        return solve(features, text)[0]
-
-    def looped() -> np.ndarray:
-        return np.concatenate([solve(row[None], text)[0] for row in features])
-
-    difference = float(np.abs(batched() - looped()).max())
-    seconds = timed({"batched": batched, "image by image": looped}, repeats)
-    setting = f"{images} images, {views} views, {width} wide, {classes} classes, float64"
-    return report("mta", setting, images, seconds, difference)
+def main(options: Common) -> dict:
+    """Runs one benchmark and prints what it found."""
+    name = type(options).__name__.lower()
+    common = set(vars(Common()))
+    settings = {key: value for key, value in vars(options).items() if key not in common}
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        workers = [(sys.executable, "bench_ours.py")]
+        workers += [(str(options.peers), "bench_peer.py")] if options.peers else []
+        started = []
+        for python, script in workers:  # ours first: it writes the inputs
+            started.append(Worker(python, script, name, settings, Path(folder)))
+            stack.callback(started[-1].close)
+        ways = {way: worker for worker in started for way in worker.ways}
+        first = next(iter(ways))
+        wanted = {
+            w: p
+            for w, p in ways.items()
+            if not options.ways or w == first or any(word in w for word in options.ways)
+        }
+        found = measured(wanted, options.repeats, Path(folder))
+    return report(name, settings, ITEMS[name](settings), found)
 
 
-BENCHMARKS = {"views": views, "mta": mta}
+def measured(ways: dict[str, Worker], repeats: int, folder: Path) -> dict[str, dict]:
+    """{way: seconds of every run but the first, peak_mb, cosine}."""
+    found, reference = {}, None
+    for number, (way, worker) in enumerate(ways.items()):
+        place = folder / f"result_{number}.npy"
+        worker.run(way, place)
+        result = np.load(place)
+        reference = result if reference is None else reference
+        alike = worker is next(iter(ways.values()))  # the same weights
+        found[way] = {"seconds": [], "cosine": least_cosine(reference, result) if alike else None}
+        found[way]["same"] = alike and np.array_equal(reference, result)
+        found[way]["result"] = float(result.ravel()[0]) if result.size == 1 else None
+    for _ in range(repeats):
+        for way, worker in ways.items():
+            answer = worker.run(way)
+            found[way]["seconds"].append(answer["seconds"])
+            found[way]["peak_mb"] = answer["peak_mb"]
+    return found
 
 
-def timed(ways: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """{way: median seconds}; the ways take turns, after one call each to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, run in ways.items():
-            started = perf_counter()
-            run()
-            if turn:
-                times[name].append(perf_counter() - started)
-    return {name: statistics.median(found) for name, found in times.items()}
+def least_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Of two rows in the same place, or None where the arrays are of another kind."""
+    if first.shape != second.shape or first.ndim != 2 or first.dtype.kind != "f":
+        return None
+    a, b = first.astype(float), second.astype(float)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / lengths).min())
 
 
-def report(
-    name: str, setting: str, items: int, seconds: dict[str, float], difference: float
-) -> dict:
+def report(name: str, settings: dict, items: int, found: dict[str, dict]) -> dict:
     """Prints a table, the first way being ours, and the JSON line; returns what that holds."""
-    ours = next(iter(seconds.values()))
-    ways = {
-        way: {"seconds": spent, "images_per_s": items / spent, "ratio": spent / ours}
-        for way, spent in seconds.items()
-    }
-    print(f"{name}: {setting}\n{'':<24}{'seconds':>10}{'images/s':>12}{'ratio':>8}")
-    for way, row in ways.items():
-        print(f"{way:<24}{row['seconds']:>10.3f}{row['images_per_s']:>12.2f}{row['ratio']:>8.2f}")
-    print(f"largest difference: {difference:g}")
-    machine = {"cores": os.cpu_count(), "machine": platform.machine()}
-    line = {
-        "benchmark": name,
-        "setting": setting,
-        "ways": ways,
-        "difference": difference,
-        **machine,
-    }
+    medians = {way: statistics.median(row["seconds"]) for way, row in found.items()}
+    ours = next(iter(medians.values()))
+    title = ", ".join(f"{key} {value}" for key, value in settings.items())
+    print(f"{name}: {title}\n{'':<40}{'seconds':>10}{'a second':>10}{'ratio':>8}  cosine, MB")
+    ways = {}
+    for way, seconds in medians.items():
+        row = found[way] | {"median": seconds, "per_s": items / seconds, "ratio": seconds / ours}
+        ways[way] = row
+        near = "" if row["cosine"] is None else f"{row['cosine']:.5f}"
+        near = near if row["result"] is None else f"{row['result']:.4f}"
+        print(
+            f"{way:<40}{seconds:>10.3f}{row['per_s']:>10.2f}{row['ratio']:>8.2f}"
+            f"  {near}, {row['peak_mb']:.0f}"
+        )
+    threads = os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
+    line = {"benchmark": name, "settings": settings, "ways": ways, "cpu": cpu(), "threads": threads}
     print(json.dumps(line))
     return line
 
 
-def sample_photos(folder: Path) -> list[Path]:
-    """scikit-learn's sample photos (640 x 427) as JPEG files in `folder`."""
-    paths = []
-    for number, pixels in enumerate(load_sample_images().images):
-        paths.append(folder / f"photo_{number}.jpg")
-        Image.fromarray(pixels).save(paths[-1], quality=90)
-    return paths
+def cpu() -> str:
+    """The processor's name and what it multiplies."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    kinds = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    flags = [kind for kind in kinds if kind in fields.get("flags", "").split()]
+    return f"{fields.get('model name', 'unknown')}, {' '.join(flags)}"
 
 
-def files(folder: Path) -> list[Path]:
-    """The image files of a folder, by name. Raises ValueError where there is none."""
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in endings)
-    if not found:
-        raise ValueError(f"{folder}: no images; give a folder with image files, not nested ones")
-    return found
-
+BENCHMARKS = {kind.__name__.lower(): kind for kind in (Image, Text, Lora, Head, Mta, Views)}
+Choice = tyro.extras.subcommand_type_from_defaults({n: kind() for n, kind in BENCHMARKS.items()})
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict(BENCHMARKS, description=__doc__.splitlines()[0])
+    main(tyro.cli(Choice, description=__doc__.splitlines()[0]))

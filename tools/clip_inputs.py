@@ -36,6 +36,18 @@ TINY = {  # the models of the golden files, as arguments of OpenAI's CLIP and of
         **TINY_TEXT,
     },
 }
+VIT_B32 = {  # arguments of the same kind
+    "embed_dim": 512,
+    "image_resolution": 224,
+    "vision_layers": 12,
+    "vision_width": 768,
+    "vision_patch_size": 32,
+    "context_length": 77,
+    "vocab_size": 49408,
+    "transformer_width": 512,
+    "transformer_heads": 8,
+    "transformer_layers": 12,
+}
 TINY_SEED = 2021
 TINY_IMAGES = 4
 

@@ -52,9 +52,9 @@ def openai_model(clip, sizes: dict, seed: int) -> torch.nn.Module:
     return model
 
 
-def huggingface_model(sizes: dict, state: dict) -> torch.nn.Module:
-    """Hugging Face's CLIPModel of the same sizes with the same weights; ViT only."""
-    from transformers import CLIPConfig, CLIPModel
+def huggingface_config(sizes: dict, attention: str):
+    """Hugging Face's description of a CLIP of these sizes; ViT only."""
+    from transformers import CLIPConfig
 
     shared = {"hidden_act": "quick_gelu", "projection_dim": sizes["embed_dim"]}
     text = {
@@ -74,13 +74,19 @@ def huggingface_model(sizes: dict, state: dict) -> torch.nn.Module:
         "image_size": sizes["image_resolution"],
         "patch_size": sizes["vision_patch_size"],
     }
-    config = CLIPConfig(
+    return CLIPConfig(
         text_config=text | shared,
         vision_config=vision | shared,
         projection_dim=sizes["embed_dim"],
-        attn_implementation="eager",
+        attn_implementation=attention,
     )
-    model = CLIPModel(config).float().eval()
+
+
+def huggingface_model(sizes: dict, state: dict) -> torch.nn.Module:
+    """Hugging Face's CLIPModel of the same sizes with the same weights; ViT only."""
+    from transformers import CLIPModel
+
+    model = CLIPModel(huggingface_config(sizes, "eager")).float().eval()
     missing, extra = model.load_state_dict(huggingface_state(state), strict=False)
     if extra or any(not name.endswith("position_ids") for name in missing):
         raise SystemExit(f"Hugging Face's names have changed: missing {missing}, extra {extra}")
