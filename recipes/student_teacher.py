@@ -140,13 +140,13 @@ class Job(Baseline):
             unlabelled = self.batches(self.whole.take(self.others), views)
             paired = PairedBatches(self.batches(self.labelled, views[0]), unlabelled, config.ratio)
             batches, step = paired, fixmatch_step(mean_logits, config.threshold)
-        elif config.semi == "pseudo":
-            logits = self.outputs(student, self.whole.take(self.others))
-            images = guessed(self.whole, self.known, self.others, logits, config.threshold)
-            batches, step = self.augmented(images), classify(mean_logits)
         else:
-            times = max(1, len(self.whole) // len(self.labelled))
-            batches, step = Repeated(self.augmented(self.labelled), times), classify(mean_logits)
+            images = self.labelled
+            if config.semi == "pseudo":
+                logits = self.outputs(student, self.whole.take(self.others))
+                images = guessed(self.whole, self.known, self.others, logits, config.threshold)
+            times = max(1, round(len(self.whole) / len(images)))
+            batches, step = Repeated(self.augmented(images), times), classify(mean_logits)
         self.learn(run, student, student.parameters(), batches, step, self.val)
 
 

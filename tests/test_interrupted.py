@@ -11,7 +11,7 @@ from tests.kit import ROOT, script, write_tiny_clip
 def interrupt(times, seed, out, command):
     """Runs the tool in a process of its own: Jittor ends one whose child is killed."""
     words = [sys.executable, ROOT / "tools/interrupt.py", "--times", times, "--seed", seed]
-    words += ["--out", out, "--", *command]
+    words += ["--out", out, *([] if "--" in command else ["--"]), *command]
     return subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
 
 
@@ -34,6 +34,15 @@ def test_a_killed_main_job_ends_in_the_same_bytes(tmp_path):
     assert left == {f"parts/{stage}.pkl" for stage in noted} | checkpoints
     on_disk = [line.count(".pkl") for line in re.findall(r"on disk .*: the same", ended.stdout)]
     assert any(0 < count < len(left) for count in on_disk)  # a kill fell amid the stages
+
+
+def test_kills_in_a_row_meet_one_folder(tmp_path):
+    counts = 'mkdir -p "$0"; echo x >> "$0/starts"; sleep 0.3; echo done > "$0/result.txt"'
+    command = ["bash", "-c", counts, "{out}"]
+    ended = interrupt(5, 0, tmp_path / "out", ["--row", "3", "--", *command])
+    assert ended.returncode == 0 and "5 of 5 kills ended" in ended.stdout, ended.stdout
+    starts = [len((tmp_path / f"out/kill{n}/starts").read_text()) // 2 for n in (1, 4)]
+    assert starts == [4, 3]  # each kill's, and the last to the end
 
 
 def test_a_command_that_forgets_is_found_out(tmp_path):

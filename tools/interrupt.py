@@ -3,9 +3,10 @@
     python tools/interrupt.py --times 10 -- python train.py clip_fewshot --data Dataset/demo \
         --parts {out}/parts --runs {out}/runs --cache {out}/cache ...
 
-The command runs twice to its end, then as often as asked in a fresh folder: its whole process group
-gets SIGKILL after a time drawn uniformly from the second run's duration (the first may compile),
-and it is started again to its end. `{out}` in the command stands for the folder. The files named by
+The command runs twice to its end, then in fresh folders: its whole process group gets SIGKILL after
+a time drawn uniformly from the second run's duration (the first may compile), and it is started
+again to its end. With `--row K` it is killed K times in each folder before it may end, after times
+drawn from 2/K of that duration. `{out}` in the command stands for the folder. The files named by
 `--compare` must then be the first run's, byte for byte; ends with status 1 where they are not. This
 file imports no Jittor, which ends a process whose child is killed.
 """
@@ -75,12 +76,17 @@ class Kill:
 
 
 def interrupt(
-    command: Sequence[str], out: Path, moments: Sequence[float], patterns: Sequence[str] = COMPARED
+    command: Sequence[str],
+    out: Path,
+    moments: Sequence[float],
+    patterns: Sequence[str] = COMPARED,
+    row: int = 1,
 ) -> list[Kill]:
     """Kills and restarts the command in folders under `out`; prints a line a kill.
 
-    moments: when to kill, as fractions of an unbroken run's duration. Raises RuntimeError where the
-    command fails by itself, leaves nothing to compare, or other bytes at an unbroken second run.
+    moments: when to kill, as fractions of an unbroken run's duration, or where `row` of them meet
+    one folder of 2/row of it. Raises RuntimeError where the command fails by itself, leaves nothing
+    to compare, or other bytes at an unbroken second run.
     """
     out.mkdir(parents=True, exist_ok=True)
     run(command, out / "first")
@@ -90,14 +96,17 @@ def interrupt(
         raise RuntimeError(f"{out}: first and second must hold the same {' and '.join(patterns)}")
     print(f"unbroken: {len(expected)} files in {whole_s:.1f} s, twice the same", flush=True)
     kills = []
-    for number, moment in enumerate(moments, 1):
-        folder, moment_s = out / f"kill{number}", moment * whole_s
-        in_time = run(command, folder, moment_s) >= moment_s
-        on_disk = list(contents(folder, patterns))
+    for start in range(0, len(moments), row):
+        folder, found = out / f"kill{start + 1}", []
+        for moment in moments[start : start + row]:
+            moment_s = moment * whole_s * (2 / row if row > 1 else 1)
+            in_time = run(command, folder, moment_s) >= moment_s
+            found.append((moment_s, in_time, list(contents(folder, patterns))))
         run(command, folder)
         differing = differences(expected, contents(folder, patterns))
-        kills.append(Kill(moment_s, in_time, on_disk, differing))
-        print(f"kill {number}: {kills[-1]}", flush=True)
+        for each in found:
+            kills.append(Kill(*each, differing))
+            print(f"kill {len(kills)}: {kills[-1]}", flush=True)
     return kills
 
 
@@ -105,6 +114,7 @@ def main() -> None:
     """Draws the moments and runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=10, help="kills")
+    parser.add_argument("--row", type=int, default=1, help="kills in a row in one folder")
     parser.add_argument("--seed", type=int, default=0, help="draws their moments")
     parser.add_argument("--out", type=Path, default=Path("runs/interrupt"), help="folder to fill")
     parser.add_argument("--compare", nargs="+", default=COMPARED, help="glob patterns of files")
@@ -115,7 +125,7 @@ def main() -> None:
     drawn = random.Random(given.seed)
     moments = [drawn.random() for _ in range(given.times)]
     try:
-        kills = interrupt(given.command, given.out.resolve(), moments, given.compare)
+        kills = interrupt(given.command, given.out.resolve(), moments, given.compare, given.row)
     except RuntimeError as error:
         sys.exit(f"interrupt: {error}")
     bad = sum(bool(kill.differing) for kill in kills)

