@@ -27,7 +27,7 @@ from fewshot import submission  # noqa: E402
 from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
 from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
-from fewshot.device import use_device  # noqa: E402
+from fewshot.device import Precision, use_device  # noqa: E402
 from fewshot.features import Encoder, Views  # noqa: E402
 from fewshot.images import skipped_summary, watched  # noqa: E402
 from fewshot.inference import Looks, Scorer  # noqa: E402
@@ -98,6 +98,8 @@ class Config:
     """views decoded ahead at a time; changes no result"""
     device: str = "auto"
     """auto, cpu or cuda"""
+    precision: Precision = "fp32"
+    """of frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto; plain, Jittor's own"""
 
     def __post_init__(self):
         require_ranges({"views": self.views, "batch_size": self.batch_size}, least=1)
@@ -125,7 +127,7 @@ def encoders_of(config: Config, weights: Path, parts: Parts) -> list[Encoder]:
 
     Raises ValueError where a weight file is not the one that the parts were trained with.
     """
-    device = use_device(config.device)
+    device = use_device(config.device, config.precision)
     encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
     if encoder.weights_sha256 != parts["text"]["meta"]["inputs"]["weights"]:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")

@@ -12,7 +12,7 @@ import numpy as np
 from fewshot import checkpoint
 from fewshot.batches import AugmentedBatches, Transform
 from fewshot.config import as_plain, require_ranges
-from fewshot.device import use_device
+from fewshot.device import Precision, precision_in_use, use_device
 from fewshot.engine import Batches, evaluating, fit, predict
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split, scaled
@@ -70,8 +70,9 @@ class BaselineConfig:
     """auto, cpu or cuda"""
     pieces: int = 1
     """of a batch, whose gradients are averaged in order; several processes share them out"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """of convolutions on a CPU; bf16 needs AMX or AVX-512-bf16"""
+    precision: Precision = "fp32"
+    """of convolutions and frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto;
+    plain, Jittor's own"""
     resume: Literal["auto", "never"] = "auto"
     """go on from a stopped run's checkpoint, or start anew"""
 
@@ -99,11 +100,9 @@ class Baseline:
         options: for `open_set`.
         """
         self.options = options
-        if config.precision == "bf16" and not convolution.available():
-            raise ValueError("this processor has no bf16 (AMX or AVX-512-bf16): --precision fp32")
         self.config, self.side = config, side
         self.root = config.root or Path("Dataset") / config.dataset
-        self.device = use_device(config.device)
+        self.device = use_device(config.device, config.precision)
         self.norm = norm or (config.dataset if config.dataset in NORMS else "imagenet")
         self.plain = evaluate(side, self.norm)
         self.sources = {"dataset": config.dataset, "root": self.root.as_posix()}
@@ -129,8 +128,8 @@ class Baseline:
         """A network with the initial weights of this run's seed, its convolutions on oneDNN."""
         set_random_state(self.config.seed)
         network = make()
-        if self.device == "cpu" and convolution.usable():
-            convolution.use_fast(network, self.config.precision)
+        if precision_in_use() != "plain":
+            convolution.use_fast(network, precision_in_use())
         return network
 
     @cached_property

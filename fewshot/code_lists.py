@@ -9,8 +9,14 @@ from runtime.hashing import sha256_of
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES_CODE = (
     "jclip/*.py",
+    "runtime/*.hpp",
+    "runtime/attention.py",
+    "runtime/cpu_operator.py",
+    "runtime/norm.py",
     "runtime/onednn.py",
     "runtime/prepare.py",
+    "runtime/product.py",
+    "fewshot/device.py",
     "fewshot/features.py",
     "fewshot/images.py",
     "fewshot/transforms.py",
@@ -38,6 +44,8 @@ PARTS_CODE = (  # beside that of the features
     "models/moco.py",
     "models/ood_*.py",
     "models/prompt_*.py",
+    "runtime/low_rank.py",
+    "runtime/softmax.py",
 )
 
 

@@ -1,13 +1,21 @@
-"""Which device Jittor computes on."""
+"""Which device Jittor computes on, and how exactly."""
+
+from typing import Literal
 
 import jittor as jt
 
+from runtime import cpu_operator
 
-def use_device(name: str) -> str:
+Precision = Literal["fp32", "bf16", "auto", "plain"]
+
+
+def use_device(name: str, precision: Precision = "fp32") -> str:
     """Switches Jittor to "cpu", "cuda" or, for "auto", to CUDA where there is one; returns "cpu" or
     "cuda".
 
-    Raises ValueError where CUDA is asked for and Jittor was built without it.
+    precision, of the products of frozen layers on the CPU: "auto" is bf16 where the processor
+    multiplies bf16 itself, else fp32; "plain" is fp32 by Jittor's own operators. Raises ValueError
+    where CUDA is asked for and Jittor was built without it, and for bf16 where there is none.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device is {name!r}, but must be auto, cpu or cuda")
@@ -17,4 +25,17 @@ def use_device(name: str) -> str:
     jt.flags.use_cuda = int(chosen == "cuda")
     if chosen == "cuda":
         jt.cudnn.set_max_workspace_ratio(0.05)  # else a quarter of the GPU's memory
+    has_bf16 = chosen == "cpu" and cpu_operator.multiplies_bf16()
+    if precision == "bf16" and not has_bf16:
+        raise ValueError(
+            "precision bf16 needs a CPU with AMX or AVX-512-bf16: --precision fp32 or auto"
+        )
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "fp32"
+    cpu_operator.precision = precision
     return chosen
+
+
+def precision_in_use() -> str:
+    """What `use_device` chose: "fp32", "bf16" or "plain"."""
+    return cpu_operator.precision

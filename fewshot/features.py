@@ -25,6 +25,7 @@ import jclip
 import runtime
 from fewshot.arrays import opened_arrays
 from fewshot.code_lists import FEATURES_CODE, code_digest
+from fewshot.device import precision_in_use
 from fewshot.engine import Predictor
 from fewshot.files import atomic_write
 from fewshot.images import PASSING, BrokenImage, content_key, known_as, load_images
@@ -162,6 +163,7 @@ class Encoder:
             "variant": self.variant,
             "code": code_version(),
             "device": self.device,
+            "precision": precision_in_use(),
             "threads": runtime.PREPARED.threads,  # may change the order of a sum
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

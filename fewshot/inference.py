@@ -12,6 +12,7 @@ from PIL import Image
 import runtime
 from fewshot import mta
 from fewshot.classifier import SUBMITTED, Features, class_scores
+from fewshot.device import precision_in_use
 from fewshot.features import Encoder, Views, code_version, image_features
 from fewshot.images import BrokenImage, decode
 from fewshot.ood_stage import base_odds
@@ -63,7 +64,7 @@ class Scorer:
             "encoders": [encoder.weights_sha256 for encoder in self.encoders],
             "looks": [looks.tta, looks.ood, looks.routing],
             "views": [looks.views.count, looks.views.seed, *crops.scale, crops.flip],
-            "device": [self.encoders[0].device, runtime.PREPARED.threads],
+            "device": [self.encoders[0].device, precision_in_use(), runtime.PREPARED.threads],
             "code": code_version(*CODE),
         }
 

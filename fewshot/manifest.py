@@ -7,6 +7,7 @@ from pathlib import Path
 from fewshot.code_lists import FEATURES_CODE, code_hashes
 from fewshot.config import as_plain
 from fewshot.data import ImageItem
+from fewshot.device import precision_in_use
 from fewshot.features import Encoder
 from fewshot.files import atomic_write
 from fewshot.inference import CODE, Scorer
@@ -54,6 +55,7 @@ def write_manifest(
         "shots": parts["text"]["shots"],
         "parameters": parameters(encoders, parts),
         "device": encoders[0].device,
+        "precision": precision_in_use(),
         "rules": RULES,
         "selection": {"rule": SELECTION}
         | {stage: part["selection"] for stage, part in parts.items() if part.get("selection")},

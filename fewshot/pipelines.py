@@ -14,7 +14,14 @@ from PIL import Image
 from fewshot import augment
 from fewshot.augment import Picture
 from fewshot.randaugment import rand_augment
-from jclip.preprocess import MEAN, STD, centre_crop, resize_short_side
+from jclip.preprocess import (
+    MEAN,
+    STD,
+    centre_crop,
+    level_table,
+    looked_up,
+    resize_short_side,
+)
 
 NORMS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
@@ -42,17 +49,13 @@ class Pipeline:
     @cached_property
     def _levels(self) -> np.ndarray:
         """[3,256]: what each of 256 levels becomes in each channel."""
-        mean, std = (np.array(values, np.float32)[:, None] for values in NORMS[self.norm])
-        return (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
+        return level_table(*(np.array(values, np.float32) for values in NORMS[self.norm]))
 
     def __call__(self, image: Picture, rng: np.random.Generator | None = None) -> np.ndarray:
         """An RGB image, PIL or uint8 [H,W,3] -> float32 [3,S,S]; rng is drawn from in order."""
         for step in self.steps:
             image = step(image, rng)
-        pixels = augment.as_array(image)
-        array = np.empty((3, *pixels.shape[:2]), np.float32)
-        for channel in range(3):
-            np.take(self._levels[channel], pixels[:, :, channel], out=array[channel], mode="clip")
+        array = looked_up(augment.as_array(image), self._levels)
         for step in self.after:
             array = step(array, rng)
         return array

@@ -8,7 +8,8 @@ from fewshot.files import printable
 from runtime.hashing import sha256_of
 
 MANIFEST = "manifest.json"
-CAUSES = ("inputs", "looks", "versions", "commit", "code", "device")  # what results follow from
+# what results follow from
+CAUSES = ("inputs", "looks", "versions", "commit", "code", "device", "precision")
 SHOWN = 3  # lines of a result that are quoted
 
 

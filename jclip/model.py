@@ -13,7 +13,8 @@ from jittor import nn
 from jclip.initial import initialise
 from jclip.resnet import ModifiedResNet
 from jclip.sizes import ClipSizes
-from jclip.transformer import ACTIVATIONS, Transformer, patch_rows
+from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, linear, patch_rows
+from runtime import product
 
 LENGTH_STEP = 8  # text is cut to a multiple of this: few lengths occur, so little is compiled
 
@@ -25,19 +26,20 @@ class VisionTransformer(jt.Module):
         width, patch = sizes.vision_width, sizes.vision_patch_size
         self.patch_size = patch
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.kept = product.Weights()
         self.class_embedding = jt.zeros((width,))
         tokens = (sizes.image_resolution // patch) ** 2 + 1
         self.positional_embedding = jt.zeros((tokens, width))
-        self.ln_pre = nn.LayerNorm(width)
+        self.ln_pre = LayerNorm(width)
         layers, heads = sizes.vision_layers, sizes.vision_heads
         self.transformer = Transformer(width, layers, heads, activation, causal=False)
-        self.ln_post = nn.LayerNorm(width)
+        self.ln_post = LayerNorm(width)
         self.proj = jt.zeros((width, sizes.embed_dim))
 
     def embed_patches(self, images: jt.Var) -> jt.Var:
         """The convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
-        return nn.linear(x, self.conv1.weight.reshape(self.conv1.out_channels, -1))
+        return linear(self.kept, x, self.conv1.weight, None)
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = self.embed_patches(images)
@@ -76,7 +78,7 @@ class CLIP(jt.Module):
         self.transformer = Transformer(width, layers, heads, activation, causal=True)
         self.token_embedding = nn.Embedding(sizes.vocab_size, width)
         self.positional_embedding = jt.zeros((sizes.context_length, width))
-        self.ln_final = nn.LayerNorm(width)
+        self.ln_final = LayerNorm(width)
         self.text_projection = jt.zeros((width, sizes.embed_dim))
         self.logit_scale = jt.array(np.log(1 / 0.07).astype(np.float32))
         if initialised:

@@ -7,6 +7,8 @@ Shapes: N sequences (images or sentences), L tokens, D width, H heads.
 import jittor as jt
 from jittor import nn
 
+from runtime import attention, norm, product
+
 MASKED = -1e30  # finite, so that no NaN can arise of it; its softmax weight is exactly 0
 
 
@@ -41,6 +43,14 @@ def attend(query: jt.Var, key: jt.Var, value: jt.Var, heads: int, causal: bool =
     return mixed.reshape(n, queries, width)
 
 
+def attend_packed(qkv: jt.Var, heads: int, causal: bool = False) -> jt.Var:
+    """Self-attention of queries, keys and values side by side: [N, L, 3D] -> [N, L, D]."""
+    if attention.fits(qkv, heads):
+        return attention.attention(qkv, heads, causal)
+    width = qkv.shape[2] // 3
+    return attend(*(qkv[:, :, i * width : (i + 1) * width] for i in range(3)), heads, causal)
+
+
 def patch_rows(images: jt.Var, patch: int) -> jt.Var:
     """[B, 3, R, R] -> [B, G*G, 3*P*P]: each patch's pixels in the order of a convolution's weights,
     so that a convolution of stride P is one matrix product.
@@ -51,32 +61,75 @@ def patch_rows(images: jt.Var, patch: int) -> jt.Var:
     return x.permute(0, 2, 4, 1, 3, 5).reshape(b, grid * grid, channels * patch * patch)
 
 
+def linear(
+    kept: product.Weights, x: jt.Var, weight: jt.Var, bias: jt.Var | None, residual=None
+) -> jt.Var:
+    """x weight^T + bias (+ residual): [..., K] -> [..., N], for a weight[N, ...] of K numbers a
+    row; `kept` belongs to this weight.
+    """
+    if product.fits(x, [weight], [bias]):
+        return product.linear(kept, x, weight, bias, residual)
+    y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
+    return y if residual is None else residual + y
+
+
+class Linear(nn.Linear):
+    """A linear layer that takes the fast path where its weights do not learn."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.kept = product.Weights()
+
+    def execute(self, x: jt.Var, residual: jt.Var | None = None) -> jt.Var:
+        return linear(self.kept, x, self.weight, self.bias, residual)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Over the last axis; takes the fast path where its weights do not learn."""
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        if norm.fits(x, self.weight, self.bias):
+            return norm.norm(x, self.weight, self.bias, self.eps)
+        return super().execute(x)
+
+
+def two_layers(
+    wide: jt.Module, narrow: jt.Module, activation: str, x: jt.Var, residual: jt.Var
+) -> jt.Var:
+    """residual + narrow(activation(wide(x))): [..., D] -> [..., D]."""
+    pair = wide, narrow
+    if all(type(layer) is Linear for layer in pair):
+        weights, biases = [each.weight for each in pair], [each.bias for each in pair]
+        if product.fits(x, weights, biases):
+            return product.mlp((wide.kept, narrow.kept), x, residual, wide, narrow, activation)
+    return narrow(ACTIVATIONS[activation](wide(x)), residual)
+
+
 class Attention(jt.Module):
-    """Self-attention with one projection for query, key and value: [N, L, D] -> [N, L, D]."""
+    """x + self-attention of `normed`, one projection for query, key and value: [N, L, D]."""
 
     def __init__(self, width: int, heads: int):
         self.heads = heads
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
-        self.out_proj = nn.Linear(width, width)
+        self.kept = product.Weights()
+        self.out_proj = Linear(width, width)
 
-    def execute(self, x: jt.Var, causal: bool) -> jt.Var:
-        width = x.shape[2]
-        qkv = nn.linear(x, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3D]
-        q, k, v = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
-        return self.out_proj(attend(q, k, v, self.heads, causal))
+    def execute(self, normed: jt.Var, causal: bool, x: jt.Var) -> jt.Var:
+        qkv = linear(self.kept, normed, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3D]
+        return self.out_proj(attend_packed(qkv, self.heads, causal), x)
 
 
 class Mlp(jt.Module):
-    """Two linear layers, four times as wide between them: [..., D] -> [..., D]."""
+    """x + two linear layers on `normed`, four times as wide between them: [..., D]."""
 
     def __init__(self, width: int, activation: str):
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
-        self.activation = ACTIVATIONS[activation]
+        self.c_fc = Linear(width, 4 * width)
+        self.c_proj = Linear(4 * width, width)
+        self.activation = activation
 
-    def execute(self, x: jt.Var) -> jt.Var:
-        return self.c_proj(self.activation(self.c_fc(x)))
+    def execute(self, normed: jt.Var, x: jt.Var) -> jt.Var:
+        return two_layers(self.c_fc, self.c_proj, self.activation, normed, x)
 
 
 class ResidualAttentionBlock(jt.Module):
@@ -84,13 +137,13 @@ class ResidualAttentionBlock(jt.Module):
 
     def __init__(self, width: int, heads: int, activation: str):
         self.attn = Attention(width, heads)
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = LayerNorm(width)
         self.mlp = Mlp(width, activation)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = LayerNorm(width)
 
     def execute(self, x: jt.Var, causal: bool) -> jt.Var:
-        x = x + self.attn(self.ln_1(x), causal)
-        return x + self.mlp(self.ln_2(x))
+        x = self.attn(self.ln_1(x), causal, x)
+        return self.mlp(self.ln_2(x), x)
 
 
 class Transformer(jt.Module):

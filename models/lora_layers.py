@@ -8,11 +8,14 @@ model's parameters stay what they were. Its adapters stand in a tuple, where Jit
 for parameters: `models.lora.LoraAdapters` owns them.
 """
 
+from collections.abc import Sequence
+
 import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.transformer import Attention, attend
+from jclip.transformer import Attention, Linear, attend_packed, linear
+from runtime import low_rank
 
 
 class LowRank(jt.Module):
@@ -28,35 +31,51 @@ class LowRank(jt.Module):
         self.factor, self.dropout = factor, dropout
 
     @property
-    def drops(self) -> bool:
-        """Whether dropout acts now."""
-        return self.dropout > 0 and self.is_training()
-
-    def widen(self, narrow: jt.Var) -> jt.Var:
-        """[..., r] -> [..., D_out]."""
-        return self.factor * nn.linear(narrow, self.B)
+    def share(self) -> float:
+        """The share of entries that dropout sets to 0 now."""
+        return self.dropout if self.is_training() else 0.0
 
     def execute(self, x: jt.Var) -> jt.Var:
-        if self.drops:
+        if self.share:
             # the clone, of the same memory, keeps Jittor from fusing dropout with what made x: the
             # last bits of x would change, and with them the base product
-            x = nn.dropout(x.clone(), self.dropout, is_train=True)
-        return self.widen(nn.linear(x, self.A))
+            x = nn.dropout(x.clone(), self.share, is_train=True)
+        return self.factor * nn.linear(nn.linear(x, self.A), self.B)
 
     def product(self) -> np.ndarray:
         """The change of the weight, factor * B A: [D_out, D_in]."""
         return np.float32(self.factor) * (self.B.numpy() @ self.A.numpy())
 
 
+def changed(
+    base: jt.Var, x: jt.Var, adapters: Sequence[LowRank], places: Sequence[int] = (0,)
+) -> jt.Var:
+    """base[..., W] with what the adapters, alike but for their values, make of x[..., D_in] added:
+    that of place p to the columns p * D_out and following.
+    """
+    first = adapters[0]
+    outputs = first.B.shape[0]
+    if low_rank.fits(x, outputs):
+        a, b = (jt.stack([getattr(each, name) for each in adapters]) for name in "AB")
+        seeds = np.random.randint(2**31, size=len(adapters)) if first.share else [0] * len(adapters)
+        settings = {"factor": first.factor, "dropout": first.share, "seeds": seeds}
+        return low_rank.low_rank(x, base, a, b, places, **settings)
+    parts = [base[..., i : i + outputs] for i in range(0, base.shape[-1], outputs)]
+    for place, adapter in zip(places, adapters, strict=True):
+        parts[place] = parts[place] + adapter(x)
+    return jt.concat(parts, dim=-1)
+
+
 class AdaptedLinear(jt.Module):
     """A linear layer with one adapter: [..., D_in] -> [..., D_out]."""
 
-    def __init__(self, base: nn.Linear, adapter: LowRank):
-        self.weight, self.bias = base.weight, base.bias
+    def __init__(self, base: Linear, adapter: LowRank):
+        self.weight, self.bias, self.kept = base.weight, base.bias, base.kept
         self._adapters = (adapter,)
 
-    def execute(self, x: jt.Var) -> jt.Var:
-        return nn.linear(x, self.weight, self.bias) + self._adapters[0](x)
+    def execute(self, x: jt.Var, residual: jt.Var | None = None) -> jt.Var:
+        y = linear(self.kept, x, self.weight, self.bias, residual)
+        return changed(y, x, self._adapters)
 
     def merged_weight(self) -> tuple[jt.Var, np.ndarray]:
         """The layer's weight, and its values with the change added."""
@@ -66,33 +85,19 @@ class AdaptedLinear(jt.Module):
 class AdaptedAttention(jt.Module):
     """Self-attention with adapters at some of query (0), key (1) and value (2).
 
-    [N, L, D] -> [N, L, D], as `jclip.transformer.Attention`; the base product stays one.
+    Works as `jclip.transformer.Attention`; the base product stays one.
     """
 
     def __init__(self, base: Attention, adapters: dict[int, LowRank]):
-        self.heads = base.heads
+        self.heads, self.kept = base.heads, base.kept
         self.in_proj_weight, self.in_proj_bias = base.in_proj_weight, base.in_proj_bias
         self.out_proj = base.out_proj
         self._places, self._adapters = tuple(adapters), tuple(adapters.values())
 
-    def execute(self, x: jt.Var, causal: bool) -> jt.Var:
-        width = x.shape[2]
-        packed = nn.linear(x, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3D]
-        qkv = [packed[:, :, i * width : (i + 1) * width] for i in range(3)]
-        for place, change in zip(self._places, self._changes(x), strict=True):
-            qkv[place] = qkv[place] + change
-        return self.out_proj(attend(*qkv, self.heads, causal))
-
-    def _changes(self, x: jt.Var) -> list[jt.Var]:
-        """What each adapter adds, [N, L, D]: one product with all A where no dropout parts them."""
-        if any(adapter.drops for adapter in self._adapters):
-            return [adapter(x) for adapter in self._adapters]
-        narrow = nn.linear(x, jt.concat([adapter.A for adapter in self._adapters]))  # [N, L, 3r]
-        rank = narrow.shape[2] // len(self._adapters)
-        return [
-            adapter.widen(narrow[:, :, i * rank : (i + 1) * rank])
-            for i, adapter in enumerate(self._adapters)
-        ]
+    def execute(self, normed: jt.Var, causal: bool, x: jt.Var) -> jt.Var:
+        qkv = linear(self.kept, normed, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3D]
+        qkv = changed(qkv, normed, self._adapters, self._places)
+        return self.out_proj(attend_packed(qkv, self.heads, causal), x)
 
     def merged_weight(self) -> tuple[jt.Var, np.ndarray]:
         """The packed weight, and its values with the changes added: [3D, D]."""

@@ -11,6 +11,7 @@ import jittor as jt
 import numpy as np
 
 from models.lpplusplus_geometry import largest_eigenvalue
+from runtime import cpu_operator, softmax
 
 OFFSET_SPREAD = 2.0  # standard deviation of an offset under the penalty, in that of a weight
 
@@ -34,6 +35,7 @@ class Problem:
         self.rows = variable(rows)
         self.columns = variable(rows.T)  # [E,N]
         self.cosines = variable(cosines)
+        self.labels = variable(labels[:, None])  # [N,1]
         self.targets = variable(np.eye(cosines.shape[1])[labels])  # [N,C]
         self.mask = variable(learned[:, None])  # [N,1]
         self.ones = variable(np.ones(len(rows)))  # [1,N]
@@ -65,18 +67,29 @@ def logits_of(problem: Problem, head: Head) -> jt.Var:
     return jt.matmul(problem.rows, head.weights) + head.alphas * problem.cosines + head.offsets
 
 
-def slopes(problem: Problem, logits: jt.Var) -> tuple[jt.Var, jt.Var, jt.Var, jt.Var]:
+def slopes(problem: Problem, head: Head) -> tuple[jt.Var, jt.Var, jt.Var, jt.Var]:
     """Sums over the learned rows of d/dw [E,C] and d/db [1,C]; also P - Y [N,C] and the
     cross-entropy of every row [N,1].
     """
+    if cpu_operator.taken(problem.rows):
+        products, given = jt.matmul(problem.rows, head.weights), (head.alphas, problem.cosines)
+        given = (*given, head.offsets, problem.labels, problem.mask)
+        difference, losses = softmax.slopes(products, *given)
+    else:
+        difference, losses = plain_slopes(problem, logits_of(problem, head))
+    to_weights = jt.matmul(problem.columns, difference)
+    to_offsets = jt.matmul(problem.ones, difference)
+    return to_weights, to_offsets, difference, losses
+
+
+def plain_slopes(problem: Problem, logits: jt.Var) -> tuple[jt.Var, jt.Var]:
+    """P - Y [N,C] of the learned rows and the cross-entropy of every row [N,1]."""
     top = logits.max(dim=1, keepdims=True)
     powers = jt.exp(logits - top)
     total = powers.sum(dim=1, keepdims=True)
     own = (logits * problem.targets).sum(dim=1, keepdims=True)
     difference = (powers / total - problem.targets) * problem.mask
-    to_weights = jt.matmul(problem.columns, difference)
-    to_offsets = jt.matmul(problem.ones, difference)
-    return to_weights, to_offsets, difference, jt.log(total) + top - own
+    return difference, jt.log(total) + top - own
 
 
 def mean_loss(problem: Problem, losses: jt.Var) -> float:
@@ -107,7 +120,7 @@ class Descent:
     def update(self) -> jt.Var:
         """One step; returns the cross-entropy of every row before it [N,1]."""
         head = self.head
-        to_weights, surplus, _, losses = slopes(self.problem, logits_of(self.problem, head))
+        to_weights, surplus, _, losses = slopes(self.problem, head)
         pull = self.offset_rho * head.offsets
         curvature = self.shots + jt.maximum(surplus, -pull)  # max(S_k, n_k - r b_k) + r
         self.speed = self.momentum * self.speed + to_weights + self.rho * head.weights
@@ -175,7 +188,7 @@ def descend_published(
     history = []
     with jt.no_grad():
         for iteration in range(1, steps + 1):
-            to_weights, to_offsets, difference, losses = slopes(problem, logits_of(problem, head))
+            to_weights, to_offsets, difference, losses = slopes(problem, head)
             speed = keep * speed + to_weights
             offset_speed = keep * offset_speed + to_offsets
             head.weights = head.weights - step * speed

@@ -11,8 +11,9 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.transformer import attend, patch_rows
+from jclip.transformer import LayerNorm, Linear, attend_packed, linear, patch_rows
 from models.layers import DropPath, Rule, initialise
+from runtime import product
 
 EPSILON = 1e-6  # of every layer norm
 
@@ -59,10 +60,11 @@ class PatchEmbed(jt.Module):
     def __init__(self, patch_size: int, width: int):
         self.patch_size = patch_size
         self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
+        self.kept = product.Weights()
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
-        return nn.linear(x, self.proj.weight.reshape(self.proj.out_channels, -1), self.proj.bias)
+        return linear(self.kept, x, self.proj.weight, self.proj.bias)
 
 
 class Attention(jt.Module):
@@ -70,21 +72,19 @@ class Attention(jt.Module):
 
     def __init__(self, width: int, heads: int):
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def execute(self, x: jt.Var) -> jt.Var:
-        width, qkv = x.shape[2], self.qkv(x)  # [B, L, 3D]
-        q, k, v = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
-        return self.proj(attend(q, k, v, self.heads))
+        return self.proj(attend_packed(self.qkv(x), self.heads))
 
 
 class Mlp(jt.Module):
     """Two linear layers, four times as wide between them: [..., D] -> [..., D]."""
 
     def __init__(self, width: int):
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = Linear(width, 4 * width)
+        self.fc2 = Linear(4 * width, width)
 
     def execute(self, x: jt.Var) -> jt.Var:
         return self.fc2(nn.gelu(self.fc1(x)))
@@ -94,10 +94,10 @@ class Block(jt.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): [B, L, D] -> [B, L, D]."""
 
     def __init__(self, width: int, heads: int, drop_path: float):
-        self.norm1 = nn.LayerNorm(width, eps=EPSILON)
+        self.norm1 = LayerNorm(width, eps=EPSILON)
         self.attn = Attention(width, heads)
         self.drop_path = DropPath(drop_path)
-        self.norm2 = nn.LayerNorm(width, eps=EPSILON)
+        self.norm2 = LayerNorm(width, eps=EPSILON)
         self.mlp = Mlp(width)
 
     def execute(self, x: jt.Var) -> jt.Var:
@@ -124,7 +124,7 @@ class VisionTransformer(jt.Module):
         self.patch_embed = PatchEmbed(sizes.patch_size, width)
         rates = np.linspace(0, sizes.drop_path, sizes.depth).tolist()
         self.blocks = nn.Sequential(*[Block(width, sizes.heads, rate) for rate in rates])
-        self.norm = nn.LayerNorm(width, eps=EPSILON)
+        self.norm = LayerNorm(width, eps=EPSILON)
         for name in self.head_names:
             setattr(self, name, nn.Linear(width, num_classes) if num_classes else nn.Identity())
         initialise(self, self._first)

@@ -15,7 +15,7 @@ from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
 from fewshot.code_lists import PARTS_CODE
 from fewshot.config import as_plain, require_ranges
-from fewshot.device import use_device
+from fewshot.device import Precision, precision_in_use, use_device
 from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
@@ -67,6 +67,8 @@ class Config:
     """images decoded ahead at a time; changes no result"""
     device: str = "auto"
     """auto, cpu or cuda"""
+    precision: Precision = "fp32"
+    """of frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto; plain, Jittor's own"""
     until: str = ""
     """last stage to run, of text, prompt, lora, head, channel, gda, ood, auxiliary"""
     only: str = ""
@@ -89,7 +91,7 @@ class Job:
 
     def __init__(self, config: Config):
         self.config = config
-        self.device = use_device(config.device)
+        self.device = use_device(config.device, config.precision)
         self.tree, weights = require(config.data, config.weights)
         self.shots = read_shots(config.data, config.split, self.tree)
         self.base = self.shots.base_ids
@@ -113,6 +115,7 @@ class Job:
             "weights": self.encoder.weights_sha256,
             "code": code_version(*PARTS_CODE),
             "device": self.device,
+            "precision": precision_in_use(),
         }
         text = {"classes": list(self.tree.class_names), "shots": shots.digest}
         text |= {"text": as_plain(config.text), "prompts": self.texts.files}

@@ -3,7 +3,8 @@
     python train.py linear_eval --source self_supervised --encoder runs/simclr/encoder.pkl
 
 Beside the linear layers stand nearest neighbours and scikit-learn's logistic regression. Source
-`scratch` is the encoder's fresh weights: what no training gives.
+`scratch` is the encoder's fresh weights: what no training gives. `docs/results.md` has both for
+SimCLR on CIFAR-10: 53.15 and 36.15 %.
 """
 
 from dataclasses import dataclass

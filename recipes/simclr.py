@@ -4,6 +4,9 @@
 
 Leaves `encoder.pkl`, under torchvision's names, in `out`; `linear_eval` says what it is worth.
 The labels of the images are not used here but for the split and `knn_every`, which only reports.
+
+On 9,000 CIFAR-10 images at 24 pixels, 20 epochs, 99 minutes on two cores: 53.15 % by linear
+evaluation, where a random encoder gives 36.15 % (`docs/results.md` has the commands).
 """
 
 from dataclasses import dataclass

@@ -1,23 +1,10 @@
 // Convolutions by oneDNN 2.x in the memory formats that it likes best. Compiled by Jittor as the
-// header of one operator (runtime/convolution.py), which calls `run`. Tensors come and go as plain
-// fp32 arrays, nchw and oihw; inside they are fp32 or bf16, and every sum is fp32.
-#include <dnnl.hpp>
-#include <omp.h>
-#include <stdlib.h>
-
-#include <functional>
-#include <map>
-#include <memory>
-#include <stdexcept>
-#include <string>
-#include <vector>
-
+// header of one operator (runtime/convolution.py), after onednn.hpp; it calls `run`. Tensors come
+// and go as plain fp32 arrays, nchw and oihw; inside they are fp32 or bf16, and every sum is fp32.
 namespace fast_convolution {
 
 using dnnl::algorithm;
-using dnnl::memory;
-using tag = memory::format_tag;
-using type = memory::data_type;
+using namespace onednn;
 
 enum Task { FORWARD, PACK, TO_INPUT, TO_WEIGHT };
 
@@ -33,31 +20,6 @@ struct Setting {
         return all;
     }
 };
-
-inline dnnl::engine& engine() {
-    static dnnl::engine one(dnnl::engine::kind::cpu, 0);
-    return one;
-}
-
-inline dnnl::stream& stream() {
-    static dnnl::stream one(engine());
-    return one;
-}
-
-// Work space, one piece for each part that an array can play. Operators run one after the other, so
-// all shapes share the pieces; they grow to the largest and stay.
-inline void* scratch(int part, size_t bytes) {
-    static void* held[3] = {};
-    static size_t sizes[3] = {};
-    if (sizes[part] < bytes) {
-        ::free(held[part]);
-        sizes[part] = 0;
-        held[part] = ::aligned_alloc(64, (bytes + 63) / 64 * 64);
-        if (!held[part]) throw std::runtime_error("convolution: out of memory for work space");
-        sizes[part] = bytes;
-    }
-    return held[part];
-}
 
 struct Plan {
     dnnl::primitive work;
@@ -159,8 +121,6 @@ inline const Plan& plan_of(Task task, const Setting& s) {
     if (found == plans.end()) found = plans.emplace(key, make_plan(task, s)).first;
     return found->second;
 }
-
-inline void copy(memory from, memory to) { dnnl::reorder(from, to).execute(stream(), from, to); }
 
 // `given` as `wanted`: itself, or a copy in the work space.
 inline memory as(const memory& given, const memory::desc& wanted, int part) {

@@ -8,14 +8,12 @@ convolutions, bound by memory, stay fp32. Sources: oneDNN 2.6, developer guide, 
 and Gray 2015 (https://arxiv.org/abs/1509.09308).
 """
 
-import ctypes
 from functools import cache
-from pathlib import Path
 
-from runtime import onednn
+from runtime import cpu_operator, onednn
+from runtime.cpu_operator import multiplies_bf16, usable
 
 PRECISIONS = ("bf16", "fp32")
-BF16_ISA = 0x80  # oneDNN's flag of AVX-512 with bf16, which AMX includes
 FORWARD, PACK, TO_INPUT, TO_WEIGHT = range(4)  # Task in convolution.hpp
 CODE = """
     auto one = [&](const char* name) { return (long)data[name]; };
@@ -33,23 +31,6 @@ CODE = """
 Pair = int | tuple[int, int]
 
 
-@cache
-def usable() -> bool:
-    """Whether this path exists at all: oneDNN's wheels are there."""
-    return onednn.wheel_files() is not None
-
-
-@cache
-def available() -> bool:
-    """Whether the processor multiplies bf16 itself (AVX-512-bf16 or AMX), by oneDNN's own word,
-    which also heeds `ONEDNN_MAX_CPU_ISA`. Elsewhere bf16 is emulated, slower than fp32.
-    """
-    if not usable():
-        return False
-    library = ctypes.CDLL(str(onednn.wheel_files()[1]))
-    return bool(library.dnnl_get_effective_cpu_isa() & BF16_ISA)
-
-
 def conv2d(
     x,
     weight,
@@ -62,10 +43,10 @@ def conv2d(
 ):
     """Images [N, C, H, W], weight [O, C / groups, K, K'], bias [O] -> [N, O, H', W'], all fp32.
 
-    `precision` of the products: "bf16", "fp32", or None for bf16 where `available()`. Gradients
-    reach x, weight and bias. The same call on the same number of threads gives the same bits; a
-    row's result does not depend on the other rows, but on how many there are. Raises ValueError
-    for shapes that do not fit, other types, CUDA, or without oneDNN.
+    `precision` of the products: "bf16", "fp32", or None for bf16 where `multiplies_bf16()`.
+    Gradients reach x, weight and bias. The same call on the same number of threads gives the same
+    bits; a row's result does not depend on the other rows, but on how many there are. Raises
+    ValueError for shapes that do not fit, other types, CUDA, or without oneDNN.
     """
     import jittor as jt
 
@@ -103,7 +84,7 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
     ]
     if min(batch, *out) < 1:
         raise ValueError(f"convolution: {shapes}, padding {padding}; nothing is left to compute")
-    half = available() if precision is None else precision == "bf16"
+    half = multiplies_bf16() if precision is None else precision == "bf16"
     return {
         "batch": batch,
         "channels": channels,
@@ -127,23 +108,11 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
     }
 
 
-@cache
-def header() -> tuple[str, dict]:
-    """The operator's C++ and the flags to compile it."""
-    text = Path(__file__).with_suffix(".hpp").read_text(encoding="utf-8")
-    return text, {f"FLAGS: -I{onednn.wheel_files()[0]} ": 1}
-
-
 def operator(task: int, setting: dict[str, int], a, b, shape):
     """One run of `fast_convolution::run`; one compiled operator serves all tasks and shapes."""
-    import jittor as jt
-
-    text, options = header()
-    found = jt.code(
-        list(shape), "float32", [a, b], cpu_header=text, cpu_src=CODE, data=setting | {"task": task}
+    return cpu_operator.run(
+        ("onednn", "convolution"), CODE, [a, b], shape, setting | {"task": task}
     )
-    found.compile_options = options
-    return found
 
 
 @cache
@@ -206,14 +175,14 @@ def layer():
 
 def use_bf16(module) -> int:
     """Makes every `nn.Conv` in `module` compute in bf16, in place, and returns how many; where
-    bf16 is not `available()`, none. Names, values and the state dict stay.
+    bf16 is not `multiplies_bf16()`, none. Names, values and the state dict stay.
     """
-    return use_fast(module, "bf16") if available() else 0
+    return use_fast(module, "bf16") if multiplies_bf16() else 0
 
 
 def use_fast(module, precision: str | None = None) -> int:
-    """As `use_bf16`, in `precision`; None is bf16 where `available()`, else fp32. Subclasses of
-    `nn.Conv` are left alone. Returns 0 without oneDNN or with CUDA.
+    """As `use_bf16`, in `precision`; None is bf16 where `multiplies_bf16()`, else fp32. Subclasses
+    of `nn.Conv` are left alone. Returns 0 without oneDNN or with CUDA.
     """
     import jittor as jt
     from jittor import nn

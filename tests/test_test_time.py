@@ -16,6 +16,7 @@ from runtime import safe_load
 from tests import malformed
 from tests.job import lines_of, score, test_config, test_script
 from tests.kit import ROOT
+from tools import measure_growth
 
 
 def test_images(place, count):
@@ -189,3 +190,17 @@ def test_no_report_or_scores_of_another_result_stay_behind(place, images, tmp_pa
     assert (tmp_path / "scores.json").exists() and (tmp_path / "report.html").exists()
     score(place, tmp_path, tta="mean", **given)
     assert not (tmp_path / "scores.json").exists() and not (tmp_path / "report.html").exists()
+
+
+def test_growth_is_measured_on_a_run_of_its_own(place, capsys):
+    config = measure_growth.Config(
+        counts=(3, 5),
+        data=place / "demo",
+        weights=place / "clip.pkl",
+        auxiliary=place / "auxiliary.pkl",
+        parts=place / "parts",
+    )
+    measure_growth.main(config)
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title.split()[0] == "images" and [row.split()[0] for row in rows] == ["3", "5"]
+    assert all(float(value) > 0 for row in rows for value in row.split())

@@ -39,18 +39,7 @@ SETTINGS = {
     "lr": 2e-4,
     "weight_decay": 1e-2,
     "betas": (0.9, 0.999),
-    "sizes": {
-        "embed_dim": 512,
-        "image_resolution": 224,
-        "vision_layers": 12,
-        "vision_width": 768,
-        "vision_patch_size": 32,
-        "context_length": 77,
-        "vocab_size": 49408,
-        "transformer_width": 512,
-        "transformer_heads": 8,
-        "transformer_layers": 12,
-    },
+    "sizes": clip_inputs.VIT_B32,
 }
 
 

@@ -53,7 +53,7 @@ def test_no_cause_is_said_too(tmp_path):
     run(tmp_path / "b", LINES[:3])
     assert (
         verdict(first, tmp_path / "b")[-1]
-        == "the same: inputs, looks, versions, commit, code, device"
+        == "the same: inputs, looks, versions, commit, code, device, precision"
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 from sklearn.base import clone
 
 from models.head import LPPlusPlus, prepared
-from models.lpplusplus_descent import Head, Problem, descend, logits_of, slopes, variable
+from models.lpplusplus_descent import Head, Problem, descend, slopes, variable
 from models.lpplusplus_geometry import text_temperature
+from runtime import cpu_operator
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared/data/cars_vitb32_features.npz"
@@ -143,12 +144,18 @@ def test_bad_setting_is_one_clear_error(settings):
         LPPlusPlus(**settings).fit(features, labels, text)
 
 
-def test_two_classes_by_hand():
+@pytest.fixture(params=["fp32", "plain"])
+def operators(request, monkeypatch):
+    """The operator of the CPU, and Jittor's own as on CUDA."""
+    monkeypatch.setattr(cpu_operator, "precision", request.param)
+
+
+def test_two_classes_by_hand(operators):
     # One row (1, 0) of class 0 with cosines 1 and 0, w = 0 and alpha = ln 3: P = (3/4, 1/4), so
     # P - Y = (-1/4, 1/4), dW = row times that and db = that.
     problem = Problem(np.array([[1.0, 0]]), np.array([[1.0, 0]]), np.array([0]), np.array([True]))
     head = Head.start(np.zeros((2, 2)), float(np.log(3)))
-    to_weights, to_offsets, difference, losses = slopes(problem, logits_of(problem, head))
+    to_weights, to_offsets, difference, losses = slopes(problem, head)
     # float32 exp and log: a few units of 6e-8
     np.testing.assert_allclose(difference.numpy(), [[-0.25, 0.25]], atol=3e-7)
     np.testing.assert_allclose(to_weights.numpy(), [[-0.25, 0.25], [0, 0]], atol=3e-7)
@@ -156,14 +163,14 @@ def test_two_classes_by_hand():
     np.testing.assert_allclose(losses.numpy(), [[-np.log(0.75)]], atol=3e-7)
 
 
-def test_gradients_match_finite_differences():
+def test_gradients_match_finite_differences(operators):
     features, labels, text, _, _ = cone()
     features, text = unit(features), unit(text)
     cosines, rng = features @ text.T, np.random.default_rng(3)
     weights, offsets = 0.3 * rng.standard_normal((16, 5)), rng.standard_normal(5)
     problem = Problem(features, cosines, labels, np.ones(len(labels), bool))
     head = Head(variable(weights), variable(np.full(5, 10.0)), variable(offsets))
-    to_weights, to_offsets, _, _ = slopes(problem, logits_of(problem, head))
+    to_weights, to_offsets, _, _ = slopes(problem, head)
     step = 1e-5  # central differences in float64: error about step^2, far below float32's
 
     def slope(change_weights, change_offsets):

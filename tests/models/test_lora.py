@@ -68,10 +68,18 @@ def weights() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("training", [True, False])
 def test_first_step_is_the_model_itself(attach, training):
     before = features()
-    adapters = attach(EVERY, learned=False)
+    adapters = attach(replace(EVERY, targets=("q", "k", "v", "o")), learned=False)
     adapters.train() if training else adapters.eval()
     for plain, adapted in zip(before, features(), strict=True):
         np.testing.assert_array_equal(adapted, plain)
+
+
+def test_first_step_in_the_mlp_is_the_model_but_for_the_rounding_of_its_activation(attach):
+    before = features()
+    attach(replace(EVERY, targets=("fc", "proj")), learned=False)
+    for plain, adapted in zip(before, features(), strict=True):
+        # one operator computes the MLP where nothing is adapted; fp32, two blocks, values up to 3
+        np.testing.assert_allclose(adapted, plain, rtol=0, atol=5e-6)
 
 
 def test_only_the_adapters_learn(attach):

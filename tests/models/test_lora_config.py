@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from jclip import CLIP
-from jclip.transformer import Attention
 from models.lora import LoraAdapters, LoraConfig, adapted_layers, adapter_widths
-from models.lora_layers import AdaptedAttention, LowRank
+from models.lora_layers import LowRank, changed
 from tests.kit import TINY
 from tools.parity import MODELS
 
@@ -55,8 +54,9 @@ def test_dropout_keeps_the_mean_and_differs_between_projections():
         adapter.B.update(jt.array(np.eye(width, dtype=np.float32)))
     jt.set_global_seed(0)
     x = jt.ones((2, 50, width))
-    changes = AdaptedAttention(Attention(width, 1), adapters)._changes(x)
-    query, value = (change.numpy() for change in changes)
+    none = jt.zeros((2, 50, 3 * width))
+    query, key, value = np.split(changed(none, x, [*adapters.values()], (0, 2)).numpy(), 3, axis=2)
+    np.testing.assert_array_equal(key, 0)
     for change in (query, value):
         np.testing.assert_allclose(np.unique(change), [0, 1 / (1 - share)], rtol=1e-6)  # fp32
         # 6,400 draws: four standard deviations of their share

@@ -1,0 +1,44 @@
+// What the operators on oneDNN 2.x share: one engine, one stream, and work space that stays.
+#include <dnnl.hpp>
+#include <omp.h>
+#include <stdlib.h>
+
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace onednn {
+
+using dnnl::memory;
+using tag = memory::format_tag;
+using type = memory::data_type;
+
+inline dnnl::engine& engine() {
+    static dnnl::engine one(dnnl::engine::kind::cpu, 0);
+    return one;
+}
+
+inline dnnl::stream& stream() {
+    static dnnl::stream one(engine());
+    return one;
+}
+
+// Work space, one piece for each part that an array can play. Operators run one after the other, so
+// all shapes share the pieces; they grow to the largest and stay.
+inline void* scratch(int part, size_t bytes) {
+    static void* held[4] = {};
+    static size_t sizes[4] = {};
+    if (sizes[part] < bytes) {
+        ::free(held[part]);
+        sizes[part] = 0;
+        held[part] = ::aligned_alloc(64, (bytes + 63) / 64 * 64);
+        if (!held[part]) throw std::runtime_error("oneDNN: out of memory for work space");
+        sizes[part] = bytes;
+    }
+    return held[part];
+}
+
+inline void copy(memory from, memory to) { dnnl::reorder(from, to).execute(stream(), from, to); }
+
+}  // namespace onednn

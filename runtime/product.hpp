@@ -1,0 +1,202 @@
+// Linear layers with frozen weights, y = x w (+ bias) (+ residual), and the two of an MLP with the
+// activation between them. Compiled by Jittor after lanes.hpp and onednn.hpp. Arrays come and go in
+// fp32; the factors of a product are fp32, or bf16 where `half`, and every sum is fp32.
+namespace fast_product {
+
+using namespace lanes;
+using namespace onednn;
+typedef unsigned short hvec __attribute__((vector_size(32), aligned(2), may_alias));
+typedef unsigned short bf16;
+
+enum { ROWS = 256 };  // at a time: what one layer leaves for the next stays in the cache
+enum Activation { QUICK_GELU, GELU };
+enum Part { SOURCE, HIDDEN, GATED };  // of the work space
+
+struct Layer {
+    long inputs, outputs;
+    bool half;
+    type factor() const { return half ? type::bf16 : type::f32; }
+    size_t bytes() const { return half ? sizeof(bf16) : sizeof(float); }
+};
+
+inline memory::desc matrix(long rows, long columns, type t, tag order = tag::ab) {
+    return {{rows, columns}, t, order};
+}
+
+// The order of the weights that oneDNN likes best.
+inline memory::desc packed(const Layer& s) {
+    dnnl::matmul::desc d(matrix(ROWS, s.inputs, s.factor()),
+                         matrix(s.inputs, s.outputs, s.factor(), tag::any),
+                         matrix(ROWS, s.outputs, type::f32));
+    return dnnl::matmul::primitive_desc(d, engine()).weights_desc();
+}
+
+// weight[outputs][inputs], or where `turned` weight[inputs][outputs], -> out, of `room` bytes.
+inline void pack(const Layer& s, bool turned, void* weight, void* out, size_t room) {
+    auto wanted = packed(s);
+    if (wanted.get_size() > room) throw std::runtime_error("product: too little room to pack");
+    auto given = matrix(s.inputs, s.outputs, type::f32, turned ? tag::ab : tag::ba);
+    copy(memory(given, engine(), weight), memory(wanted, engine(), out));
+    stream().wait();
+}
+
+struct Plan {
+    dnnl::matmul work;
+    memory::desc x, w, bias, y;
+};
+
+inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
+    static std::map<std::vector<long>, Plan> plans;
+    std::vector<long> key{s.inputs, s.outputs, s.half, rows, bias, sum, omp_get_max_threads()};
+    auto found = plans.find(key);
+    if (found != plans.end()) return found->second;
+    Plan p{{}, matrix(rows, s.inputs, s.factor()), packed(s), {}, matrix(rows, s.outputs, type::f32)};
+    if (bias) p.bias = matrix(1, s.outputs, type::f32);
+    dnnl::primitive_attr attributes;
+    dnnl::post_ops after;
+    if (sum) after.append_sum(1);
+    attributes.set_post_ops(after);
+    dnnl::matmul::primitive_desc d({p.x, p.w, p.bias, p.y}, attributes, engine());
+    p.work = dnnl::matmul(d);
+    return plans.emplace(key, p).first->second;
+}
+
+// y[rows][outputs] = x w (+ bias), added to what is there where `sum`; x is as `half` says.
+inline void multiply(const Layer& s, long rows, const void* x, void* w, float* bias, float* y,
+                     bool sum) {
+    const Plan& p = plan_of(s, rows, bias, sum);
+    auto on = [](const memory::desc& d, const void* at) {
+        return memory(d, engine(), const_cast<void*>(at));
+    };
+    std::unordered_map<int, memory> all{{DNNL_ARG_SRC, on(p.x, x)}, {DNNL_ARG_WEIGHTS, on(p.w, w)},
+                                        {DNNL_ARG_DST, on(p.y, y)}};
+    if (bias) all.insert({DNNL_ARG_BIAS, on(p.bias, bias)});
+    p.work.execute(stream(), all);
+    stream().wait();
+}
+
+inline hvec rounded(vec x) {  // to the nearest bf16, ties to even
+    uvec bits = (uvec)x;
+    return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, hvec);
+}
+
+// f(i) for i = 0, 16, 32, ... below `count`, a multiple of 16, on all threads.
+template <class F>
+inline void over(long count, F f) {
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < count; i += LANES) f(i);
+}
+
+// x as the product wants it: itself, or a copy in bf16.
+inline const void* factor(const Layer& s, const float* x, long count, Part part) {
+    if (!s.half) return x;
+    bf16* to = (bf16*)scratch(part, count * sizeof(bf16));
+    over(count, [=](long i) { *(hvec*)(to + i) = rounded(at(x + i)); });
+    return to;
+}
+
+inline vec sigmoid(vec x) {
+    vec e = exponential(-magnitude(x)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? 1.0f - s : s;
+}
+
+// The normal distribution to 1e-7: Abramowitz and Stegun 7.1.26. `tail` is e^(-x^2 / 2).
+inline vec normal(vec x, vec tail) {
+    vec t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * magnitude(x));
+    vec p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f
+                 + t * 1.061405429f)))) * tail * 0.5f;
+    return x < 0.0f ? p : 1.0f - p;
+}
+
+inline vec activated(Activation kind, vec x) {
+    if (kind == QUICK_GELU) return x * sigmoid(1.702f * x);
+    return x * normal(x, exponential(x * x * -0.5f));
+}
+
+inline vec slope(Activation kind, vec x) {
+    if (kind == QUICK_GELU) {
+        vec s = sigmoid(1.702f * x);
+        return s * (1.0f + 1.702f * x * (1.0f - s));
+    }
+    vec tail = exponential(x * x * -0.5f);
+    return normal(x, tail) + x * tail * 0.39894228f;
+}
+
+// x[rows][inputs], w packed, bias and residual or null -> y[rows][outputs].
+inline void linear(const Layer& s, long rows, const float* x, void* w, float* bias,
+                   const float* residual, float* y) {
+    for (long r = 0; r < rows; r += ROWS) {
+        long count = std::min<long>(ROWS, rows - r), size = count * s.outputs;
+        if (residual) memcpy(y + r * s.outputs, residual + r * s.outputs, size * sizeof(float));
+        auto source = factor(s, x + r * s.inputs, count * s.inputs, SOURCE);
+        multiply(s, count, source, w, bias, y + r * s.outputs, residual);
+    }
+}
+
+struct Mlp {
+    Layer wide, narrow;  // width -> 4 width -> width
+    Activation kind;
+};
+
+// y = residual + narrow(activation(wide(x))); the activation's argument goes to `kept` or, where
+// that is null, nowhere.
+inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, void* w1, float* b1,
+                void* w2, float* b2, float* y, float* kept) {
+    long width = s.wide.inputs, hidden = s.wide.outputs;
+    for (long r = 0; r < rows; r += ROWS) {
+        long count = std::min<long>(ROWS, rows - r), size = count * hidden;
+        float* u = kept ? kept + r * hidden : (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
+        auto source = factor(s.wide, x + r * width, count * width, SOURCE);
+        multiply(s.wide, count, source, w1, b1, u, false);
+        void* g = scratch(GATED, ROWS * hidden * s.narrow.bytes());
+        Activation kind = s.kind;
+        if (s.narrow.half)
+            over(size, [=](long i) { *(hvec*)((bf16*)g + i) = rounded(activated(kind, at(u + i))); });
+        else
+            over(size, [=](long i) { at((float*)g + i) = activated(kind, at(u + i)); });
+        memcpy(y + r * width, residual + r * width, count * width * sizeof(float));
+        multiply(s.narrow, count, g, w2, b2, y + r * width, true);
+    }
+}
+
+// dx from dy and the kept argument of the activation; w2 and w1 packed for the way back.
+inline void mlp_backward(const Mlp& s, long rows, const float* dy, const float* kept, void* w2,
+                         void* w1, float* dx) {
+    long width = s.wide.inputs, hidden = s.wide.outputs;
+    Layer back2{width, hidden, s.narrow.half}, back1{hidden, width, s.wide.half};
+    for (long r = 0; r < rows; r += ROWS) {
+        long count = std::min<long>(ROWS, rows - r), size = count * hidden;
+        const float* u = kept + r * hidden;
+        float* du = (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
+        auto source = factor(back2, dy + r * width, count * width, SOURCE);
+        multiply(back2, count, source, w2, nullptr, du, false);
+        Activation kind = s.kind;
+        over(size, [=](long i) { at(du + i) *= slope(kind, at(u + i)); });
+        multiply(back1, count, factor(back1, du, size, GATED), w1, nullptr, dx + r * width, false);
+    }
+}
+
+enum Task { PACK, LINEAR, MLP, MLP_BACKWARD };
+
+struct Call {
+    Task task;
+    Layer layer;  // of an MLP the wide one
+    Activation kind;
+    bool turned, biased, sums;
+    long numbers, room;  // of the first input and of the output
+};
+
+// PACK: weight.  LINEAR: x, w, bias, residual.  MLP: x, residual, w1, bias1, w2, bias2.
+// MLP_BACKWARD: dy, kept, w2, w1.  `kept`, of an MLP alone, may be null.
+inline void run(const Call& c, float* const* in, float* out, float* kept) {
+    const Layer& s = c.layer;
+    Mlp m{s, {s.outputs, s.inputs, s.half}, c.kind};
+    long rows = c.numbers / s.inputs;
+    if (c.task == PACK) pack(s, c.turned, in[0], out, c.room * sizeof(float));
+    if (c.task == LINEAR)
+        linear(s, rows, in[0], in[1], c.biased ? in[2] : nullptr, c.sums ? in[3] : nullptr, out);
+    if (c.task == MLP) mlp(m, rows, in[0], in[1], in[2], in[3], in[4], in[5], out, kept);
+    if (c.task == MLP_BACKWARD) mlp_backward(m, rows, in[0], in[1], in[2], in[3], out);
+}
+
+}  // namespace fast_product

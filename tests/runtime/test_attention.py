@@ -1,0 +1,102 @@
+"""Attention as one operator, against products and softmax written out in NumPy, float64."""
+
+import jittor as jt
+import numpy as np
+import pytest
+
+from runtime import cpu_operator
+from runtime.attention import attention, fits
+
+pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
+
+SHAPES = [  # sequences, tokens, width, heads, causal
+    (3, 50, 128, 2, False),
+    (4, 16, 128, 2, True),
+    (2, 77, 64, 1, True),
+    (2, 7, 96, 2, True),
+    (1, 1, 32, 2, False),
+    (2, 131, 48, 3, False),
+]
+
+
+def expected(qkv: np.ndarray, dy: np.ndarray, heads: int, causal: bool):
+    """(result, gradient of sum(result dy)) by the definition."""
+    n, length, packed = qkv.shape
+    parts = qkv.astype(float).reshape(n, length, 3, heads, packed // 3 // heads)
+    q, k, v = parts.transpose(2, 0, 3, 1, 4)  # [N,H,L,D/H] each
+    dy = dy.astype(float).reshape(n, length, heads, -1).transpose(0, 2, 1, 3)
+    scale = q.shape[-1] ** -0.5
+    scores = q @ k.swapaxes(-1, -2) * scale
+    if causal:
+        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    dp = dy @ v.swapaxes(-1, -2)
+    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
+    gradients = np.stack([ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ dy])
+
+    def rows(heads_first):
+        return heads_first.transpose(0, 2, 1, 3).reshape(n, length, -1)
+
+    return rows(p @ v), np.concatenate([rows(each) for each in gradients], axis=-1)
+
+
+@pytest.mark.parametrize(("n", "length", "width", "heads", "causal"), SHAPES)
+def test_values_and_gradients(n, length, width, heads, causal):
+    random = np.random.default_rng(length)
+    qkv = random.normal(0, 2, (n, length, 3 * width)).astype(np.float32)
+    dy = random.normal(0, 1, (n, length, width)).astype(np.float32)
+    x = jt.array(qkv)
+    y = attention(x, heads, causal)
+    found = y.numpy(), jt.grad((y * jt.array(dy)).sum(), x).numpy()
+    for ours, theirs in zip(found, expected(qkv, dy, heads, causal), strict=True):
+        # fp32: sums of at most 131 terms of size 5, each rounded to 6e-8 of itself
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5)
+
+
+def test_scores_far_apart_stay_finite():
+    x = np.zeros((1, 20, 3 * 16), np.float32)
+    x[0, :, :32] = np.linspace(-100, 100, 20)[:, None]  # scores to 40,000
+    x[0, :, 32:] = np.arange(20)[:, None]
+    y = attention(jt.array(x), 1).numpy()
+    np.testing.assert_allclose(y[0, 0], 0, atol=1e-6)  # the lowest likes the lowest
+    np.testing.assert_allclose(y[0, -1], 19, atol=1e-5)
+
+
+def test_a_sequence_is_by_itself():
+    random = np.random.default_rng(0)
+    x = random.normal(0, 1, (5, 33, 3 * 64)).astype(np.float32)
+    together = attention(jt.array(x), 2).numpy()
+    for row in range(5):
+        alone = attention(jt.array(x[row : row + 1]), 2).numpy()
+        np.testing.assert_array_equal(together[row : row + 1], alone)
+
+
+def test_threads_change_no_bit():
+    random = np.random.default_rng(0)
+    x, dy = random.normal(0, 1, (3, 40, 96)), random.normal(0, 1, (3, 40, 32))
+    found = []
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        var = jt.array(x.astype(np.float32))
+        y = attention(var, 2, True)
+        found.append((y.numpy(), jt.grad((y * jt.array(dy.astype(np.float32))).sum(), var).numpy()))
+    set_threads(2)
+    for each in found[1:]:
+        np.testing.assert_array_equal(each[0], found[0][0])
+        np.testing.assert_array_equal(each[1], found[0][1])
+
+
+def set_threads(count: int) -> None:
+    """Of OpenMP, for the operators that run from here on."""
+    code = 'omp_set_num_threads((int)data["count"]); out0_p[0] = omp_get_max_threads();'
+    found = cpu_operator.run(("onednn",), code, [jt.zeros(1)], (1,), {"count": count})
+    assert found.item() == count
+
+
+def test_what_does_not_fit_is_refused():
+    assert not fits(jt.zeros((1, 4, 3 * 24)), 2)
+    with pytest.raises(ValueError, match=r"float32 \(1, 4, 72\) for 2 heads"):
+        attention(jt.zeros((1, 4, 72)), 2)
+    with pytest.raises(ValueError, match="float64"):
+        attention(jt.zeros((1, 4, 96), "float64"), 2)
