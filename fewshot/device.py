@@ -4,7 +4,7 @@ from typing import Literal
 
 import jittor as jt
 
-from runtime import cpu_operator
+from runtime import compiling, cpu_operator
 
 Precision = Literal["fp32", "bf16", "auto", "plain"]
 
@@ -21,6 +21,7 @@ def use_device(name: str, precision: Precision = "fp32") -> str:
         raise ValueError(f"device is {name!r}, but must be auto, cpu or cuda")
     if name == "cuda" and not jt.has_cuda:
         raise ValueError("no usable CUDA: `python -m runtime.doctor` says what is missing")
+    compiling.in_parallel()
     chosen = "cuda" if jt.has_cuda and name != "cpu" else "cpu"
     jt.flags.use_cuda = int(chosen == "cuda")
     if chosen == "cuda":

@@ -94,6 +94,7 @@ def prepare() -> Prepared:
     environ.setdefault("log_silent", "1")  # Jittor logs to stdout, in colour, between our own lines
     environ.setdefault("cache_name", "default")  # else each git branch compiles everything anew
     environ.setdefault("gdb_path", "")
+    environ.setdefault("use_parallel_op_compiler", "0")  # it races; see `runtime.compiling`
     # Jittor would compile for MPI wherever it is installed; under mpirun it must
     environ["use_mpi"] = str(int(ranks() > 1))
     config = python_config()

@@ -17,6 +17,10 @@ with warnings.catch_warnings():
 
 import pytest  # noqa: E402
 
+from runtime import compiling  # noqa: E402
+
+compiling.in_parallel()
+
 
 @pytest.fixture(autouse=True)
 def same_draws():
