@@ -13,7 +13,7 @@ from jittor import nn
 from jclip.initial import initialise
 from jclip.resnet import ModifiedResNet
 from jclip.sizes import ClipSizes
-from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, linear, patch_rows
+from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, linear, patch_rows, project
 from runtime import product
 
 LENGTH_STEP = 8  # text is cut to a multiple of this: few lengths occur, so little is compiled
@@ -24,14 +24,15 @@ class VisionTransformer(jt.Module):
 
     def __init__(self, sizes: ClipSizes, activation: str):
         width, patch = sizes.vision_width, sizes.vision_patch_size
+        layers, heads = sizes.vision_layers, sizes.vision_heads
+        assert isinstance(layers, int) and patch is not None  # the sizes are those of a ViT
         self.patch_size = patch
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.kept = product.Weights()
+        self.kept, self.kept_proj = product.Weights(), product.Weights()
         self.class_embedding = jt.zeros((width,))
         tokens = (sizes.image_resolution // patch) ** 2 + 1
         self.positional_embedding = jt.zeros((tokens, width))
         self.ln_pre = LayerNorm(width)
-        layers, heads = sizes.vision_layers, sizes.vision_heads
         self.transformer = Transformer(width, layers, heads, activation, causal=False)
         self.ln_post = LayerNorm(width)
         self.proj = jt.zeros((width, sizes.embed_dim))
@@ -46,7 +47,7 @@ class VisionTransformer(jt.Module):
         first = self.class_embedding.broadcast((x.shape[0], 1, x.shape[2]))
         x = jt.concat([first, x], dim=1) + self.positional_embedding  # [B, G*G+1, D]
         x = self.transformer(self.ln_pre(x))
-        return jt.matmul(self.ln_post(x[:, 0]), self.proj)
+        return project(self.kept_proj, self.ln_post(x[:, 0]), self.proj)
 
 
 class CLIP(jt.Module):
@@ -55,8 +56,8 @@ class CLIP(jt.Module):
     `activation` is "quick_gelu" (OpenAI's weights) or "gelu". With `initialised=False` the random
     parameters hold arbitrary values, for a caller that sets every one of them.
 
-    On the CPU, among batches of one shape with an even number of rows, the bits of a feature depend
-    on its own row alone. An odd number of rows may change the last bits of some.
+    On the CPU, where the weights do not learn and the widths are multiples of 16, the bits of a
+    feature depend on its own row alone: on no other row, on its place, or on their number.
     """
 
     def __init__(self, sizes: ClipSizes, activation: str = "quick_gelu", initialised: bool = True):
@@ -80,6 +81,7 @@ class CLIP(jt.Module):
         self.positional_embedding = jt.zeros((sizes.context_length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = jt.zeros((width, sizes.embed_dim))
+        self.kept = product.Weights()
         self.logit_scale = jt.array(np.log(1 / 0.07).astype(np.float32))
         if initialised:
             initialise(self)
@@ -119,7 +121,7 @@ class CLIP(jt.Module):
         sentences, length, _ = embedded.shape
         x = self.transformer(embedded + self.positional_embedding[:length])
         x = x[jt.arange(sentences), jt.array(np.asarray(ends, dtype=np.int32))]  # [S, D]
-        return jt.matmul(self.ln_final(x), self.text_projection)
+        return project(self.kept, self.ln_final(x), self.text_projection)
 
     def execute(self, images: jt.Var, tokens: np.ndarray | jt.Var) -> tuple[jt.Var, jt.Var]:
         """Images [B, 3, R, R] and token ids [S, L] -> scaled cosines [B, S] and [S, B]."""

@@ -8,7 +8,7 @@ attention in place of the last pool.
 import jittor as jt
 from jittor import nn
 
-from jclip.transformer import attend
+from jclip.transformer import Linear, attend
 
 EXPANSION = 4  # channels out of a block to channels inside it
 
@@ -53,10 +53,10 @@ class AttentionPool(jt.Module):
     def __init__(self, side: int, width: int, heads: int, embed_dim: int):
         self.heads = heads
         self.positional_embedding = jt.zeros((side * side + 1, width))
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.c_proj = nn.Linear(width, embed_dim)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.c_proj = Linear(width, embed_dim)
 
     def execute(self, x: jt.Var) -> jt.Var:
         b, width = x.shape[:2]

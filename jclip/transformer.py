@@ -48,7 +48,8 @@ def attend_packed(qkv: jt.Var, heads: int, causal: bool = False) -> jt.Var:
     if attention.fits(qkv, heads):
         return attention.attention(qkv, heads, causal)
     width = qkv.shape[2] // 3
-    return attend(*(qkv[:, :, i * width : (i + 1) * width] for i in range(3)), heads, causal)
+    query, key, value = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
+    return attend(query, key, value, heads, causal)
 
 
 def patch_rows(images: jt.Var, patch: int) -> jt.Var:
@@ -71,6 +72,13 @@ def linear(
         return product.linear(kept, x, weight, bias, residual)
     y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
     return y if residual is None else residual + y
+
+
+def project(kept: product.Weights, x: jt.Var, weight: jt.Var) -> jt.Var:
+    """x weight: [..., K] -> [..., N], for a weight[K, N], to which `kept` belongs."""
+    if product.fits(x, [weight]):
+        return product.linear(kept, x, weight, turned=True)
+    return jt.matmul(x, weight)
 
 
 class Linear(nn.Linear):

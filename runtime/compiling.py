@@ -5,6 +5,8 @@ compiles an operator for a type of no name. So `runtime.prepare` has operators c
 until a process takes `in_parallel`.
 """
 
+import numpy as np
+
 from runtime import cpu_operator
 
 THREADS = 16  # at most, and one for every 3 GiB of memory: Jittor's own default
@@ -19,6 +21,8 @@ def in_parallel() -> None:
 
     if jt.flags.use_parallel_op_compiler:
         return
+    for kind in (np.float32, np.float64):  # Jittor's operators switch subnormal numbers off, of
+        np.finfo(kind)  # which NumPy would warn whoever asks for limits first, such as SciPy
     with jt.flag_scope(use_cuda=0):
         code = "do_compile_hook = compile_in_turn; *out0_p = 1;"
         cpu_operator.run(("compiling",), code, [], (1,), {}).sync()

@@ -18,14 +18,19 @@ def usable() -> bool:
 
 
 @cache
-def multiplies_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself (AVX-512-bf16 or AMX), by oneDNN's own word,
-    which also heeds `ONEDNN_MAX_CPU_ISA`. Elsewhere bf16 is emulated, slower than fp32.
+def instruction_sets() -> int:
+    """oneDNN's own word on the processor, a set of its flags, which also heeds
+    `ONEDNN_MAX_CPU_ISA`; 0 without oneDNN.
     """
-    if not usable():
-        return False
-    library = ctypes.CDLL(str(onednn.wheel_files()[1]))
-    return bool(library.dnnl_get_effective_cpu_isa() & BF16_ISA)
+    files = onednn.wheel_files()
+    return ctypes.CDLL(str(files[1])).dnnl_get_effective_cpu_isa() if files else 0
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself: AVX-512-bf16 or AMX. With another AVX-512 it is
+    emulated, slower than fp32; oneDNN has none for older processors.
+    """
+    return bool(instruction_sets() & BF16_ISA)
 
 
 @cache
@@ -58,7 +63,11 @@ def run(headers: tuple[str, ...], code: str, inputs: list, shape, data: dict):
 
     several = isinstance(shape, list)
     shapes = [list(each) for each in (shape if several else [shape])]
-    options = {f"FLAGS: -I{onednn.wheel_files()[0]} ": 1} if "onednn" in headers else {}
+    options = {}
+    if "onednn" in headers:
+        files = onednn.wheel_files()
+        assert files is not None  # whoever names this header asked `usable` first
+        options = {f"FLAGS: -I{files[0]} ": 1}
     found = jt.code(
         shapes, ["float32"] * len(shapes), inputs, cpu_header=text(headers), cpu_src=code, data=data
     )

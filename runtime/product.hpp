@@ -10,7 +10,7 @@ typedef unsigned short bf16;
 
 enum { ROWS = 256 };  // at a time: what one layer leaves for the next stays in the cache
 enum Activation { QUICK_GELU, GELU };
-enum Part { SOURCE, HIDDEN, GATED };  // of the work space
+enum Part { SOURCE, HIDDEN, GATED, PADDED_X, PADDED_Y };  // of the work space
 
 struct Layer {
     long inputs, outputs;
@@ -43,6 +43,7 @@ inline void pack(const Layer& s, bool turned, void* weight, void* out, size_t ro
 struct Plan {
     dnnl::matmul work;
     memory::desc x, w, bias, y;
+    bool by_rows;  // a row's bits depend on it alone: oneDNN's brgemm, on AVX-512
 };
 
 inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
@@ -50,7 +51,7 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
     std::vector<long> key{s.inputs, s.outputs, s.half, rows, bias, sum, omp_get_max_threads()};
     auto found = plans.find(key);
     if (found != plans.end()) return found->second;
-    Plan p{{}, matrix(rows, s.inputs, s.factor()), packed(s), {}, matrix(rows, s.outputs, type::f32)};
+    Plan p{{}, matrix(rows, s.inputs, s.factor()), packed(s), {}, matrix(rows, s.outputs, type::f32), {}};
     if (bias) p.bias = matrix(1, s.outputs, type::f32);
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;
@@ -58,6 +59,7 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
     attributes.set_post_ops(after);
     dnnl::matmul::primitive_desc d({p.x, p.w, p.bias, p.y}, attributes, engine());
     p.work = dnnl::matmul(d);
+    p.by_rows = std::string(d.impl_info_str()).find("brg") != std::string::npos;
     return plans.emplace(key, p).first->second;
 }
 
@@ -65,6 +67,17 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
 inline void multiply(const Layer& s, long rows, const void* x, void* w, float* bias, float* y,
                      bool sum) {
     const Plan& p = plan_of(s, rows, bias, sum);
+    if (!p.by_rows && rows < ROWS) {  // other ways of oneDNN take another order for few rows
+        size_t source = rows * s.inputs * s.bytes(), result = rows * s.outputs * sizeof(float);
+        char* all_x = (char*)scratch(PADDED_X, ROWS * s.inputs * s.bytes());
+        float* all_y = (float*)scratch(PADDED_Y, ROWS * s.outputs * sizeof(float));
+        memset(all_x + source, 0, ROWS * s.inputs * s.bytes() - source);
+        memcpy(all_x, x, source);
+        if (sum) memcpy(all_y, y, result);
+        multiply(s, ROWS, all_x, w, bias, all_y, sum);
+        memcpy(y, all_y, result);
+        return;
+    }
     auto on = [](const memory::desc& d, const void* at) {
         return memory(d, engine(), const_cast<void*>(at));
     };
@@ -97,7 +110,7 @@ inline const void* factor(const Layer& s, const float* x, long count, Part part)
 
 inline vec sigmoid(vec x) {
     vec e = exponential(-magnitude(x)), s = 1.0f / (1.0f + e);
-    return x < 0.0f ? 1.0f - s : s;
+    return x < 0.0f ? e * s : s;
 }
 
 // The normal distribution to 1e-7: Abramowitz and Stegun 7.1.26. `tail` is e^(-x^2 / 2).
@@ -116,7 +129,7 @@ inline vec activated(Activation kind, vec x) {
 inline vec slope(Activation kind, vec x) {
     if (kind == QUICK_GELU) {
         vec s = sigmoid(1.702f * x);
-        return s * (1.0f + 1.702f * x * (1.0f - s));
+        return s * (1.0f + 1.702f * x * sigmoid(-1.702f * x));  // 1 - s would lose its digits
     }
     vec tail = exponential(x * x * -0.5f);
     return normal(x, tail) + x * tail * 0.39894228f;

@@ -56,7 +56,7 @@ class Weights:
 
     def packed(self, weight, half: bool, turned: bool = False):
         """weight[N, ...] of K numbers a row, float32, for x[., K] -> [., N], or where `turned` for
-        the way back.
+        x[., N] -> [., K].
         """
         if weight.id != self._id:  # a new one with each update
             self._id = weight.id
@@ -92,12 +92,12 @@ def fits(x, weights, biases=()) -> bool:
     )
 
 
-def linear(kept: Weights, x, weight, bias=None, residual=None):
+def linear(kept: Weights, x, weight, bias=None, residual=None, turned: bool = False):
     """x[..., K] weight[N, ...]^T (+ bias[N]) (+ residual[..., N]) -> [..., N]; see `fits`.
 
-    `kept` holds this weight's layout from call to call.
+    Where `turned` the weight is [K, N]. `kept` holds its layout from call to call.
     """
-    layer = functions()[0](kept, weight, bias, half())
+    layer = functions()[0](kept, weight, bias, half(), turned)
     return layer(x) if residual is None else layer(x, residual)
 
 
@@ -115,23 +115,25 @@ def functions() -> tuple[type, type]:
     import jittor as jt
 
     class Linear(jt.Function):
-        def __init__(self, kept, weight, bias, half):
+        def __init__(self, kept, weight, bias, half, turned):
             super().__init__()
-            self.kept, self.weight, self.bias, self.half = kept, weight, bias, half
+            self.kept, self.weight, self.bias = kept, weight, bias
+            self.half, self.turned = half, turned
+            self.outputs, self.inputs = matrix(weight)[::-1] if turned else matrix(weight)
 
         def execute(self, x, residual=None):
-            outputs, inputs = matrix(self.weight)
+            outputs, inputs = self.outputs, self.inputs
             self.shape, self.sums = tuple(x.shape), residual is not None
-            packed, shape = self.kept.packed(self.weight, self.half), (*self.shape[:-1], outputs)
+            packed = self.kept.packed(self.weight, self.half, self.turned)
+            shape = (*self.shape[:-1], outputs)
             optional = [jt.zeros(1) if each is None else each for each in (self.bias, residual)]
             setting = {"inputs": inputs, "outputs": outputs, "half": self.half}
             setting |= {"biased": self.bias is not None, "sums": self.sums}
             return operator(LINEAR, [x, packed, *optional], shape, **setting)
 
         def grad(self, dy):
-            outputs, inputs = matrix(self.weight)
-            packed = self.kept.packed(self.weight, self.half, turned=True)
-            setting = {"inputs": outputs, "outputs": inputs, "half": self.half}
+            packed = self.kept.packed(self.weight, self.half, not self.turned)
+            setting = {"inputs": self.outputs, "outputs": self.inputs, "half": self.half}
             dx = operator(LINEAR, [dy, packed], self.shape, **setting)
             return (dx, dy) if self.sums else dx
 

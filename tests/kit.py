@@ -10,6 +10,7 @@ import pytest
 
 import jclip
 from fewshot import checkpoint
+from runtime import cpu_operator
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = jclip.ClipSizes(
@@ -31,6 +32,11 @@ def write_tiny_clip(path: Path, seed: int = 0) -> Path:
     jt.set_global_seed(seed)
     checkpoint.save(path, checkpoint.module_arrays(jclip.CLIP(TINY)))
     return path
+
+
+def computes_bf16() -> bool:
+    """Whether oneDNN has bf16 here: by the processor, or emulated on AVX-512 (its flag 0x20)."""
+    return bool(cpu_operator.instruction_sets() & 0x20)
 
 
 def script(name: str):

@@ -3,7 +3,7 @@
 bf16 keeps 8 bits: two rounded factors put a product off by 2.4e-3 of its size (2^-9 sqrt(4/3)),
 and a sum of independent products by the same share of its norm; 3.5e-3 leaves room for chance.
 fp32 differs by the order of sums and by Winograd's transforms: 1e-6 of the norm, 5e-6 allowed.
-bf16 is emulated where AVX-512 lacks it, with the same results, so these tests run there too.
+bf16 is emulated where AVX-512 lacks it, with the same results; older processors have none.
 """
 
 import jittor as jt
@@ -14,21 +14,11 @@ from jittor import nn
 from runtime import convolution
 from runtime.convolution import conv2d, use_bf16, use_fast
 from runtime.cpu_operator import multiplies_bf16
+from tests.kit import computes_bf16
 
 pytestmark = pytest.mark.skipif(
     not convolution.usable() or jt.flags.use_cuda, reason="needs the oneDNN wheels and no CUDA"
 )
-
-
-def computes_bf16() -> bool:
-    """Whether oneDNN has bf16 here, by the processor or emulated on AVX-512."""
-    try:
-        conv2d(jt.ones((1, 8, 4, 4)), jt.ones((8, 8, 3, 3)), precision="bf16").sync()
-    except (RuntimeError, ValueError):
-        return False
-    return True
-
-
 OFF = {"bf16": 3.5e-3, "fp32": 5e-6}
 SHAPES = {  # batch, channels, height, width, filters, kernel, stride, padding, groups, dilation
     "winograd": (8, 64, 16, 16, 64, 3, 1, 1, 1, 1),
