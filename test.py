@@ -9,7 +9,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.environment import enter
 
@@ -275,7 +275,8 @@ def verify(manifest: Path, arguments: list[str]) -> None:
     given = parse(Config, arguments, "test.py", recorded)
     with tempfile.TemporaryDirectory(prefix="verify") as name:
         folder = Path(name)
-        alone = {"out": folder, "cache": folder / "cache", "labels": None, "report": False}
+        alone: dict[str, Any] = {"out": folder, "cache": folder / "cache"}
+        alone |= {"labels": None, "report": False}
         main(replace(given, verify=None, shard="", merge=False, **alone))
         lines = verdict(manifest, folder)
     if lines:

@@ -46,7 +46,7 @@ def ablation(
     are whole. What the blend would be without a member has accuracies only; a column without images
     is left out, and so are the rows of `ROUTINGS`, which are `end_to_end`'s.
     """
-    rows = {}
+    rows: dict[str, dict[str, float | int]] = {}
     for way in [way for way in picks if way not in ROUTINGS.values()]:
         row = rows[way] = {}
         for name, (ids, among) in groups(tree).items():

@@ -13,13 +13,14 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from fewshot.lists import DataError
 from fewshot.tar_stream import TarStream
 from runtime.zip_files import opened_zip, read_member
+
+Source = str | Path | io.BufferedIOBase  # a path, or a file that is open for reading
 
 MAX_MEMBER = 1 << 28  # bytes of one file; the largest of an official archive has 155 MB
 MAX_TOTAL = 1 << 29  # bytes read from one archive; Tiny-ImageNet has 240 MB
@@ -27,12 +28,13 @@ MAX_STREAM = 1 << 29  # bytes that a tar unpacks to, wanted or not
 MAX_COUNT = 1 << 18  # members; Tiny-ImageNet has 120,000
 MAX_NAME = 1024  # characters
 MAX_RATIO = 4  # of an archive in an archive, which is compressed already
+DAMAGED: tuple[type[Exception], ...]
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, struct.error)
 DAMAGED += (OSError, NotImplementedError, RuntimeError, ValueError)  # encrypted, unknown, absurd
 
 
 @contextmanager
-def readable(name: str | Path) -> Iterator[None]:
+def readable(name: Source) -> Iterator[None]:
     """Turns whatever a damaged archive raises into one `DataError` that names it."""
     try:
         yield
@@ -51,7 +53,7 @@ def readable(name: str | Path) -> Iterator[None]:
 class Taken:
     """What has been read from one archive: its files by path below `top`, within the limits."""
 
-    def __init__(self, name: str | Path, top: str, wanted: Callable[[str], bool]) -> None:
+    def __init__(self, name: Source, top: str, wanted: Callable[[str], bool]) -> None:
         self.name, self.top, self.wanted = name, f"{top}/" if top else "", wanted
         self.files: dict[str, bytes] = {}
         self.total = self.count = 0
@@ -94,7 +96,7 @@ class Taken:
 
 
 def read_tar(
-    source: str | Path | BinaryIO,
+    source: Source,
     top: str,
     wanted: Callable[[str], bool],
     count: int | None = None,
@@ -123,10 +125,12 @@ def read_tar(
 
 
 @contextmanager
-def _unzipped(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+def _unzipped(source: Source) -> Iterator[io.BufferedIOBase]:
     """A file for reading from front to back, through gzip where it begins as gzip does."""
-    by_name = isinstance(source, str | Path)
-    with open(source, "rb") if by_name else nullcontext(source) as file:
+    opened: AbstractContextManager[io.BufferedIOBase] = (
+        open(source, "rb") if isinstance(source, str | Path) else nullcontext(source)
+    )
+    with opened as file:
         buffered = io.BufferedReader(file)
         zipped = buffered.peek(2)[:2] == b"\x1f\x8b"
         yield gzip.GzipFile(fileobj=buffered) if zipped else buffered
@@ -147,7 +151,7 @@ def read_zip(path: str | Path, top: str, wanted: Callable[[str], bool]) -> dict[
 
 
 @contextmanager
-def open_in_zip(path: str | Path, base: str) -> Iterator[BinaryIO]:
+def open_in_zip(path: str | Path, base: str) -> Iterator[io.BufferedIOBase]:
     """The one member of a zip with this base name, open for reading: an archive in an archive."""
     taken = Taken(path, "", lambda member: PurePosixPath(member).name == base)
     with readable(path), opened_zip(path) as archive:
@@ -161,6 +165,7 @@ def open_in_zip(path: str | Path, base: str) -> Iterator[BinaryIO]:
         if found[0].file_size > MAX_RATIO * found[0].compress_size + MAX_NAME:
             raise DataError(f"{path}: {base} in it is no archive; download it again")
         with archive.open(found[0]) as file:
+            assert isinstance(file, zipfile.ZipExtFile)
             yield file
 
 

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fewshot.code_lists import ROOT
 from fewshot.lists import DataError
@@ -45,7 +46,8 @@ class Phase:
         path = self.folder / RESULT
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            kinds = (record["config"], dict), (record["result"], dict)
+            kinds: list[tuple[object, type]]
+            kinds = [(record["config"], dict), (record["result"], dict)]
             kinds += (record["result"]["images"], int), (record["result"]["accuracy"], float)
             if not all(isinstance(value, kind) for value, kind in kinds):
                 raise ValueError("its values are of other kinds")
@@ -116,7 +118,8 @@ class Phase:
         for part in ("train", "test"):
             if part not in recorded["parts"]:  # zero-shot needs no training images
                 continue
-            digest, more = recorded["parts"][part]["sha256"], {"path": root.as_posix()}
+            digest = recorded["parts"][part]["sha256"]
+            more: dict[str, Any] = {"path": root.as_posix()}
             try:
                 images = open_set(recorded["dataset"], root, part, **recorded["options"])
                 found = image_set_digest(images)

@@ -5,6 +5,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fewshot.data import DataError, ImageItem, Tree, find_tree, test_items
 from fewshot.images import known_as
@@ -56,7 +57,8 @@ class Images:
     def of_the_test(self) -> list[Link]:
         inputs = self.record["inputs"]
         root = self.data.parent if self.data.is_file() else self.data
-        name, more = "test images", {"into": (RESULT,), "path": self.test}
+        name = "test images"
+        more: dict[str, Any] = {"into": (RESULT,), "path": self.test}
         recorded = inputs.get("images_sha256", "")
         try:
             rows = image_rows(test_items(root, self.test))

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fewshot.audit_images import Images, users_of
 from fewshot.code_lists import FEATURES_CODE, PARTS_CODE, ROOT, code_digest
@@ -125,7 +126,8 @@ class Job:
     def _schedule(self, folder: Path) -> Link:
         """What the training noted of its parts."""
         path, name = folder / "schedule.json", "record of the training"
-        more = {"into": tuple(self.record["inputs"]["parts"]), "path": path.as_posix()}
+        into = tuple(self.record["inputs"]["parts"])
+        more: dict[str, Any] = {"into": into, "path": path.as_posix()}
         if not path.is_file():
             return Link(name, MISSING, note="copy it along with the parts", **more)
         try:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import jittor as jt
 import numpy as np
@@ -13,7 +13,7 @@ from fewshot import checkpoint
 from fewshot.batches import AugmentedBatches, Transform
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import Precision, precision_in_use, use_device
-from fewshot.engine import Batches, evaluating, fit, predict
+from fewshot.engine import evaluating, fit, predict
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split, scaled
 from fewshot.images import in_order
@@ -28,6 +28,7 @@ from fewshot.ranks import gathered, share, wait
 from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from fewshot.schedules import Schedule, warm_cosine
+from fewshot.targets import PiecedBatches
 from runtime import convolution, safe_load
 from runtime.hashing import sha256_of
 from runtime.rank import first
@@ -92,10 +93,13 @@ class BaselineConfig:
         return (self.out,)
 
 
-class Baseline:
+ConfigType = TypeVar("ConfigType", bound=BaselineConfig)
+
+
+class Baseline(Generic[ConfigType]):
     """One recipe's run. Training images are read once, test images once, at its end."""
 
-    def __init__(self, config: BaselineConfig, side: int, norm: str = "", **options: int):
+    def __init__(self, config: ConfigType, side: int, norm: str = "", **options: Any):
         """side: pixels that the network sees; norm: of NORMS, by default the data set's own;
         options: for `open_set`.
         """
@@ -105,7 +109,7 @@ class Baseline:
         self.device = use_device(config.device, config.precision)
         self.norm = norm or (config.dataset if config.dataset in NORMS else "imagenet")
         self.plain = evaluate(side, self.norm)
-        self.sources = {"dataset": config.dataset, "root": self.root.as_posix()}
+        self.sources: dict[str, Any] = {"dataset": config.dataset, "root": self.root.as_posix()}
         self.sources |= {"options": options, "parts": {}}  # digests of what was read, for an audit
 
     def training_sets(self) -> tuple[ImageSet, ImageSet]:
@@ -150,10 +154,13 @@ class Baseline:
         wait()
         return run
 
-    def batches(self, images: ImageSet, transform: Transform, **options) -> AugmentedBatches:
+    def batches(
+        self, images: ImageSet, transform: Transform | Sequence[Transform], **options: Any
+    ) -> AugmentedBatches:
         """Training batches of this run's size, seed and threads."""
         config = self.config
-        options = {"workers": config.workers, "pieces": Pieces(config.pieces)} | options
+        usual: dict[str, Any] = {"workers": config.workers, "pieces": Pieces(config.pieces)}
+        options = usual | options
         return AugmentedBatches(images, config.batch_size, transform, config.seed, **options)
 
     def outputs(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
@@ -170,8 +177,8 @@ class Baseline:
         run: Run,
         module: jt.nn.Module,
         optimizer: jt.optim.Optimizer,
-        batches: Batches,
-        step: Callable[[Sequence], dict[str, jt.Var]],
+        batches: PiecedBatches,
+        step: Callable[[Any], dict[str, jt.Var]],
         schedule: Schedule,
         val: tuple[Callable[[], np.ndarray], np.ndarray],
     ) -> None:
@@ -199,8 +206,8 @@ class Baseline:
         run: Run,
         module: jt.nn.Module,
         parameters: list,
-        batches: Batches,
-        step: Callable[[Sequence], dict[str, jt.Var]],
+        batches: PiecedBatches,
+        step: Callable[[Any], dict[str, jt.Var]],
         val: ImageSet,
     ) -> None:
         """`fit` of a classifier of images by AdamW. parameters: or groups of them."""

@@ -53,7 +53,9 @@ class AugmentedBatches(Batches):
             raise ValueError("the image set is empty: check its folder and its split")
         super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed, pieces)
         single = callable(transform)
-        self.transforms = (transform,) * copies if single else tuple(transform)
+        self.transforms: tuple[Transform, ...] = (
+            (transform,) * copies if callable(transform) else tuple(transform)
+        )
         if copies < 1 or not self.transforms or not single and copies != 1:
             raise ValueError(
                 f"copies is {copies} of {len(self.transforms)} transforms; it must be 1 or more "
@@ -67,7 +69,7 @@ class AugmentedBatches(Batches):
         skipped = first * len(self.pieces.own)
         steps = [rows for rows, _, _ in itertools.islice(shuffled, skipped, None)]
 
-        def load(rows: np.ndarray) -> list[np.ndarray]:
+        def load(rows: np.ndarray) -> list[list[np.ndarray]]:
             return [self._views(row, index) for row in rows.tolist()]
 
         # a step is loaded in as many pieces as there are threads

@@ -11,7 +11,7 @@ import numpy as np
 
 from fewshot.archive_members import MAX_MEMBER, read_tar
 from fewshot.archives import archives_of, find_archive, missing
-from fewshot.image_sets import ImageFile, ImageSet, folder_set
+from fewshot.image_sets import ImageSet, folder_set
 from fewshot.lists import DataError, read_file
 from runtime.bounded import Budget, Stream
 from runtime.rebuild import Rebuilder
@@ -20,6 +20,8 @@ from runtime.unpickle import Machine
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes an image: all red, then all green, then all blue
 COUNTS = {"cifar10": 10, "cifar100": 100}  # classes; CIFAR-100's fine ones
+
+Files = dict[str, Path] | dict[str, bytes]  # on disk, or out of an archive
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def open_cifar(name: str, root: str | Path, part: str) -> ImageSet:
         archive, path = found
         form = FORMS[name][archives_of(name).index(archive)]
         wanted = {form.names, *form.parts[part]}
-        files = read_tar(path, archive.top, wanted.__contains__, len(wanted))
-        return _read(name, part, form, files, path)
+        contents = read_tar(path, archive.top, wanted.__contains__, len(wanted))
+        return _read(name, part, form, contents, path)
     if (root / "train").is_dir():
         return _folders(name, root, part)
     raise missing(name, root, "or train/<class>/ and test/<class>/ with the images")
@@ -92,6 +94,7 @@ def _folders(name: str, root: Path, part: str) -> ImageSet:
         )
     found = train if part == "train" else folder_set(root, f"{part}/", train.class_names)
     found = found.in_memory()
+    assert isinstance(found.images, np.ndarray)
     if found.images.shape[1:3] != (SIDE, SIDE):
         height, width = found.images.shape[1:3]
         raise DataError(
@@ -101,7 +104,7 @@ def _folders(name: str, root: Path, part: str) -> ImageSet:
     return found
 
 
-def _read(name: str, part: str, form: Form, files: dict[str, ImageFile], source: Path) -> ImageSet:
+def _read(name: str, part: str, form: Form, files: Files, source: Path) -> ImageSet:
     absent = [f for f in (form.names, *form.parts[part]) if f not in files]
     absent += [f for f, place in files.items() if isinstance(place, Path) and not place.is_file()]
     if absent:
@@ -120,13 +123,14 @@ def _read(name: str, part: str, form: Form, files: dict[str, ImageFile], source:
     return ImageSet(images, labels, class_names, keys, str(source))
 
 
-def _content(files: dict[str, ImageFile], name: str) -> bytes:
+def _content(files: Files, name: str) -> bytes:
     """The content of a file, which is forgotten, for one may have 155 MB."""
     file = files.pop(name)
     return file if isinstance(file, bytes) else read_file(file, MAX_MEMBER)
 
 
 def _class_names(form: Form, content: bytes, place: Path) -> tuple[str, ...]:
+    names: object
     if form.label_bytes:
         names = content.decode("latin-1").split()
     else:

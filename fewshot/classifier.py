@@ -44,8 +44,12 @@ class Features:
     def filled(self) -> "Features":
         """The same with ones in the rows of unreadable images, which the parts would refuse."""
         empty = self.unreadable[:, None]
-        arrays = (self.plain, self.tuned, self.auxiliary)
-        return Features(*(a if a is None else np.where(empty, a.dtype.type(1), a) for a in arrays))
+
+        def ones(array: np.ndarray) -> np.ndarray:
+            return np.where(empty, array.dtype.type(1), array)
+
+        auxiliary = None if self.auxiliary is None else ones(self.auxiliary)
+        return Features(ones(self.plain), ones(self.tuned), auxiliary)
 
 
 def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
@@ -75,12 +79,12 @@ def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
         channel.transform(features.tuned)
     )
     ways["zero-shot + GDA"] = ways["zero-shot"] + np.float32(parts["gda"]["weight"]) * gda
-    bias = np.float32(0)
+    bias: np.ndarray | np.float32 = np.float32(0)
     if features.auxiliary is not None:
         auxiliary = AuxiliaryBias.from_state(parts["auxiliary"]["state"])
         bias = auxiliary.decision_function(features.auxiliary)
         ways["+ auxiliary"] = last + bias
-    blend = sum(share * ways[way] for way, share in BLEND.items())
+    blend = np.asarray(sum(share * ways[way] for way, share in BLEND.items()))
     for way, share in BLEND.items():
         ways[f"{WITHOUT}{way}"] = (blend - share * ways[way]) / np.float32(1 - share) + bias
     if features.auxiliary is not None:

@@ -12,13 +12,16 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
 from runtime.rank import end_all
 
-ConfigType = TypeVar("ConfigType")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
 
 
 def parse(
@@ -41,7 +44,7 @@ def parse(
     )
 
 
-def as_plain(config: object) -> dict:
+def as_plain(config: "DataclassInstance") -> dict[str, Any]:
     """The fields of a configuration as plain data: paths become POSIX strings, tuples lists."""
     return _plain(dataclasses.asdict(config))
 
@@ -52,7 +55,7 @@ def from_plain(config_class: type[ConfigType], fields: dict) -> ConfigType:
     Raises ValueError for fields that the class does not have, or has and are missing, and for
     values of another kind than theirs.
     """
-    known = {field.name: field.type for field in dataclasses.fields(config_class)}
+    known: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(config_class)}
     if set(fields) != set(known):
         names = ", ".join(sorted(set(fields) ^ set(known)))
         raise ValueError(f"was written by another version of the kit: it differs in {names}")
@@ -78,7 +81,7 @@ def _allows(kind: type, value: object) -> bool:
     return type(value) is plain if plain in (bool, int) else isinstance(value, plain)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple):

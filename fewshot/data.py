@@ -92,7 +92,8 @@ def test_items(root_or_tree: str | Path | Tree, split: str | Path) -> list[Image
     bare root knows no class. A list gives its own labels, and base names where these are distinct.
     """
     tree = root_or_tree if isinstance(root_or_tree, Tree) else None
-    below = (tree.root if tree else Path(root_or_tree)) / split
+    root = root_or_tree.root if isinstance(root_or_tree, Tree) else Path(root_or_tree)
+    below = root / split
     place = next((path for path in (below, Path(split)) if path.exists()), None)
     if place is None:
         raise DataError(f"{below}: no such folder or list (nor {split}); put the test images there")
@@ -109,7 +110,8 @@ def test_items(root_or_tree: str | Path | Tree, split: str | Path) -> list[Image
     return [ImageItem(place / name, name, label) for name, label in zip(names, labels, strict=True)]
 
 
-test_items.__test__ = False  # pytest takes imported functions of this name for tests
+# pytest takes imported functions of this name for tests
+test_items.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
 
 
 def _listed_test_items(path: Path, ids: dict[str, int]) -> list[ImageItem]:
@@ -120,7 +122,9 @@ def _listed_test_items(path: Path, ids: dict[str, int]) -> list[ImageItem]:
         names = [row.image for row in rows]
     items = []
     for row, place, name in zip(rows, places, names, strict=True):
-        label = ids.get(row.class_name) if row.label is None else row.label
+        label = row.label
+        if label is None and row.class_name is not None:
+            label = ids.get(row.class_name)
         if label is not None and not 0 <= label < (len(ids) or label + 1):
             raise DataError(f"{path}:{row.line}: label {label} is no class id")
         items.append(ImageItem(place, name, label))
@@ -241,11 +245,12 @@ def _labels(path: Path, rows: list[Row], names: list[str]) -> list[int]:
     labels = []
     for row in rows:
         label, name, where = row.label, row.class_name, f"{path}:{row.line}"
-        if label is None and name is None:
-            raise DataError(f"{where}: {row.image} has no label; training images need one")
         if name is not None and name not in ids:
             raise DataError(f"{where}: class {name!r} is not in the class list")
-        label = ids[name] if label is None else label
+        if label is None:
+            if name is None:
+                raise DataError(f"{where}: {row.image} has no label; training images need one")
+            label = ids[name]
         if not 0 <= label < len(names):
             last = len(names) - 1
             raise DataError(f"{where}: label {label} is out of range; there are 0 to {last}")

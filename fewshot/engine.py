@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import jittor as jt
 import numpy as np
@@ -46,7 +46,7 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def fit(
-    step: Callable[[object], dict[str, jt.Var]],
+    step: Callable[[Any], dict[str, jt.Var]],
     optimizer: jt.optim.Optimizer,
     batches: Batches,
     *,
@@ -144,7 +144,7 @@ def _set_rate(optimizer: jt.optim.Optimizer, rate: float) -> None:
 class _Means:
     """Collects each step's scalars on the device and fetches them in one go."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pending: list[dict[str, jt.Var]] = []
         self._fetched: dict[str, list[float]] = {}
 

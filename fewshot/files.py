@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from runtime.rank import first
 
-REMEDIES = {
+REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "make room, and the same command goes on",
     errno.EDQUOT: "make room, and the same command goes on",
     errno.EFBIG: "allow larger files, and the same command goes on",
@@ -57,7 +57,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         return
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = open(temporary, mode.replace("w", "x"), **(text if mode == "w" else {}))

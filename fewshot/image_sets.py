@@ -64,8 +64,11 @@ class ImageSet:
     def take(self, rows: Sequence[int] | np.ndarray | slice) -> "ImageSet":
         """The images of these rows (numbers or a mask[N]), in their order; classes stay."""
         rows = np.arange(len(self))[rows]
-        array = isinstance(self.images, np.ndarray)
-        images = self.images[rows] if array else tuple(self.images[row] for row in rows)
+        images = (
+            self.images[rows]
+            if isinstance(self.images, np.ndarray)
+            else tuple(self.images[row] for row in rows)
+        )
         keys = tuple(self.keys[row] for row in rows)
         return ImageSet(images, self.labels[rows], self.class_names, keys, self.source)
 

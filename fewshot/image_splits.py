@@ -75,12 +75,13 @@ def _check(shares: Sequence[Share]) -> None:
 
 def _sizes(count: int, shares: Sequence[Share], label: int) -> list[int]:
     """How many of a class's `count` images each part takes; they sum to `count`."""
+    numbers = [share for share in shares if share is not None]
     if shares[-1] is None:
-        given = [int(share) for share in shares[:-1]]
+        given = [int(number) for number in numbers]
         if sum(given) > count:
             raise ValueError(f"class {label} has {count} images, the shares take {sum(given)}")
         return [*given, count - sum(given)]
-    ends = np.floor(np.cumsum(shares) * count + 0.5 + 1e-9).astype(int)
+    ends = np.floor(np.cumsum(numbers) * count + 0.5 + 1e-9).astype(int)
     sizes = np.diff(ends, prepend=0)
     while count >= len(sizes) and sizes.min() == 0:  # a part without the class takes one from
         sizes[sizes.argmin()] += 1  # the largest

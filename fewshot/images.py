@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 from PIL import Image
 
 from fewshot.files import printable
@@ -30,10 +30,12 @@ from runtime.hashing import sha256_of
 # Tried whatever the suffix says. Not all that Pillow knows: for EPS it would run Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 # may be well a moment later; the last three are a network mount's
-PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+PASSING: tuple[int, ...] = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 PASSING += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
 PILLOW = re.compile(r"PIL\.")  # the modules whose warnings pass in silence
 SLOW_S = 60.0  # a read that takes longer is named
+
+Made = TypeVar("Made")  # what is made of an image: an array, or several
 
 _reads: dict[int, tuple[str, float]] = {}  # each thread's file, and when its read began
 
@@ -68,7 +70,7 @@ def watched(limit_s: float = SLOW_S) -> Iterator[None]:
     ended = threading.Event()
 
     def watch() -> None:
-        named = set()
+        named: set[tuple[str, float]] = set()
         while not ended.wait(limit_s / 4):
             late = time.monotonic() - limit_s
             for read in {read for read in list(_reads.values()) if read[1] < late} - named:
@@ -163,10 +165,10 @@ def _no_memory(path: str | Path) -> OSError:
 
 def load_images(
     paths: Sequence[str | Path],
-    transform: Callable[[Image.Image], np.ndarray],
+    transform: Callable[[Image.Image], Made],
     workers: int = 0,
     batch: int = 32,
-) -> Iterator[tuple[int, np.ndarray | BrokenImage]]:
+) -> Iterator[tuple[int, Made | BrokenImage]]:
     """Yields (index, transform(image)) in the order of `paths`; a broken file yields its error.
 
     `workers` threads decode and transform; 0 does it inline, with the same results. At most
@@ -174,7 +176,7 @@ def load_images(
     refuses with a ValueError is broken too; any other error of it passes through.
     """
 
-    def load(path: str | Path) -> np.ndarray | BrokenImage:
+    def load(path: str | Path) -> Made | BrokenImage:
         try:
             return transform(decode(path))
         except BrokenImage as error:

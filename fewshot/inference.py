@@ -1,6 +1,6 @@
 """From test images to decisions: views, their mode, routing, scores. Each image by itself."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Scorer:
         self.base = list(text["base_ids"])
         self.new = [k for k in range(len(text["class_names"])) if k not in set(self.base)]
         self.threshold = parts["ood"]["thresholds"][looks.ood]
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     def setup(self) -> dict:
         """Plain data: all that an outcome depends on beside the images."""

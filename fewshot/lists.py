@@ -223,7 +223,7 @@ def place_images(path: Path, rows: Sequence[Row], tops: Sequence[Path] = ()) -> 
             folders[folder] = frozenset(os.listdir(folder) if os.path.isdir(folder) else ())
         return base in folders[folder]
 
-    tops = [str(top) for top in tops or (path.parent,)]
+    above = [str(top) for top in tops or (path.parent,)]
     places: list[Path] = []
     absent: list[Row] = []
     first: dict[str, int] = {}
@@ -235,8 +235,8 @@ def place_images(path: Path, rows: Sequence[Row], tops: Sequence[Path] = ()) -> 
         folder, base = os.path.split(row.image)
         if not is_image(base):
             raise DataError(f"{path}:{row.line}: {row.image} has no image's suffix")
-        above = (os.path.join(top, folder) for top in tops)
-        place = next((found for found in above if exists(found, base)), None)
+        candidates = (os.path.join(top, folder) for top in above)
+        place = next((found for found in candidates if exists(found, base)), None)
         if place is None:
             absent.append(row)
         else:

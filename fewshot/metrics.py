@@ -14,11 +14,11 @@ def accuracy(chosen: np.ndarray, labels: np.ndarray) -> float:
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """(mean, half of the 95 % interval by Student's t) over repeats; NaN for a single one."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return float(values.mean()), float("nan")
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(student.ppf(0.975, len(values) - 1) * error)
+    array = np.asarray(values, float)
+    if len(array) < 2:
+        return float(array.mean()), float("nan")
+    error = array.std(ddof=1) / np.sqrt(len(array))
+    return float(array.mean()), float(student.ppf(0.975, len(array) - 1) * error)
 
 
 def harmonic_mean(base: float, new: float) -> float:

@@ -15,11 +15,11 @@ zero (it could not be read) gets a zero mode and equal inlierness. Each image is
 """
 
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-Array = TypeVar("Array")  # np.ndarray or jt.Var
+Array = TypeVar("Array", bound=Any)  # np.ndarray or jt.Var
 NEAREST = 0.3  # share of the other views that set a view's bandwidth
 LEAST_BANDWIDTH = 1e-8  # squared; duplicate crops have none of their own
 ROUNDS, STEPS = 5, 5  # of both blocks; steps of each block in a round
@@ -134,7 +134,7 @@ def centre(
 METHODS = {"mta": solve, "zero": zero, "mean": mean, "none": centre}
 
 
-def _winner(votes: np.ndarray, kept: int, next_cosines: np.ndarray) -> int:
+def _winner(votes: np.ndarray, kept: int, next_cosines: np.ndarray) -> np.integer:
     """ZERO's class: votes[P] of all views, surest first, and cosines[C] of the view after those
     kept.
     """

@@ -5,6 +5,7 @@ Every score is of one image by itself, and every threshold is read off the shots
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def train_ood(
         kept=config.kept,
     )
     state = fitted.state()
-    part = {"words": words, "vectors": vectors, "state": state, "even": {}}
+    part: dict[str, Any] = {"words": words, "vectors": vectors, "state": state, "even": {}}
     part["thresholds"] = {"fitted": fitted.threshold_}
     rows = features.reshape(-1, features.shape[2])
     for name in FILTERS[1:]:

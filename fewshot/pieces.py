@@ -6,6 +6,7 @@ sum does. How many ranks share the pieces out changes nothing at all.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import jittor as jt
 import numpy as np
@@ -59,11 +60,15 @@ def steps(batches: Iterator, pieces: Pieces) -> Iterator[list]:
         yield [head, *(next(batches) for _ in pieces.own[1:])]
 
 
+class _Sized(Protocol):
+    size: int
+
+
 def advance(
     step: Callable[[object], dict[str, jt.Var]],
     optimizer: jt.optim.Optimizer,
     module: jt.nn.Module,
-    batches: object,
+    batches: _Sized,
     pieces: Pieces,
     parts: Sequence,
     seeds: tuple[int, ...],
@@ -88,15 +93,15 @@ def advance(
         if isinstance(each, jt.Var)
     ]
     before = [each.numpy() for each in moving]
-    rows = []
+    own = []
     for number, batch in zip(pieces.own, parts, strict=True):
         set_random_state(*seeds, number)
         for each, value in zip(moving, before, strict=True):
             each.update(jt.array(value))
         values = step(batch)
         found = [*jt.grad(values["loss"], learned), *moving, *values.values()]
-        rows.append(np.concatenate([each.numpy().ravel() for each in found]))
-    rows = gathered(np.stack(rows), pieces.count, pieces.own.start)  # [count, all numbers]
+        own.append(np.concatenate([each.numpy().ravel() for each in found]))
+    rows = gathered(np.stack(own), pieces.count, pieces.own.start)  # [count, all numbers]
     total = np.zeros(rows.shape[1], np.float32)
     for row, weight in zip(rows, pieces.weights(batches.size), strict=True):
         total += weight * row

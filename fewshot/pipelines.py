@@ -7,6 +7,7 @@ randomness comes from the Generator that is handed in.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -37,10 +38,11 @@ SMALL = 64  # pixels a side up to which SimCLR's settings for CIFAR hold (its ap
 class Pipeline:
     """Steps on pixels, then the normalised array, then steps on that array."""
 
-    steps: tuple[Callable[[Picture, np.random.Generator], Picture], ...]
+    steps: tuple[Callable[[Picture, Any], Picture], ...]
+    """of (picture, rng); one that draws nothing takes any rng"""
     norm: str = "imagenet"
     """the name of a mean and deviation in NORMS"""
-    after: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = ()
+    after: tuple[Callable[[np.ndarray, Any], np.ndarray], ...] = ()
 
     def __post_init__(self):
         if self.norm not in NORMS:
@@ -56,8 +58,8 @@ class Pipeline:
         for step in self.steps:
             image = step(image, rng)
         array = looked_up(augment.as_array(image), self._levels)
-        for step in self.after:
-            array = step(array, rng)
+        for change in self.after:
+            array = change(array, rng)
         return array
 
 

@@ -60,7 +60,7 @@ def main() -> None:
 def table(files: Sequence[TextFile]) -> str:
     """Counts and shares of each file, as Markdown."""
     names = ("file", "classes", "sentences", "fewest", "commonest opening", "shared words")
-    rows = [names, ["---"] * len(names)]
+    rows: list[Sequence] = [names, ["---"] * len(names)]
     for file in files:
         each = [len(entry.sentences) for entry in file.classes]
         shares = f"{common_opening(file)[1]:.1%}", f"{median_word_share(file):.0%}"

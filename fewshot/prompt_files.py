@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import fastjsonschema
 
@@ -50,9 +51,10 @@ def read_text_file(path: Path) -> TextFile:
     try:
         _validator()(content)
     except fastjsonschema.JsonSchemaValueException as error:
-        where = error.name.replace("data.", "", 1)
+        name = error.name or ""
+        where = name.replace("data.", "", 1)
         raise DataError(
-            f"{path}: {error.message.replace(error.name, where, 1)} ({SCHEMA.name} has the format)"
+            f"{path}: {error.message.replace(name, where, 1)} ({SCHEMA.name} has the format)"
         ) from None
     entries = [
         ClassText(
@@ -98,7 +100,7 @@ def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
     return templates
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """A JSON file in UTF-8. Raises `DataError` naming it where it is not one, and for a name that
     stands twice in an object.
     """

@@ -129,7 +129,10 @@ def _file_problems(file: TextFile, templates: dict[str, list[str]]) -> Iterator[
 
 def _space_problems(space: Sequence[tuple[TextFile, ClassText]]) -> Iterator[str]:
     """What is wrong among classes that compete: things said twice, and other classes' names."""
-    keys, owners, said, shapes = set(), {}, {}, {}
+    keys: set[tuple[str, str]] = set()
+    owners: dict[Name, ClassText] = {}
+    said: dict[Name, tuple[ClassText, int]] = {}
+    shapes: dict[Name, ClassText] = {}
     for file, entry in space:
         place = f"{file.path}: {entry.key}"
         if (file.domain, entry.key) in keys:
@@ -148,7 +151,7 @@ def _space_problems(space: Sequence[tuple[TextFile, ClassText]]) -> Iterator[str
             elif (other := shapes.setdefault(shape, entry)) is not entry:
                 yield f"{place}: fits {other.key} word for word: {text!r}"
             for word, who in _read(text, owners):
-                if who not in (None, entry):
+                if who is not None and who != entry:
                     yield f"{place}: names {who.key} ({word!r}): {text!r}"
 
 

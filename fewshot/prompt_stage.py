@@ -5,6 +5,7 @@ CLIP stays frozen and image features come from cached views, so an epoch costs t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -157,7 +158,7 @@ def train_prompt(
     else:
         queue.push(0, learner.context.numpy())
     epochs, contexts = zip(*queue.entries(), strict=True)
-    part = {
+    part: dict[str, Any] = {
         "config": dict(vars(config)),
         "metrics": metrics,
         "trainable": int(np.prod(contexts[0].shape)),

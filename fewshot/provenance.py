@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def compared(name: str, recorded: str | None, found: str, **more) -> Link:
 
 def file_link(name: str, path: Path, recorded: str | None, into: Iterable[str] = ()) -> Link:
     """The link of one file."""
-    more = {"into": tuple(into), "path": path.as_posix()}
+    more: dict[str, Any] = {"into": tuple(into), "path": path.as_posix()}
     try:
         return compared(name, recorded, sha256_of(path), **more)
     except OSError as error:

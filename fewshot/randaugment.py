@@ -5,6 +5,7 @@ of torchvision's RandAugment on PIL images; `tests/golden/baselines` holds its r
 """
 
 from collections.abc import Callable
+from math import ceil
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -36,7 +37,7 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "Contrast": _enhance(ImageEnhance.Contrast),
     "Sharpness": _enhance(ImageEnhance.Sharpness),
     "Posterize": lambda image, bits: ImageOps.posterize(image, int(bits)),
-    "Solarize": lambda image, threshold: ImageOps.solarize(image, threshold),
+    "Solarize": lambda image, threshold: ImageOps.solarize(image, ceil(threshold)),
     "AutoContrast": lambda image, amount: ImageOps.autocontrast(image),
     "Equalize": lambda image, amount: ImageOps.equalize(image),
 }

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 from fewshot.metrics import accuracy
 
 
-def accuracy_of(guess: np.ndarray, truth: np.ndarray, ids: Sequence[int]) -> float:
+def accuracy_of(guess: np.ndarray, truth: np.ndarray, ids: Sequence[int] | np.ndarray) -> float:
     """Share of right guess[N] among the images whose truth[N] is in `ids`; NaN without any."""
     rows = np.isin(truth, ids)
     return accuracy(guess[rows], truth[rows]) if rows.any() else float("nan")

@@ -70,7 +70,7 @@ def score_histogram(score: np.ndarray, is_base: np.ndarray | None, threshold: fl
     ends = score_range(score, threshold)
     edges = np.linspace(*ends, BINS + 1)
     inside = np.clip(score, edges[0], edges[-1])
-    kinds = [(np.ones(len(score), bool), BASE, "-")]
+    kinds: list[tuple[np.ndarray, str, str | tuple]] = [(np.ones(len(score), bool), BASE, "-")]
     if is_base is not None:
         kinds = [(is_base, BASE, "-"), (~is_base, NEW, (0, (3, 1.5)))]
     with style.context(["default", STYLE]):  # whatever a user has set

@@ -64,9 +64,9 @@ def write_result(
     _curves(run.folder / "curves.png", run.lines())
     with atomic_write(run.folder / "summary.csv") as file:
         row = {name: _cell(value) for name, value in (run.config | result).items()}
-        writer = csv.DictWriter(file, row)
-        writer.writeheader()
-        writer.writerow(row)
+        table = csv.DictWriter(file, row)
+        table.writeheader()
+        table.writerow(row)
     with atomic_write(run.folder / "result.json") as file:
         record = {"config": run.config, "result": result, "made_from": _made_from(run, images)}
         json.dump(record, file, indent=1, sort_keys=True)

@@ -130,8 +130,10 @@ class ImageBatches(Batches):
         paths = [self.paths[row] for rows, _, _ in steps for row in rows]
         loaded = load_images(paths, crop, self.workers, batch=self.size)
         for rows, targets, classes in steps:
-            images = [next(loaded)[1] for _ in rows]
-            for image in images:
+            found = [next(loaded)[1] for _ in rows]
+            images = []
+            for image in found:
                 if isinstance(image, BrokenImage):
                     raise ValueError(f"a training image cannot be read: {image}")
+                images.append(image)
             yield np.stack(images), targets, classes

@@ -22,7 +22,7 @@ def draw_split(tree: Tree, shots: int, seed: int) -> list[ImageItem]:
     """
 
     def rank(item: ImageItem) -> bytes:
-        text = "\0".join((str(seed), tree.class_names[item.label], item.name))
+        text = "\0".join((str(seed), tree.class_names[_label(item)], item.name))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
     if shots < 1:
@@ -47,8 +47,13 @@ def short_classes(tree: Tree, shots: int) -> dict[str, int]:
 def _by_label(tree: Tree) -> dict[int, list[ImageItem]]:
     images: dict[int, list[ImageItem]] = {}
     for item in tree.train:
-        images.setdefault(item.label, []).append(item)
+        images.setdefault(_label(item), []).append(item)
     return images
+
+
+def _label(item: ImageItem) -> int:
+    assert item.label is not None  # a training image's class is always known
+    return item.label
 
 
 def split_path(data: str | Path, shots: int = SHOTS, seed: int = SEED) -> Path:
@@ -88,7 +93,7 @@ def write_split(
     path = Path(path)
     lines = []
     for item in items:
-        record = {"image": item.name, "class": tree.class_names[item.label], "label": item.label}
+        record = {"image": item.name, "class": tree.class_names[_label(item)], "label": item.label}
         lines.append(json.dumps(record) + "\n")
     text = "".join(lines)
     if path.exists():
@@ -126,7 +131,7 @@ def read_split(path: str | Path, tree: Tree) -> list[ImageItem]:
                 f"{where}: {name} is no training image of {tree.root}; redraw the split"
             )
         item = known[name]
-        truth = tree.class_names[item.label]
+        truth = tree.class_names[_label(item)]
         if record["class"] != truth:
             raise DataError(f"{where}: {name} is of class {truth!r}, not {record['class']!r}")
         if label != item.label:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fewshot import checkpoint
 from fewshot.files import atomic_write
@@ -97,7 +98,7 @@ class Schedule:
             return stored
         started = time.monotonic()
         needs = {need: self.key(need) for need in stage.needs}
-        meta = {"recipe": self.recipe, "stage": name}
+        meta: dict[str, Any] = {"recipe": self.recipe, "stage": name}
         meta |= {"key": self.key(name), "inputs": stage.inputs, "needs": needs}
         contents = {"meta": meta} | stage.make({need: parts[need] for need in stage.needs})
         checkpoint.save(path, contents)

@@ -81,14 +81,14 @@ def stoppable() -> Iterator[None]:
     except (Stopped, Exception) as error:
         if not _asked.by:
             raise
-        _end(getattr(error, "done", ""))
+        _end(_asked.by, getattr(error, "done", ""))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     if _asked.by:
-        _end()
+        _end(_asked.by)
     _asked.by = signal.Signals(number)
     signal.signal(signal.SIGALRM, _wait_no_more)
     signal.setitimer(signal.ITIMER_REAL, 0.1, 1.0)
@@ -104,11 +104,11 @@ def _wait_no_more(number: int, frame: FrameType | None) -> None:
         frame = frame.f_back
 
 
-def _end(done: str = "") -> None:
+def _end(by: signal.Signals, done: str = "") -> None:
     """Leaves without waiting for threads, of which one may hang in a read."""
     with contextlib.suppress(OSError, RuntimeError):  # a closed pipe; a write that was interrupted
         sys.stdout.flush()
     after = f" after {done}; the same command goes on from there" if done else ""
     after = after or "; the same command goes on from what is finished"
-    os.write(2, f"{_asked.program}: stopped by {_asked.by.name}{after}\n".encode())
-    os._exit(STATUS[_asked.by])
+    os.write(2, f"{_asked.program}: stopped by {by.name}{after}\n".encode())
+    os._exit(STATUS[by])

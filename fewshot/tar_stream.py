@@ -7,8 +7,8 @@ https://www.gnu.org/software/tar/manual/html_node/Standard.html and pax(1) descr
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from tarfile import ReadError
-from typing import BinaryIO
 
 BLOCK = 512  # bytes of a header; contents are filled up to a multiple
 PIECE = 1 << 20  # bytes that are passed over at once
@@ -42,7 +42,7 @@ class TarStream:
     Raises `tarfile.ReadError` where it is damaged, cut off or larger, or holds a sparse file.
     """
 
-    def __init__(self, file: BinaryIO, most: int) -> None:
+    def __init__(self, file: BufferedIOBase, most: int) -> None:
         self.file, self.left = file, most
         self.unread = self.padding = 0  # of the member that came last
 

@@ -1,6 +1,7 @@
 """What a classifier trains on: batches with soft targets, epochs joined, and the step itself."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import jittor as jt
 import numpy as np
@@ -8,12 +9,27 @@ import numpy as np
 from fewshot.engine import Batches
 from fewshot.losses import soft_cross_entropy, soft_targets
 from fewshot.mixing import cutmix, mixup
+from fewshot.pieces import Pieces
+
+
+class PiecedBatches(Batches, Protocol):
+    """Batches that say how they are cut into pieces."""
+
+    pieces: Pieces
+
+
+class SeededBatches(PiecedBatches, Protocol):
+    """Such batches that are drawn from a seed."""
+
+    seed: int
 
 
 class Targets:
     """Batches of (images, soft targets[B,C]): smoothed labels, and mixup or CutMix by turns."""
 
-    def __init__(self, batches: Batches, classes: int, smoothing: float = 0.0, mix: float = 0.0):
+    def __init__(
+        self, batches: SeededBatches, classes: int, smoothing: float = 0.0, mix: float = 0.0
+    ):
         """batches: of (images, labels[B], anything). mix: alpha of mixup; every other step takes
         CutMix instead. 0 for neither.
         """
@@ -38,7 +54,7 @@ class Targets:
 class Repeated:
     """Several epochs of batches as one: so that few images train for as many steps as many."""
 
-    def __init__(self, batches: Batches, times: int):
+    def __init__(self, batches: PiecedBatches, times: int):
         self.batches, self.times, self.size = batches, times, batches.size
         self.pieces = batches.pieces
 

@@ -163,7 +163,9 @@ def _spread(rows: np.ndarray, config: TextConfig) -> np.ndarray:
     return density / density.sum() if len(rows) else density
 
 
-def class_vectors(sentence_vectors: np.ndarray, weights: Sequence[Sequence[float]]) -> np.ndarray:
+def class_vectors(
+    sentence_vectors: np.ndarray, weights: Sequence[Sequence[float] | np.ndarray]
+) -> np.ndarray:
     """text_features[C,E]: of each class the normalised weighted sum of its normalised sentence
     vectors; with equal weights CLIP's ensemble (its section 3.1.4).
 

@@ -6,6 +6,7 @@ Read straight from the zip, the files of a part (200 MB for "train") are held in
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def class_words(root: str | Path) -> dict[str, str]:
     return {name: words[name] for name in wnids}
 
 
-def _files(root: Path, place: str | None) -> tuple[dict[str, ImageFile], Path]:
+def _files(root: Path, place: str | None) -> tuple[Mapping[str, ImageFile], Path]:
     """({path below tiny-imagenet-200/: file}, source): the texts, and the images in `place`."""
     (archive,) = archives_of(NAME)
     for folder in (root / archive.top, root):
@@ -80,7 +81,7 @@ def _files(root: Path, place: str | None) -> tuple[dict[str, ImageFile], Path]:
     return read_zip(found[1], archive.top, wanted), found[1]
 
 
-def _text(files: dict[str, ImageFile], name: str, source: Path) -> str:
+def _text(files: Mapping[str, ImageFile], name: str, source: Path) -> str:
     if name not in files:
         raise DataError(f"{source}: {name} is missing; unpack or download it again")
     file = files[name]
@@ -88,7 +89,7 @@ def _text(files: dict[str, ImageFile], name: str, source: Path) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _train_classes(files: dict[str, ImageFile], source: Path) -> dict[str, str]:
+def _train_classes(files: Mapping[str, ImageFile], source: Path) -> dict[str, str]:
     """{key: class} of train/<class>/images/*."""
     classes = {}
     for key in files:
@@ -102,7 +103,7 @@ def _train_classes(files: dict[str, ImageFile], source: Path) -> dict[str, str]:
     return classes
 
 
-def _annotated_classes(files: dict[str, ImageFile], source: Path) -> dict[str, str]:
+def _annotated_classes(files: Mapping[str, ImageFile], source: Path) -> dict[str, str]:
     """{key: class} of val/images/*, by "val_0.JPEG<tab>n03444034<tab>..." in the annotations."""
     classes: dict[str, str] = {}
     for number, line in enumerate(_text(files, ANNOTATIONS, source).splitlines(), 1):

@@ -19,7 +19,7 @@ class ClipSizes:
 
     embed_dim: int
     image_resolution: int  # pixels a side
-    vision_layers: int | tuple[int, int, int, int]
+    vision_layers: int | tuple[int, ...]
     vision_width: int
     vision_patch_size: int | None  # pixels a side; None for a ResNet
     context_length: int
@@ -53,6 +53,8 @@ def read_sizes(state: Mapping[str, np.ndarray]) -> ClipSizes:
 
     Raises ValueError naming the parameter that is missing or whose shape no CLIP has.
     """
+    layers: int | tuple[int, ...]
+    patch: int | None
     if "visual.layer1.0.conv1.weight" in state:
         layers = tuple(_blocks(state, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
         width = _shape(state, "visual.layer1.0.conv1.weight", 4)[0]

@@ -7,6 +7,7 @@ that Unicode assigned after the package's tables were made.
 
 import html
 import re
+from collections.abc import Sequence
 from functools import cache
 
 import ftfy
@@ -45,7 +46,7 @@ def encode(text: str) -> list[int]:
 
 
 def tokenize(
-    texts: str | list[str], context_length: int = CONTEXT_LENGTH, truncate: bool = False
+    texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH, truncate: bool = False
 ) -> np.ndarray:
     """One text or several -> token ids, int32 [S, context_length]: start, text, end, then zeros.
 

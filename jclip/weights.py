@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # sizes in OpenAI's files
 DERIVED = ("attn_mask", "position_ids", "num_batches_tracked")  # last parts of names; made anew
 LISTED = 10  # names shown of each kind of fault
+
+T = TypeVar("T")
 
 
 def load_state(path: str | Path) -> tuple[dict[str, np.ndarray], ClipSizes]:
@@ -30,7 +33,7 @@ def load_state(path: str | Path) -> tuple[dict[str, np.ndarray], ClipSizes]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def canonical(contents: dict[str, object], path: str | Path) -> dict[str, np.ndarray]:
+def canonical(contents: dict[str, Any], path: str | Path) -> dict[str, np.ndarray]:
     """The CLIP in a file's contents: float32 arrays under OpenAI's names.
 
     Understands the names of OpenAI and JCLIP, Hugging Face's `CLIPModel`, and OpenCLIP. Raises
@@ -99,7 +102,7 @@ def activation_of(path: str | Path) -> str | None:
     return None
 
 
-def _without_prefix(state: dict[str, object], prefix: str, path: str | Path) -> dict[str, object]:
+def _without_prefix(state: dict[str, T], prefix: str, path: str | Path) -> dict[str, T]:
     """The state without this beginning of names; raises ValueError where two become one."""
     result = {name.removeprefix(prefix): value for name, value in state.items()}
     if len(result) < len(state):
@@ -107,7 +110,7 @@ def _without_prefix(state: dict[str, object], prefix: str, path: str | Path) -> 
     return result
 
 
-def _unwrapped(contents: dict[str, object], path: str | Path) -> dict[str, object]:
+def _unwrapped(contents: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """The innermost dictionary of weights, without the `module.` of a data-parallel model."""
     inner = next((key for key in WRAPPERS if isinstance(contents.get(key), dict)), None)
     if inner is not None:

@@ -54,6 +54,7 @@ class AuxiliaryBias:
             weight, loss = best_weight(left_out, logits, labels)
             if best is None or loss < best[0]:
                 best = loss, ridge, weight
+        assert best is not None  # RIDGES are several
         _, self.ridge_, self.weight_ = best
         inverse = (vectors / (np.maximum(values, 0) + self.ridge_ * size)) @ vectors.T
         solution = centred.T @ (inverse @ (targets - mean_target))  # [W,K]

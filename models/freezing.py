@@ -28,7 +28,8 @@ def trainable(module: Network, policy: str) -> tuple[list[jt.Var], list[jt.Var]]
     def is_trained(name: str) -> bool:
         return any(part == "" or name == part or name.startswith(f"{part}.") for part in trained)
 
-    body, head = [], []
+    body: list[jt.Var] = []
+    head: list[jt.Var] = []
     wanted: dict[int, bool] = {}
     for name, parameter in module.named_parameters():
         learns = is_trained(name) and not is_running(name)

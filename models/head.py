@@ -81,7 +81,7 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         return self
 
     def _fit_corrected(self, features, labels, cosines, seen) -> None:
-        self.penalty_ = self._choose_penalty(features, labels, cosines)
+        self.penalty_: float | None = self._choose_penalty(features, labels, cosines)
         every = np.ones(len(labels), bool)
         problem, head, mean, transform = prepared(features, labels, cosines, every)
         self.loss_history_ = descend(problem, head, self.penalty_, self.n_iter, self.momentum)

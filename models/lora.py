@@ -116,6 +116,7 @@ def adapter_widths(sizes: ClipSizes, config: LoraConfig) -> dict[str, tuple[int,
             "image": (sizes.vision_layers, sizes.vision_width),
             "text": (sizes.transformer_layers, sizes.transformer_width),
         }[tower]
+        assert isinstance(depth, int)  # an image tower here is a ViT
         for layer in adapted_layers(config.layers, depth):
             for target in plain["targets"]:
                 inputs, outputs = WIDTHS[target]

@@ -58,8 +58,9 @@ def changed(
     if low_rank.fits(x, outputs):
         a, b = (jt.stack([getattr(each, name) for each in adapters]) for name in "AB")
         seeds = np.random.randint(2**31, size=len(adapters)) if first.share else [0] * len(adapters)
-        settings = {"factor": first.factor, "dropout": first.share, "seeds": seeds}
-        return low_rank.low_rank(x, base, a, b, places, **settings)
+        return low_rank.low_rank(
+            x, base, a, b, places, factor=first.factor, dropout=first.share, seeds=seeds
+        )
     parts = [base[..., i : i + outputs] for i in range(0, base.shape[-1], outputs)]
     for place, adapter in zip(places, adapters, strict=True):
         parts[place] = parts[place] + adapter(x)

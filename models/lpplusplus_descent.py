@@ -72,9 +72,10 @@ def slopes(problem: Problem, head: Head) -> tuple[jt.Var, jt.Var, jt.Var, jt.Var
     cross-entropy of every row [N,1].
     """
     if cpu_operator.taken(problem.rows):
-        products, given = jt.matmul(problem.rows, head.weights), (head.alphas, problem.cosines)
-        given = (*given, head.offsets, problem.labels, problem.mask)
-        difference, losses = softmax.slopes(products, *given)
+        products, cosines = jt.matmul(problem.rows, head.weights), problem.cosines
+        difference, losses = softmax.slopes(
+            products, head.alphas, cosines, head.offsets, problem.labels, problem.mask
+        )
     else:
         difference, losses = plain_slopes(problem, logits_of(problem, head))
     to_weights = jt.matmul(problem.columns, difference)

@@ -6,6 +6,7 @@ Sources: MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057); beside CL
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -83,7 +84,7 @@ def canonical(contents: Mapping[str, object], path: str | Path) -> dict[str, np.
     return float_arrays(kept, path)
 
 
-def unwrapped(contents: Mapping[str, object]) -> Mapping[str, object]:
+def unwrapped(contents: Mapping[str, Any]) -> Mapping[str, Any]:
     """The dictionary of weights in a checkpoint, without the `module.` of data parallelism."""
     keys = (*WRAPPERS, OWN)
     inner = (contents[key] for key in keys if isinstance(contents.get(key), dict))

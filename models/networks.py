@@ -1,7 +1,7 @@
 """The image networks by name, for every recipe."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import jittor as jt
 
@@ -13,8 +13,17 @@ class Network(Protocol):
 
     width: int  # numbers of a feature
     head_names: tuple[str, ...]  # attributes that are the classifier
+    layer_names: tuple[str, ...]  # parts that may be trained by name
+    block_names: tuple[str, ...]  # parts of which the last ones may be trained
+    last_names: tuple[str, ...]  # what is trained with the last block
     features: Callable[[jt.Var], jt.Var]  # images [B, 3, R, R] -> [B, width]
-    __call__: Callable[[jt.Var], jt.Var]  # images [B, 3, R, R] -> logits [B, C]
+
+    def __call__(self, images: jt.Var) -> jt.Var: ...  # images [B, 3, R, R] -> logits [B, C]
+
+    # as every module of Jittor has them
+    def named_parameters(self) -> Iterable[tuple[str, jt.Var]]: ...
+    def named_modules(self) -> Iterable[tuple[str, jt.Module]]: ...
+    def state_dict(self) -> dict[str, jt.Var]: ...
 
 
 NAMES = (*resnet.SIZES, *efficientnet.SIZES, *vit.SIZES)
@@ -26,9 +35,7 @@ OPTIONS = {  # of each family, all optional
 }
 
 
-def build(
-    name: str, num_classes: int, *, image_size: int = 224, **options: int | float | str
-) -> Network:
+def build(name: str, num_classes: int, *, image_size: int = 224, **options: Any) -> Network:
     """A network of NAMES with fresh values, drawn as the originals draw them.
 
     `image_size` is needed by ViT and DeiT only; the others take any size. OPTIONS says what

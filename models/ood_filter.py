@@ -116,7 +116,7 @@ class OodFilter:
         shapes = {name: np.shape(values) for name, values in state.items()}
         rows, width = (*shapes.get("base_weights", ()), 0, 0)[:2]
         others = (*shapes.get("other_weights", ()), 0)[0]
-        wanted = {"named": (1,), "scale": (2,), "threshold": (1,)}
+        wanted: dict[str, tuple[int, ...]] = {"named": (1,), "scale": (2,), "threshold": (1,)}
         for name, count in zip(PARTS, (rows, rows, others), strict=True):
             wanted |= {f"{name}_weights": (count, width), f"{name}_offsets": (count,)}
         if shapes != wanted:

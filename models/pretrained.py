@@ -10,6 +10,7 @@ from PIL import Image
 from jclip.weights import check_complete
 from models.moco import float_arrays, unwrapped
 from models.networks import Network
+from models.vit import VisionTransformer
 from runtime.weights_file import safe_load
 
 
@@ -45,6 +46,7 @@ def load_pretrained(
         state = {n: v for n, v in state.items() if not n.startswith(heads)}
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     if positions == "resize" and "pos_embed" in shapes and "pos_embed" in state:
+        assert isinstance(module, VisionTransformer)  # no other network has position embeddings
         tokens, prefixes = shapes["pos_embed"][1], module.prefix_tokens
         state["pos_embed"] = resized_positions(state["pos_embed"], tokens, prefixes, path)
     try:

@@ -96,10 +96,11 @@ def _layout(
         raise ValueError(f"position {position!r} is none of {', '.join(POSITIONS)}")
     start, end = tokenize("")[0, :2].tolist()
     before = {"front": tokens, "middle": tokens // 2, "end": 0}[position]
-    lines = []  # ids of each sentence, None for context
+    lines: list[list[int | None]] = []  # ids of each sentence, None for context
+    text: list[int | None]
     for name in names:
         if position == "front":
-            text = encode(f"{name}.")  # in one: "etc.." ends in one token of two stops
+            text = [*encode(f"{name}.")]  # in one: "etc.." ends in one token of two stops
         else:
             text = [*encode(name), *[None] * (tokens - before), *encode(".")]
         line = [start, *[None] * before, *text, end]

@@ -108,9 +108,9 @@ class Block(jt.Module):
 class VisionTransformer(jt.Module):
     """Images [B, 3, R, R] -> logits [B, C]; features [B, D] where `num_classes` is 0."""
 
-    head_names = ("head",)
-    layer_names = ()
-    last_names = ("norm",)  # trained with the last block
+    head_names: tuple[str, ...] = ("head",)
+    layer_names: tuple[str, ...] = ()
+    last_names: tuple[str, ...] = ("norm",)  # trained with the last block
     prefix_tokens = 1  # before those of the patches
 
     def __init__(self, sizes: VitSizes, num_classes: int):

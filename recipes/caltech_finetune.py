@@ -9,6 +9,7 @@ From scratch on 9,000 images of CIFAR-10 in 6 epochs: 69.15 % (`docs/results.md`
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fewshot.baseline import Baseline, BaselineConfig, DataSet
 from fewshot.pipelines import photo_train
@@ -57,7 +58,8 @@ class Config(BaselineConfig):
 
 def run(config: Config) -> None:
     """Fine-tunes, tests once and writes the result."""
-    folders = {"classes": config.classes} if config.dataset == "caltech101" else {}
+    caltech = config.dataset == "caltech101"
+    folders: dict[str, Any] = {"classes": config.classes} if caltech else {}
     job = Baseline(config, config.image_size, **folders)
     phase = job.run(config.network)
     if stored_result(phase):

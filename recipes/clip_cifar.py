@@ -96,7 +96,7 @@ def run(config: Config) -> None:
     job.report(phase, network)
 
 
-def zero_shot(job: Baseline, model: jclip.CLIP, phase: Run) -> None:
+def zero_shot(job: Baseline[Config], model: jclip.CLIP, phase: Run) -> None:
     """Cosines of normalised image features and class vectors from prompts/."""
     test = job.test_set()
     texts = texts_of(test.class_names, job.config.text)

@@ -8,6 +8,7 @@ its inputs do not change. Test images are not read here.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ class Job:
             "device": self.device,
             "precision": precision_in_use(),
         }
-        text = {"classes": list(self.tree.class_names), "shots": shots.digest}
+        text: dict[str, Any] = {"classes": list(self.tree.class_names), "shots": shots.digest}
         text |= {"text": as_plain(config.text), "prompts": self.texts.files}
         fresh = common | {"seed": config.seed, "crops": as_plain(config.crops)}
         fresh["shots"] = shots.digest
@@ -222,6 +223,7 @@ class Job:
         return train_ood(self.config.ood, features, self.shots.labels, text, negatives)
 
     def make_auxiliary(self, parts: Parts) -> dict:
+        assert self.second is not None  # else there is no such stage
         shots, logits = self.shots, self.zero_shot(parts)
         return train_auxiliary(self.second, shots.paths, self.views, shots.labels, logits)
 

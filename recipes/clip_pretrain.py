@@ -77,7 +77,7 @@ class Pairs:
 
     def __init__(self, images: np.ndarray, captions: list[str], config: Config):
         """images[N,P,3,R,R]: P views of each."""
-        self.images, self.config = images, config
+        self.images, self.config, self.size = images, config, config.batch_size
         self.tokens = jclip.tokenize(captions)
         _, self.caption_ids = np.unique(captions, return_inverse=True)
         if len(captions) < config.batch_size:
@@ -131,7 +131,7 @@ def run(config: Config) -> None:
     """Trains and writes the weights."""
     use_device(config.device)
     files, captions = zip(*read_captions(config.captions), strict=True)
-    batches = Pairs(read_images(files, config), captions, config)
+    batches = Pairs(read_images(files, config), list(captions), config)
     model = build(config)
     optimizer = jt.optim.AdamW(list(model.parameters()), config.lr, weight_decay=0.01)
 

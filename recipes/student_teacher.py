@@ -29,7 +29,7 @@ from fewshot.pipelines import cifar_train, strong, weak
 from fewshot.run_report import stored_result
 from fewshot.runlog import Run
 from fewshot.semi import fixmatch_step, guessed
-from fewshot.targets import Repeated, Targets, classify
+from fewshot.targets import PiecedBatches, Repeated, Targets, classify
 from models.networks import build
 from models.pretrained import load_pretrained
 
@@ -82,7 +82,7 @@ class Config(BaselineConfig):
             raise ValueError(f"--semi {self.semi} needs --labelled N, the labelled images a class")
 
 
-class Job(Baseline):
+class Job(Baseline[Config]):
     """The images with and without labels, and how each phase trains."""
 
     def __init__(self, config: Config):
@@ -130,6 +130,7 @@ class Job(Baseline):
     def go_on(self, student: jt.nn.Module, run: Run) -> None:
         """The phase ssl: about as many steps for each way."""
         config, norm = self.config, self.norm
+        batches: PiecedBatches
 
         def mean_logits(images: jt.Var) -> jt.Var:
             first, second = student(images)

@@ -2,7 +2,7 @@
 
 import io
 import os
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 MAX_FILE_BYTES = 8 << 30  # the largest CLIP in fp32 takes 4 GiB; the rest is room for an optimizer
 EXPANSION = 4  # decoded tensors may take this many times the file (fp16 to fp32 takes 2) ...
@@ -11,6 +11,8 @@ MAX_STEPS = 1_000_000  # pickle operations, a few seconds; a ViT-B/32 takes up t
 MAX_DEPTH = 64  # containers within containers
 MAX_LINE = 4096  # bytes of a text argument, such as a class name
 MAX_ERROR = 300  # characters of an error that come from the file
+
+T = TypeVar("T")
 
 
 class UnsafeFile(ValueError):
@@ -47,9 +49,13 @@ class Stream:
     """A file, or bytes in memory, read from front to back and never past its end."""
 
     def __init__(self, source: BinaryIO | bytes) -> None:
-        self._memory = memoryview(source) if isinstance(source, bytes) else None
-        self._file = source if self._memory is None else io.BytesIO(source)
-        self.size = os.fstat(source.fileno()).st_size if self._memory is None else len(source)
+        self._memory: memoryview | None = None
+        self._file: BinaryIO
+        if isinstance(source, bytes):
+            self._memory, self._file = memoryview(source), io.BytesIO(source)
+            self.size = len(source)
+        else:
+            self._file, self.size = source, os.fstat(source.fileno()).st_size
 
     def tell(self) -> int:
         """Bytes read so far."""
@@ -87,7 +93,7 @@ def shown(value: object) -> str:
     return value[:40] if isinstance(value, str) else type(value).__name__
 
 
-def checked(value: object, kind: type) -> object:
+def checked(value: object, kind: type[T]) -> T:
     """The value; raises BadFile where it is of another type."""
     if not isinstance(value, kind):
         raise BadFile(f"is damaged: {type(value).__name__} stands where something else belongs")

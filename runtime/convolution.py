@@ -59,7 +59,7 @@ def conv2d(
     return y if bias is None else y + bias.broadcast(y.shape, [0, 2, 3])
 
 
-def pair(value: Pair) -> tuple[int, int]:
+def pair(value: Pair) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 

@@ -171,7 +171,8 @@ def find() -> Cuda:
     best = found[0] if found else None
     if not here.devices:
         return Cuda(here, best, None, False, here.reason, "")
-    runs_13 = here.version >= (13, 0) and min(here.devices) >= OLDEST_DEVICE_13
+    new = here.version is not None and here.version >= (13, 0)
+    runs_13 = new and min(here.devices) >= OLDEST_DEVICE_13
     if runs_13 and private_copy.is_ready():
         kit = inspect(private_copy.nvcc())
         return Cuda(here, kit, kit.nvcc, True, "", "")

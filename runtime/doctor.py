@@ -17,6 +17,8 @@ from runtime.doctor_rows import Row, table
 from runtime.doctor_system import CHECKS, ROOT
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from fewshot.data import ImageItem, Tree
 
 SUFFIXES = (".pkl", ".pt", ".pth", ".safetensors")
@@ -52,8 +54,10 @@ def _has(*packages: str) -> bool:
 
 def weights(named: Path | None) -> list[Row]:
     """The named file, or every weight file in the main folder and in test_pkl/, and their sum."""
-    files, parts = [named], []
-    if not named:
+    files, parts = [], []
+    if named:
+        files = [named]
+    else:
         found = _weight_files(ROOT)
         files = [path for path in found if path.name != OPTIONAL]
         parts = [path for path in found if path.name == OPTIONAL]
@@ -64,9 +68,9 @@ def weights(named: Path | None) -> list[Row]:
     if not _has("numpy"):
         value = ", ".join(path.name for path in files)
         return [Row("missing", "weights", f"{value}: not opened without NumPy", needed=True)]
-    found = [_weight_file(path, needed=path in files) for path in files + parts]
-    total = sum(count for _, count in found)
-    return [row for row, _ in found] + [Row("ok", "parameters", f"{total:,} in these files")]
+    opened = [_weight_file(path, needed=path in files) for path in files + parts]
+    total = sum(count for _, count in opened)
+    return [row for row, _ in opened] + [Row("ok", "parameters", f"{total:,} in these files")]
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -96,6 +100,7 @@ def _official_name(digest: str) -> str:
     """
     path = ROOT / "jclip/download.py"
     spec = importlib.util.spec_from_file_location("jclip_download", path)
+    assert spec is not None and spec.loader is not None  # as of any file named .py
     download = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(download)
     name = download.known(digest)
@@ -196,7 +201,7 @@ def _unreadable(paths: list[Path]) -> list[Row]:
     ]
 
 
-def _shrink(image: object) -> tuple[int, int]:
+def _shrink(image: "Image.Image") -> tuple[int, int]:
     """What is kept of a decoded image: its size."""
     return image.size
 

@@ -139,7 +139,8 @@ def gpu() -> list[Row]:
     names = ", ".join(found.driver.architectures)
     rows = [Row("missing", "GPU driver", f"{found.driver.reason}: the CPU is used")]
     if found.driver.devices:
-        runs = "{}.{}".format(*found.driver.version)
+        version = found.driver.version
+        runs = "{}.{}".format(*version) if version else "?"
         rows = [Row("ok", "GPU driver", f"{_driver_name()}runs CUDA up to {runs}; {names}")]
     kit = found.toolkit
     if PREPARED.cuda != str(found.nvcc or ""):
@@ -170,7 +171,7 @@ def mpi() -> list[Row]:
     if absent:
         remedy = "for several processes: apt-get install openmpi-bin libopenmpi-dev"
         return [Row("missing", "MPI", f"no {' and no '.join(absent)}", remedy)]
-    return [Row("ok", "MPI", _said(["mpirun", "--version"]) or shutil.which("mpirun"))]
+    return [Row("ok", "MPI", _said(["mpirun", "--version"]) or str(shutil.which("mpirun")))]
 
 
 CHECKS = (python, compiler, packages, one_dnn, cpu, gpu, mpi)

@@ -72,7 +72,7 @@ def choose_cuda() -> list[str]:
 def default_threads() -> int:
     """The cores that this process may use, those of the machine shared out among its ranks."""
     ranks_here = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1"))
-    return min(len(os.sched_getaffinity(0)), max(1, os.cpu_count() // ranks_here))
+    return min(len(os.sched_getaffinity(0)), max(1, (os.cpu_count() or 1) // ranks_here))
 
 
 class FirstImport:
@@ -106,5 +106,5 @@ def prepare() -> Prepared:
         notes.append(f"oneDNN is missing, so Jittor would download it: {onednn.REMEDY}")
     if not (onednn.jittor_home() / ".cache/jittor/jt1.3.11").is_dir():
         sys.meta_path.insert(0, FirstImport())
-    threads = int(threads.partition(",")[0])  # a list names the threads of nested regions too
-    return Prepared(library, threads, environ["nvcc_path"], tuple(notes))
+    count = int(threads.partition(",")[0])  # a list names the threads of nested regions too
+    return Prepared(library, count, environ["nvcc_path"], tuple(notes))

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class NumberType:
     """A NumPy type to be, such as `f4`; its byte order follows in a second step."""
 
     code: str
-    order: str = "="
+    order: Literal["<", ">", "=", "|"] = "="
 
 
 @dataclass(eq=False)
@@ -108,7 +109,7 @@ class Rebuilder:
             raise UnsafeFile(f"{name} is made as an object")
         return ScriptModule()
 
-    def build(self, target: object, state: object) -> None:
+    def build(self, target: object, state: Any) -> None:
         """The second step of an object: contents of an array, byte order of a type, attributes."""
         if isinstance(target, Array):
             version, shape, kind, fortran, data = state
@@ -122,7 +123,7 @@ class Rebuilder:
         elif type(target) is not OrderedDict:  # torch hangs versions on a state's OrderedDict
             raise BadFile(f"is damaged: it sets the state of {type(target).__name__}")
 
-    def persistent(self, identity: tuple) -> Storage:
+    def persistent(self, identity: object) -> Storage:
         """The storage that a torch file names by ("storage", class, key, place, elements, ...)."""
         if self.read is None:
             raise BadFile("refers to data outside the file")
@@ -143,20 +144,24 @@ class Rebuilder:
         self.budget.spend(len(checked(text, str)), "text")
         return text.encode("latin1")
 
-    def array(self, data: object, kind: object, shape: tuple, order: str) -> np.ndarray:
+    def array(
+        self, data: object, kind: object, shape: tuple, order: Literal["C", "F"]
+    ) -> np.ndarray:
         """An array over these bytes, copied only where its byte order is foreign."""
-        kind = checked(kind, NumberType)
-        data = self.encode(data) if isinstance(data, str) else checked(data, bytes | bytearray)
-        dtype, count = np.dtype(kind.code).newbyteorder(kind.order), prod(checked_sizes(shape))
-        if len(data) != count * dtype.itemsize:
-            raise BadFile(f"is damaged: {len(data)} bytes for an array {shape} of {kind.code}")
-        flat = np.frombuffer(data, dtype) if count else np.empty(0, dtype)
+        number = checked(kind, NumberType)
+        if isinstance(data, str):
+            data = self.encode(data)
+        held = data if isinstance(data, bytearray) else checked(data, bytes)
+        dtype, count = np.dtype(number.code).newbyteorder(number.order), prod(checked_sizes(shape))
+        if len(held) != count * dtype.itemsize:
+            raise BadFile(f"is damaged: {len(held)} bytes for an array {shape} of {number.code}")
+        flat = np.frombuffer(held, dtype) if count else np.empty(0, dtype)
         if not dtype.isnative:
-            self.budget.spend(len(data), "an array of foreign byte order")
+            self.budget.spend(len(held), "an array of foreign byte order")
             flat = flat.astype(dtype.newbyteorder("="))
         return flat.reshape(shape, order=order)
 
-    def array_from_buffer(self, data: bytes, kind: NumberType, shape: tuple, order: str) -> Array:
+    def array_from_buffer(self, data: bytes, kind: NumberType, shape: tuple, order: Any) -> Array:
         """An array as pickle protocol 5 writes it."""
         if order not in ("C", "F"):
             raise BadFile("is damaged: an array's order is neither C nor F")
@@ -164,13 +169,14 @@ class Rebuilder:
 
     def scalar(self, kind: NumberType, data: bytes) -> np.generic:
         """A NumPy number."""
-        return self.array(data, kind, (), "C")[()]
+        number: Any = self.array(data, kind, (), "C")
+        return number[()]
 
     def finish(self, item: object) -> object:
         """The same containers with every plan replaced by its array; plain data stays."""
         return self._finish(item, {}, 0)
 
-    def _finish(self, item: object, done: dict[int, object], depth: int) -> object:
+    def _finish(self, item: object, done: dict[int, object], depth: int) -> Any:
         if item is None or isinstance(item, str | int | float | bytes | np.generic):
             return item
         if depth > MAX_DEPTH:
@@ -178,6 +184,7 @@ class Rebuilder:
         if id(item) in done:
             return done[id(item)]
         self.budget.step()
+        result: object
         if isinstance(item, dict):
             result = {key: self._finish(value, done, depth + 1) for key, value in item.items()}
         elif isinstance(item, list | tuple):

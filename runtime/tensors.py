@@ -60,13 +60,17 @@ def tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_: obje
 
 
 def tensor_array(
-    tensor: Tensor, read: Callable[[Storage], bytes | memoryview], budget: Budget
+    tensor: Tensor, read: Callable[[Storage], bytes | memoryview] | None, budget: Budget
 ) -> np.ndarray:
-    """The array of a tensor: a view where the storage holds it in order, else a copy."""
+    """The array of a tensor: a view where the storage holds it in order, else a copy.
+
+    `read` fetches a storage's bytes; None where all storages have theirs.
+    """
     storage, dtype = tensor.storage, np.dtype(STORAGES[tensor.storage.kind])
     count = prod(tensor.shape)
-    if storage.data is None and count:
+    if storage.data is None and count and read:
         storage.data = read(storage)
+    data = b"" if storage.data is None else storage.data  # b"" where no number is needed
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )
@@ -75,11 +79,11 @@ def tensor_array(
     if not count:
         array = np.empty(tensor.shape, dtype)
     elif in_order(tensor):
-        array = np.frombuffer(storage.data, dtype, count, tensor.offset * dtype.itemsize)
+        array = np.frombuffer(data, dtype, count, tensor.offset * dtype.itemsize)
         array = array.reshape(tensor.shape)
     else:
         budget.spend(count * dtype.itemsize, "a strided tensor")
-        flat = np.frombuffer(storage.data, dtype, storage.numel)[tensor.offset :]
+        flat = np.frombuffer(data, dtype, storage.numel)[tensor.offset :]
         strides = [stride * dtype.itemsize for stride in tensor.strides]
         array = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).copy()
     return widened(array, budget) if storage.kind == "BFloat16Storage" else array

@@ -46,7 +46,7 @@ class ToolkitError(RuntimeError):
 def wheel_folders() -> list[Path]:
     """Folders of the installed wheels with `include/` and `lib/`, the toolkit's own first."""
     found = importlib.util.find_spec("nvidia")
-    roots = [Path(root) for root in found.submodule_search_locations] if found else []
+    roots = [Path(root) for root in found.submodule_search_locations or ()] if found else []
     return [
         root / part
         for part in ("cu13", "cudnn", "nccl")

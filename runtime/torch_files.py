@@ -1,7 +1,7 @@
 """The files that torch writes: zips since 1.6, a chain of pickles before, TorchScript archives."""
 
 import zipfile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from runtime.bounded import MAX_DEPTH, BadFile, Budget, Stream, checked
 from runtime.rebuild import Rebuilder, ScriptModule
@@ -14,7 +14,7 @@ LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
 LEGACY_PROTOCOL = 1001
 
 
-def read_legacy(stream: Stream, budget: Budget, nest: bool = False) -> object:
+def read_legacy(stream: Stream, budget: Budget, nest: bool = False) -> Any:
     """The object of a pre-1.6 file: magic, protocol, system, object, storage keys, then storages.
 
     With `nest` the file is a storage inside a plain pickle, and the result is that `Storage`.

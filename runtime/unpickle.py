@@ -10,7 +10,7 @@ import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from runtime.bounded import BadFile, Stream, UnsafeFile
 
@@ -45,9 +45,10 @@ class Machine:
         self.marked: list[list] = []  # the stacks below each open mark
         self.memo: dict[int, object] = {}
 
-    def run(self) -> object:
+    def run(self) -> Any:
         """Reads one pickle, up to its last byte, and returns its object."""
-        for operation, argument, _ in pickletools.genops(self.stream):
+        file: Any = self.stream  # of a file, genops asks for no more than a Stream has
+        for operation, argument, _ in pickletools.genops(file):
             self.world.step()
             if operation.name == "STOP":
                 return self.stack.pop()
@@ -160,7 +161,7 @@ IGNORED = {"PROTO", "FRAME"}
 PUSHED = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 PUSHED |= {"STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 PUSHED |= {"BYTEARRAY8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
-OPERATIONS: dict[str, Callable[[Machine, object], object]] = {
+OPERATIONS: dict[str, Callable[[Machine, Any], object]] = {
     "NONE": lambda m, _: m.push(None),
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),

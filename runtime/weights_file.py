@@ -9,9 +9,7 @@ import os
 import stat
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from runtime import safetensors_file, torch_files
 from runtime.bounded import MAX_STEPS, BadFile, Budget, Stream, UnsafeFile, one_line
@@ -30,7 +28,7 @@ NOT_WEIGHTS = {  # first bytes of files that end up under a weight file's name
 }
 
 
-def safe_load(path: str | Path) -> dict[str, np.ndarray | object]:
+def safe_load(path: str | Path) -> dict[str, Any]:
     """The dictionary in a weight file: arrays, numbers, text and containers of these.
 
     float16 stays, bfloat16 comes as float32; arrays are read-only views on what was read, or
@@ -53,7 +51,7 @@ def safe_load(path: str | Path) -> dict[str, np.ndarray | object]:
             raise BadFile(f"{path} is damaged or not a weight file ({detail})") from error
 
 
-def count_numbers(value: object) -> int:
+def count_numbers(value: Any) -> int:
     """How many numbers the floating-point arrays in a file's contents hold: its parameters."""
     if isinstance(value, dict):
         return sum(count_numbers(item) for item in value.values())
@@ -63,7 +61,7 @@ def count_numbers(value: object) -> int:
     return value.size if kind == "f" else 0
 
 
-def _load(file: BinaryIO) -> dict[str, object]:
+def _load(file: BinaryIO) -> dict[str, Any]:
     stream = Stream(file)
     budget = Budget(stream.size)
     start = file.read(24)

@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 MAX_DIRECTORY = 32 << 20  # bytes, in memory 20 times that; Tiny-ImageNet's members take 14 MB
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # lzma may ask for 4 GiB before its first byte
@@ -13,11 +13,11 @@ PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # lzma may ask for 4 GiB bef
 @contextmanager
 def opened_zip(source: str | Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
     """A zip for reading; raises `zipfile.BadZipFile` where its list of members is absurdly long."""
-    by_name = isinstance(source, str | Path)
-    with open(source, "rb") if by_name else nullcontext(source) as file:
-        end = zipfile._EndRecData(file)  # by which ZipFile goes, and would read all of it
-        if end and end[zipfile._ECD_SIZE] > MAX_DIRECTORY:
-            raise zipfile.BadZipFile(f"its list of members has {end[zipfile._ECD_SIZE]} bytes")
+    internals: Any = zipfile  # what it has beside its documented names
+    with open(source, "rb") if isinstance(source, str | Path) else nullcontext(source) as file:
+        end = internals._EndRecData(file)  # by which ZipFile goes, and would read all of it
+        if end and end[internals._ECD_SIZE] > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"its list of members has {end[internals._ECD_SIZE]} bytes")
         with zipfile.ZipFile(file) as archive:
             yield archive
 

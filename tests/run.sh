@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# bash tests/run.sh [pytest arguments]   lint, then the default tests; needs no download of weights and no GPU
+# bash tests/run.sh [pytest arguments]   lint and types, then the default tests; needs no download of weights and no GPU
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/environment.sh
 use_environment requirements.txt requirements-dev.txt
 "$python" -m ruff check .
 "$python" -m ruff format --check .
+"$python" -m mypy
 "$python" -m pytest "$@"

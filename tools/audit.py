@@ -43,7 +43,8 @@ def audit(run: Path, places: dict[str, str]) -> tuple[list[Link], list[str]]:
         job = Job(manifest, places)
         again = [f"to do it again: python test.py --verify {manifest}"]
         return job.links(), [*_versions([job.record["versions"]]), *again]
-    phases = [Phase(folder, places.get("root")) for folder in phases_in(run)]
+    root = Path(places["root"]) if places.get("root") else None
+    phases = [Phase(folder, root) for folder in phases_in(run)]
     if not phases:
         raise ValueError(f"{run}: holds neither {MANIFEST} nor <phase>/result.json of a run")
     made_from = [phase.record().get("made_from", {}) for phase in phases]

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import tyro
@@ -117,6 +118,8 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        assert self.process.stdin and self.process.stdout  # both are pipes
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
         try:
             self.ways = self._answer()
         except SystemExit:
@@ -125,16 +128,16 @@ class Worker:
 
     def run(self, way: str, place: Path | None = None) -> dict:
         """{"seconds", "peak_mb"} of one run; its result is saved at `place`."""
-        print(json.dumps([way, place and str(place)]), file=self.process.stdin, flush=True)
+        print(json.dumps([way, place and str(place)]), file=self.stdin, flush=True)
         return self._answer()
 
     def close(self) -> None:
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.stdin.close()
+        self.stdout.close()
         self.process.wait()
 
     def _answer(self):
-        line = self.process.stdout.readline()
+        line = self.stdout.readline()
         if not line:
             raise SystemExit(f"bench: a worker ended: {' '.join(self.process.args[:3])}")
         return json.loads(line)
@@ -165,7 +168,8 @@ def main(options: Common) -> dict:
 
 def measured(ways: dict[str, Worker], repeats: int, folder: Path) -> dict[str, dict]:
     """{way: seconds of every run but the first, peak_mb, cosine}."""
-    found, reference = {}, None
+    found: dict[str, dict[str, Any]] = {}
+    reference = None
     for number, (way, worker) in enumerate(ways.items()):
         place = folder / f"result_{number}.npy"
         worker.run(way, place)
@@ -217,7 +221,8 @@ def report(name: str, settings: dict, items: int, found: dict[str, dict]) -> dic
 def cpu() -> str:
     """The processor's name and what it multiplies."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    parts = (line.partition(":") for line in lines if ":" in line)
+    fields = {name.strip(): value.strip() for name, _, value in parts}
     kinds = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     flags = [kind for kind in kinds if kind in fields.get("flags", "").split()]
     return f"{fields.get('model name', 'unknown')}, {' '.join(flags)}"

@@ -11,6 +11,7 @@ import gc
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def calls(tokens: np.ndarray, cut: bool) -> list[torch.Tensor]:
 def text(sentences: int, folder: Path) -> Ways:
     """As its users call it, all 77 tokens; and given the same truncation as ours."""
     tokens = np.load(folder / "tokens.npy")
-    ways = {}
+    ways: dict[str, Callable] = {}
     for cut in (False, True):
         given, length = calls(tokens, cut), "truncated" if cut else "77 tokens"
         for name, encode in encoders(embed_texts).items():
@@ -279,7 +280,7 @@ def mta(images: int, views: int, folder: Path) -> Ways:
 
     known = encoders(embed_images)
     return {
-        f"MTA as published, {name}": lambda f=known[name]: lines(f)
+        f"MTA as published, {name}": partial(lines, known[name])
         for name in ("torch, fp32", "torch, bf16 autocast", "torch, bf16 weights, compiled")
     }
 

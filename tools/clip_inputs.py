@@ -7,6 +7,7 @@ name, a shape and a seed; nothing of it is stored.
 import random
 import unicodedata
 import zlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,7 +19,8 @@ TINY_TEXT = {
     "transformer_heads": 1,
     "transformer_layers": 2,
 }
-TINY = {  # the models of the golden files, as arguments of OpenAI's CLIP and of jclip.ClipSizes
+# The models of the golden files, as arguments of OpenAI's CLIP and of jclip.ClipSizes.
+TINY: dict[str, dict[str, Any]] = {
     "vit": {
         "embed_dim": 32,
         "image_resolution": 64,

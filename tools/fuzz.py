@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -50,9 +50,10 @@ def main(
     place.mkdir(parents=True, exist_ok=True)
     scratch = TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
     new, work = Path(scratch.name, "new"), Path(scratch.name, "work")
-    new.mkdir(), work.mkdir()
+    for folder in (new, work):
+        folder.mkdir()
     found: dict[str, int] = {}
-    line = {"parser": parser, "executions": 0}
+    line: dict[str, Any] = {"parser": parser, "executions": 0}
     started = perf_counter()
 
     def once(data: bytes) -> None:
@@ -83,7 +84,7 @@ def main(
     atheris.Fuzz()
 
 
-def kind_of(error: Exception) -> str:
+def kind_of(error: BaseException) -> str:
     """What tells one finding from another: the error's type and the line that raised it."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     cause = (

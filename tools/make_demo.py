@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -129,7 +130,7 @@ def write_contest(
     for number, row in enumerate(rng.permutation(test), 1):
         suffix = rng.choice(["jpg", "jpeg", "png"])
         name = f"image_{number}.{suffix}"
-        options = {} if suffix == "png" else {"quality": 95}
+        options: dict[str, Any] = {} if suffix == "png" else {"quality": 95}
         contest_look(digits.images[row], rng).save(folder / "TestSetB" / name, **options)
         lines.append(f"{name} {ids[WORDS[digits.target[row]]]}")
     write_lines(folder / "TestSetB_labels.txt", lines)

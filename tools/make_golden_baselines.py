@@ -47,6 +47,7 @@ def module(path: Path) -> types.ModuleType:
         sys.path.insert(0, str(path.parents[1]))
         undo.callback(sys.path.pop, 0)
         spec = importlib.util.spec_from_file_location(f"public_{path.stem}", path)
+        assert spec and spec.loader  # of every file that ends in .py
         made = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(made)
     return made
@@ -54,7 +55,8 @@ def module(path: Path) -> types.ModuleType:
 
 def lines(path: Path, wanted: Callable[[ast.AST], bool], names: dict) -> None:
     """Runs the statements of a file for which `wanted` holds. Raises ValueError for none."""
-    found = [node for node in ast.walk(ast.parse(path.read_text())) if wanted(node)]
+    nodes = ast.walk(ast.parse(path.read_text()))
+    found = [node for node in nodes if isinstance(node, ast.stmt) and wanted(node)]
     if not found:
         raise ValueError(f"{path}: the lines that were there are not")
     exec(compile(ast.Module(found, []), str(path), "exec"), names)
@@ -128,7 +130,7 @@ def inputs() -> dict[str, dict[str, np.ndarray]]:
 
 def losses(folder: Path) -> dict[str, np.ndarray]:
     """Inputs, values and gradients of the first input (both views of NT-Xent)."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for case, arrays in inputs().items():
         found |= {f"{case}.{name}": array for name, array in arrays.items()}
         for loss, (run, names) in references(folder).items():

@@ -50,7 +50,7 @@ def public_module(folder: Path, form: str) -> types.ModuleType:
     package.__path__ = [str(folder / "methods")]
     sys.modules["methods"] = package
     torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *_: self
-    importlib.import_module("methods.utils").get_one_hot = lambda labels, num_classes: (
+    vars(importlib.import_module("methods.utils"))["get_one_hot"] = lambda labels, num_classes: (
         torch.nn.functional.one_hot(labels, num_classes).float()
     )
     source = (folder / "methods/linear_probe_p2.py").read_text()
@@ -75,8 +75,7 @@ def trained(module: types.ModuleType, steps: int) -> dict[str, np.ndarray]:
         kept["alphas"] = values.detach().float().requires_grad_()
         return kept["alphas"]
 
-    module.nn = types.SimpleNamespace(Linear=linear)
-    module.Variable = variable
+    vars(module).update(nn=types.SimpleNamespace(Linear=linear), Variable=variable)
     settings = {"train_epoch": steps, "shots": SHOTS, "dataset": "", "output_dir": ""}
     loader = [(features, labels)]
     model = types.SimpleNamespace(encode_image=lambda rows: rows.clone(), dtype=torch.float32)

@@ -21,6 +21,7 @@ import sys
 import types
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ TARGET = Path(__file__).resolve().parent.parent / "tests/golden/lora/step.npz"
 CLASSES = ("cat", "dog", "red car", "golden gate bridge", "Audi S5 Convertible 2012")
 LABELS = np.array([1, 4, 0, 2], np.int32)  # one for each image
 ENTRIES = 16  # kept of each array
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "seed": 2024,
     "rank": 2,
     "first_b": 0.1,  # factor on the seeded B

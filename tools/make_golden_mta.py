@@ -110,7 +110,7 @@ def public_zero(folder: Path) -> Callable:
     }
     for name, functions in wanted.items():
         source = (folder / name).read_text(encoding="utf-8")
-        found = [
+        found: list[ast.stmt] = [
             node
             for node in ast.walk(ast.parse(source))
             if isinstance(node, ast.FunctionDef) and node.name in functions
@@ -134,7 +134,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*autocast")  # CUDA's, which does nothing here
     published, mended = (public_mta(arguments.mta, lines) for lines in ({}, MENDED))
     voted = public_zero(arguments.zero)
-    found, votes = {}, {}
+    found: dict[str, np.ndarray] = {}
+    votes: dict[str, np.ndarray] = {}
     for count in COUNTS:
         images, text = inputs(count)
         modes, inlierness = map(

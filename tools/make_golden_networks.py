@@ -10,6 +10,7 @@ torchvision 0.28.0 and timm 1.0.31.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -40,7 +41,7 @@ TRANSFORMERS = {  # our names, timm's
     "deit_base": "deit_base_distilled_patch16_224",
 }
 # Cases: our network, image size, images, options of the peer, and whose gradients are stored.
-CASES = {
+CASES: dict[str, tuple[str, int, int, dict[str, Any], tuple[str, ...]]] = {
     "resnet18": ("resnet18", 64, 8, {}, ("conv1", "layer1.0.bn1", "layer4.0.downsample.0", "fc")),
     "resnet18_small": ("resnet18", 16, 8, {}, ("conv1", "layer2.1.conv1", "layer4.1.bn2", "fc")),
     "resnet50": ("resnet50", 64, 8, {}, ("conv1", "layer2.0.conv2", "layer4.2.bn3", "fc")),

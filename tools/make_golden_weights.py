@@ -38,7 +38,7 @@ def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def block_shapes(prefix: str, layers: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of transformer blocks."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(layers):
         block = f"{prefix}transformer.resblocks.{layer}."
         shapes |= {f"{block}{ln}.{kind}": (WIDTH,) for ln in ("ln_1", "ln_2") for kind in AFFINE}
@@ -84,7 +84,7 @@ def vit_shapes() -> dict[str, tuple[int, ...]]:
 
 def resnet_shapes() -> dict[str, tuple[int, ...]]:
     """Names and shapes of a CLIP with a ModifiedResNet of width 2 for images of 32 pixels."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def convolution(number: int | str, prefix: str, outputs: int, inputs: int, kernel: int) -> None:
         conv, norm = (f"{prefix}conv{number}", f"{prefix}bn{number}")
@@ -209,9 +209,9 @@ def views() -> dict[str, torch.Tensor]:
         ),
         "parameter": torch.nn.Parameter(base[3:]),
     }
-    kinds = (torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.int8)
-    kinds += (torch.int16, torch.int32, torch.int64, torch.bool)
-    for kind in kinds:
+    floats = (torch.float16, torch.bfloat16, torch.float64)
+    whole = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    for kind in (*floats, *whole, torch.bool):
         result[f"as_{kind}".replace("torch.", "")] = base[:2].abs().to(kind).T
         result[f"number_{kind}".replace("torch.", "")] = base[1, 1].abs().to(kind)
     return result
@@ -229,7 +229,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     expected = {name: numbers(name, shape) for name, shape in vit_shapes().items()}
     state = OrderedDict((name, torch.from_numpy(value)) for name, value in expected.items())
-    state._metadata = OrderedDict({"": {"version": 1}})  # as every state of a torch module has
+    vars(state)["_metadata"] = OrderedDict({"": {"version": 1}})  # as every torch module's has
     np.savez_compressed(FOLDER / "vit.npz", **expected)
     save_all("vit", state)
     with open(FOLDER / "vit_numpy.pkl", "wb") as file:

@@ -17,6 +17,7 @@ share of base images that its threshold keeps (0.95 is asked for) and the log-lo
 import argparse
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from models.lpplusplus_geometry import unit_rows  # noqa: E402
 from models.ood_filter import OodFilter  # noqa: E402
 
 SCALE = 100.0  # CLIP's own temperature
+Kind = Literal["new", "negatives"]  # the classes beside the base ones, as for OodFilter
 NEEDED = {"text", "test_features", "test_labels", "negative_text", "other_features"}
 
 
@@ -53,7 +55,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[int, tuple[np.ndarray,
 
 
 def scores_of(
-    images: np.ndarray, base_text: np.ndarray, other_text: np.ndarray, kind: str, train: dict
+    images: np.ndarray, base_text: np.ndarray, other_text: np.ndarray, kind: Kind, train: dict
 ) -> dict[str, tuple[np.ndarray, float]]:
     """{way: (score[N], threshold or NaN)}; train: {shots: (features, labels in 0..K-1)}."""
     base, other = (SCALE * images @ text.T for text in (base_text, other_text))
@@ -81,7 +83,7 @@ def figures(score: np.ndarray, is_base: np.ndarray, threshold: float) -> list[fl
     return [told["auroc"], told["fpr95"], kept, loss]
 
 
-def near(arrays: dict, train: dict, seed: int, kind: str) -> dict[str, list[float]]:
+def near(arrays: dict, train: dict, seed: int, kind: Kind) -> dict[str, list[float]]:
     """{way: figures} of one draw of base classes."""
     text, labels = arrays["text"], arrays["test_labels"]
     drawn = np.random.RandomState(seed).permutation(len(text))
@@ -119,7 +121,8 @@ def main() -> None:
     arrays, train = load(arguments.file)
     print(f"{'task':<14} {'score':<18}{'AUROC':>9}{'FPR95':>9}{'kept':>9}{'log-loss':>10}")
     show("far", far(arrays, train))
-    for name, kind in (("near, known", "new"), ("near, unknown", "negatives")):
+    kinds: dict[str, Kind] = {"near, known": "new", "near, unknown": "negatives"}
+    for name, kind in kinds.items():
         draws = [near(arrays, train, seed, kind) for seed in arguments.seeds]
         show(name, {way: list(np.mean([d[way] for d in draws], axis=0)) for way in draws[0]})
 

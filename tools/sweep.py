@@ -12,6 +12,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,7 @@ def one_seed(given: argparse.Namespace, seed: int) -> tuple[Rows, Rows]:
     return scores["rows"], ends
 
 
-def summary(runs: list[Rows]) -> str:
+def summary(runs: Sequence[Rows]) -> str:
     """Mean and half of the 95 % interval in percent, of every way and every accuracy."""
     ways = [way for way in runs[0] if all(way in run for run in runs)]
     columns = [name for name, value in runs[0][ways[0]].items() if isinstance(value, float)]
