@@ -51,7 +51,10 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
     std::vector<long> key{s.inputs, s.outputs, s.half, rows, bias, sum, omp_get_max_threads()};
     auto found = plans.find(key);
     if (found != plans.end()) return found->second;
-    Plan p{{}, matrix(rows, s.inputs, s.factor()), packed(s), {}, matrix(rows, s.outputs, type::f32), {}};
+    Plan p;
+    p.x = matrix(rows, s.inputs, s.factor());
+    p.w = packed(s);
+    p.y = matrix(rows, s.outputs, type::f32);
     if (bias) p.bias = matrix(1, s.outputs, type::f32);
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;

@@ -67,7 +67,9 @@ def started(how, first="begun\n"):
         text=True,
         start_new_session=True,
     )
-    assert process.stdout.readline() == first
+    if (line := process.stdout.readline()) != first:
+        process.kill()
+        pytest.fail(f"it began with {line!r}; then {process.communicate()}")
     return process
 
 
