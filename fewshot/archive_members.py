@@ -165,7 +165,7 @@ def open_in_zip(path: str | Path, base: str) -> Iterator[io.BufferedIOBase]:
         if found[0].file_size > MAX_RATIO * found[0].compress_size + MAX_NAME:
             raise DataError(f"{path}: {base} in it is no archive; download it again")
         with archive.open(found[0]) as file:
-            assert isinstance(file, zipfile.ZipExtFile)
+            assert isinstance(file, zipfile.ZipExtFile)  # as any member opened for reading
             yield file
 
 

@@ -1,6 +1,6 @@
 """What the baselines share: data, targets, the best epoch, and one look at the test images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,9 +145,10 @@ class Baseline(Generic[ConfigType]):
         settings = {name: value for name, value in as_plain(self.config).items() if name in fields}
         return settings | {"files_sha256": files}
 
-    def run(self, phase: str) -> Run:
-        """A phase's folder in `out`."""
-        run = Run(self.config.out / phase, self.settings | {"phase": phase}, phase)
+    def run(self, phase: str, unread: Collection[str] = ()) -> Run:
+        """A phase's folder in `out`. unread: fields that change nothing of it."""
+        settings = {name: value for name, value in self.settings.items() if name not in unread}
+        run = Run(self.config.out / phase, settings | {"phase": phase}, phase)
         if self.config.resume == "never" and first():
             for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
                 path.unlink(missing_ok=True)

@@ -94,7 +94,7 @@ def _folders(name: str, root: Path, part: str) -> ImageSet:
         )
     found = train if part == "train" else folder_set(root, f"{part}/", train.class_names)
     found = found.in_memory()
-    assert isinstance(found.images, np.ndarray)
+    assert isinstance(found.images, np.ndarray)  # in memory they are one array
     if found.images.shape[1:3] != (SIDE, SIDE):
         height, width = found.images.shape[1:3]
         raise DataError(

@@ -32,14 +32,15 @@ def fixmatch_step(
     forward: Callable[[jt.Var], jt.Var], threshold: float
 ) -> Callable[[tuple], dict[str, jt.Var]]:
     """A training step on `fewshot.batches.PairedBatches`: the labelled images' cross-entropy and
-    FixMatch's. forward(images[B,3,S,S]) gives logits[B,C].
+    FixMatch's. forward(images[B,3,S,S]) gives logits[B,C], a row by its image alone.
     """
 
     def step(batch: tuple) -> dict[str, jt.Var]:
         images, labels, weak, strong = batch
-        logits, size = forward(jt.array(np.concatenate([images, weak, strong]))), len(images)
-        middle = size + len(weak)
-        loss, share = fixmatch(logits[size:middle], logits[middle:], threshold)
+        with jt.no_grad():  # guesses teach, and are not taught
+            guesses = forward(jt.array(weak))
+        logits, size = forward(jt.array(np.concatenate([images, strong]))), len(images)
+        loss, share = fixmatch(guesses, logits[size:], threshold)
         known = class_cross_entropy(logits[:size], labels)
         return {"loss": known + loss, "labels loss": known, "sure": share}
 

@@ -34,6 +34,10 @@ from models.networks import build
 from models.pretrained import load_pretrained
 
 PHASES = ("teacher", "student", "st_class", "ssl")  # in the order in which they are made
+FIRST_READ = {  # by which phase, of fields that the phases before do not look at
+    "student": ("distil", "losses", "student_network"),
+    "ssl": ("semi", "threshold", "ratio"),
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,13 @@ class Job(Baseline[Config]):
             self.known, self.others = (rows[part] for part in parts)
         self.labelled = self.whole.take(self.known)
 
+    def place(self, phase: str) -> Run:
+        """A phase's folder; fields that only later phases read leave a finished one as it is."""
+        later = PHASES[PHASES.index(phase) + 1 :]
+        unread = [name for each in later for name in FIRST_READ.get(each, ())]
+        name = f"ssl_{self.config.semi}" if phase == "ssl" else phase
+        return self.run(name, ["phases", *unread])
+
     def network(self, name: str) -> jt.nn.Module:
         """A fresh network of this run's shape."""
         shape = {"patch_size": self.config.patch_size, "depth": self.config.depth}
@@ -113,7 +124,7 @@ class Job(Baseline[Config]):
         if self.config.teacher:
             load_pretrained(network, self.config.teacher)
         else:
-            run, batches = self.run("teacher"), self.augmented(self.labelled)
+            run, batches = self.place("teacher"), self.augmented(self.labelled)
             self.learn(run, network, network.parameters(), batches, classify(network), self.val)
         network.eval()
         return network
@@ -124,7 +135,7 @@ class Job(Baseline[Config]):
         teacher = self.make_teacher() if config.distil else None
         step = distillation_step(student, teacher, config.losses)
         batches, parameters = self.augmented(self.labelled), student.parameters()
-        self.learn(self.run("student"), student, parameters, batches, step, self.val)
+        self.learn(self.place("student"), student, parameters, batches, step, self.val)
         return student
 
     def go_on(self, student: jt.nn.Module, run: Run) -> None:
@@ -156,8 +167,7 @@ def run(config: Config) -> None:
     job = Job(config)
     student = None
     for phase in (each for each in PHASES if each in config.phases):
-        name = f"{phase}_{config.semi}" if phase == "ssl" else phase
-        place = job.run(name)
+        place = job.place(phase)
         if stored_result(place):
             continue
         if phase == "teacher":

@@ -1,6 +1,6 @@
-// Jittor's `do_compile`, one thread at a time up to the compiler's call: choosing an operator's form
-// (`TunerManager`) links new nodes into the graph that all threads share, without a lock. The
-// compiler itself, which takes nearly all the time, goes on in parallel.
+// Jittor's `do_compile`, one thread at a time up to the call of the compiler: choosing a form for
+// an operator (`TunerManager`) links new nodes into the graph that all threads share, without a
+// lock. The compiler itself, which takes nearly all the time, goes on in parallel.
 #include <memory>
 #include <mutex>
 

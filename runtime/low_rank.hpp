@@ -100,7 +100,8 @@ inline void backward(const Setting& s, const float* dy, const float* x, const fl
                     drop(s, p, row, x + row * s.inputs, kept.data());
                     std::fill(way.begin(), way.end(), 0.0f);
                     for (long i = p * s.rank; i < (p + 1) * s.rank; i++) {
-                        float slope = s.factor * dot(slopes, wide.data() + i * s.outputs, s.outputs);
+                        const float* column = wide.data() + i * s.outputs;
+                        float slope = s.factor * dot(slopes, column, s.outputs);
                         add(to_a + i * s.inputs, kept.data(), slope, s.inputs);
                         add(to_b + i * s.outputs, slopes, s.factor * narrow[row * all + i],
                             s.outputs);
@@ -118,8 +119,10 @@ inline void backward(const Setting& s, const float* dy, const float* x, const fl
     const float* turned_back = partial.data() + all * s.inputs;
     for (long p = 0; p < s.places; p++)
         for (long j = 0; j < s.outputs; j++)
-            for (long r = 0; r < s.rank; r++)
-                db[(p * s.outputs + j) * s.rank + r] = turned_back[(p * s.rank + r) * s.outputs + j];
+            for (long r = 0; r < s.rank; r++) {
+                float slope = turned_back[(p * s.rank + r) * s.outputs + j];
+                db[(p * s.outputs + j) * s.rank + r] = slope;
+            }
 }
 
 }  // namespace low_rank

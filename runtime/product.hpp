@@ -161,13 +161,16 @@ inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, 
     long width = s.wide.inputs, hidden = s.wide.outputs;
     for (long r = 0; r < rows; r += ROWS) {
         long count = std::min<long>(ROWS, rows - r), size = count * hidden;
-        float* u = kept ? kept + r * hidden : (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
+        float* u = kept ? kept + r * hidden
+                        : (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
         auto source = factor(s.wide, x + r * width, count * width, SOURCE);
         multiply(s.wide, count, source, w1, b1, u, false);
         void* g = scratch(GATED, ROWS * hidden * s.narrow.bytes());
         Activation kind = s.kind;
         if (s.narrow.half)
-            over(size, [=](long i) { *(hvec*)((bf16*)g + i) = rounded(activated(kind, at(u + i))); });
+            over(size, [=](long i) {
+                *(hvec*)((bf16*)g + i) = rounded(activated(kind, at(u + i)));
+            });
         else
             over(size, [=](long i) { at((float*)g + i) = activated(kind, at(u + i)); });
         memcpy(y + r * width, residual + r * width, count * width * sizeof(float));

@@ -96,6 +96,15 @@ def test_no_module_over_300_lines(file):
     assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 300
 
 
+def test_no_line_of_c_over_100_columns():  # ruff looks at Python alone
+    lines = [
+        (path.name, line)
+        for path in (ROOT / "runtime").glob("*.?pp")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    assert lines and not [name for name, line in lines if len(line) > 100]
+
+
 def test_text_rooms_hold_no_python():
     for room in ("prompts", "Dataset", "test_pkl"):
         assert not [p for p in FILES if p.startswith(f"{room}/")] and not list(
