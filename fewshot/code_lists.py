@@ -16,6 +16,12 @@ FEATURES_CODE = (
     "runtime/onednn.py",
     "runtime/prepare.py",
     "runtime/product.py",
+    "runtime/rebuild.py",  # from here on: how weight files are read
+    "runtime/safetensors_file.py",
+    "runtime/tensors.py",
+    "runtime/torch_files.py",
+    "runtime/unpickle.py",
+    "runtime/weights_file.py",
     "fewshot/device.py",
     "fewshot/features.py",
     "fewshot/images.py",
@@ -25,6 +31,7 @@ FEATURES_CODE = (
 PARTS_CODE = (  # beside that of the features
     "fewshot/*_stage.py",
     "fewshot/checkpoint.py",
+    "fewshot/classifier.py",
     "fewshot/losses.py",
     "fewshot/negatives.py",
     "fewshot/ood.py",
@@ -34,6 +41,7 @@ PARTS_CODE = (  # beside that of the features
     "fewshot/ranks.py",
     "fewshot/sampling.py",
     "fewshot/schedules.py",
+    "fewshot/shots.py",
     "fewshot/text.py",
     "models/auxiliary.py",
     "models/channel.py",
@@ -44,6 +52,7 @@ PARTS_CODE = (  # beside that of the features
     "models/moco.py",
     "models/ood_*.py",
     "models/prompt_*.py",
+    "recipes/clip_fewshot.py",
     "runtime/low_rank.py",
     "runtime/softmax.py",
 )

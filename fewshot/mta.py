@@ -6,20 +6,17 @@ surest views vote. View 0 is the centre view everywhere, B images, P views, C cl
 
 All are pure functions of one call form,
 
-    method(views[B,P,E], text[C,E], *, logit_scale=100, dtype=float64)
+    method(views[B,P,E], text[C,E], *, logit_scale=100)
         -> (modes[B,E] unit rows, inlierness[B,P] summing to 1)
 
-on NumPy arrays or on Jittor variables, and give back the kind they got, of `dtype`. Views are made
-unit vectors, text is taken as it is: a head's class vectors serve too. An image whose views are all
-zero (it could not be read) gets a zero mode and equal inlierness. Each image is by itself.
+in float64: in float32 MTA comes as far as 9e-6 from the public code. Views are made unit vectors,
+text is taken as it is: a head's class vectors serve too. An image whose views are all zero (it
+could not be read) gets a zero mode and equal inlierness. Each image is by itself.
 """
 
-from types import SimpleNamespace
-from typing import Any, TypeVar
-
 import numpy as np
+from scipy.special import softmax
 
-Array = TypeVar("Array", bound=Any)  # np.ndarray or jt.Var
 NEAREST = 0.3  # share of the other views that set a view's bandwidth
 LEAST_BANDWIDTH = 1e-8  # squared; duplicate crops have none of their own
 ROUNDS, STEPS = 5, 5  # of both blocks; steps of each block in a round
@@ -27,14 +24,13 @@ CONFIDENT = 0.3  # share of the views that vote in ZERO
 
 
 def solve(
-    views: Array,
-    text: Array,
+    views: np.ndarray,
+    text: np.ndarray,
     *,
     logit_scale: float = 100,
     lambda_q: float = 4,
     lambda_y: float = 0.2,
-    dtype: type = np.float64,
-) -> tuple[Array, Array]:
+) -> tuple[np.ndarray, np.ndarray]:
     """MTA: the mode of each image's views and how far each view belongs to it.
 
     With unit views f, s = softmax(logit_scale f.t), A = s s', D the squared distances of views and
@@ -45,49 +41,47 @@ def solve(
 
     Counts are fixed; the public code stops within them once a step is shorter than 1e-6. m lies in
     the span of the views, so the loop needs only their Gram matrix. Memory: at most about
-    4 B P P + 3 B P C + 2 B P E numbers; the caller cuts images into chunks. float64 is the default
-    since float32 comes as far as 9e-6 from the public code, and 1e-5 is asked.
-    Raises ValueError on other shapes.
+    4 B P P + 3 B P C + 2 B P E numbers; the caller cuts images into chunks. Raises ValueError on
+    other shapes.
     """
-    ops, rows, text = _prepare(views, text, dtype)
+    rows, text = _prepare(views, text)
     images, count, _ = rows.shape
     if count == 1:
-        return rows[:, 0], ops.cast(np.ones((images, 1)))
-    probabilities = _softmax(ops, (rows @ text.transpose(1, 0)) * logit_scale)  # [B,P,C]
+        return rows[:, 0], np.ones((images, 1))
+    probabilities = softmax(rows @ text.T * logit_scale, axis=-1)  # [B,P,C]
     affinity = probabilities @ probabilities.transpose(0, 2, 1)  # [B,P,P]
     gram = rows @ rows.transpose(0, 2, 1)
     squares = (rows * rows).sum(-1)  # 1, or 0 for an unreadable image
-    distances = ops.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0)
+    distances = np.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0)
     k = max(1, int(NEAREST * (count - 1)))
-    nearest = ops.sort(distances)[:, :, 1 : k + 1]  # the first is the view itself
-    bandwidths = ops.maximum(0.5 * nearest.mean(-1), LEAST_BANDWIDTH)  # h2 [B,P]
+    nearest = np.sort(distances, axis=-1)[:, :, 1 : k + 1]  # the first is the view itself
+    bandwidths = np.maximum(0.5 * nearest.mean(-1), LEAST_BANDWIDTH)  # h2 [B,P]
 
-    def exponents(weights: Array) -> Array:
+    def exponents(weights: np.ndarray) -> np.ndarray:
         """-|f-m|^2 / 2 h2 [B,P] of every view, for m = sum of weights f."""
         products = _times(gram, weights)
         length = (weights * products).sum(-1, keepdims=True)
-        return ops.maximum(squares - 2 * products + length, 0) / (-2 * bandwidths)
+        return np.maximum(squares - 2 * products + length, 0) / (-2 * bandwidths)
 
-    first = np.zeros((images, count))
-    first[:, 0] = 1
-    weights = ops.cast(first)  # m in terms of the views: the centre view
-    inlierness = ops.cast(np.full((images, count), 1 / count))
+    weights = np.zeros((images, count))  # m in terms of the views
+    weights[:, 0] = 1  # the centre view
+    inlierness = np.full((images, count), 1 / count)
     for _ in range(ROUNDS):
-        density = ops.exp(exponents(weights))
+        density = np.exp(exponents(weights))
         for _ in range(STEPS):
             pull = density + lambda_q * _times(affinity, inlierness)
-            inlierness = _softmax(ops, pull / lambda_y)
+            inlierness = softmax(pull / lambda_y, axis=-1)
         for _ in range(STEPS):
             # a softmax, so that densities which all underflow still have their proportions
-            weights = _softmax(ops, exponents(weights) + ops.log(inlierness))
+            weights = softmax(exponents(weights) + np.log(inlierness), axis=-1)
             length = (weights * _times(gram, weights)).sum(-1, keepdims=True)
-            weights = weights / _length_or_one(ops, length)
-    return _direction(ops, rows, weights), inlierness
+            weights = weights / _length_or_one(length)
+    return _direction(rows, weights), inlierness
 
 
 def zero(
-    views: Array, text: Array, *, logit_scale: float = 100, dtype: type = np.float64
-) -> tuple[Array, Array]:
+    views: np.ndarray, text: np.ndarray, *, logit_scale: float = 100
+) -> tuple[np.ndarray, np.ndarray]:
     """ZERO: int(.3 P) views of the lowest entropy, at least one, vote for their classes.
 
     modes: the unit mean of the voters for the winning class. Each prefers this class, so their mean
@@ -95,11 +89,11 @@ def zero(
     Of tied classes that one wins which the next surest of the remaining views votes for; where none
     of these votes for one of them, the one which the surest of these likes best. So the
     public code, but for a slip in that last case, where it hides other classes than it means to.
-    Equal entropies: the earlier view first. The voting runs in NumPy, since it needs a stable sort.
+    Equal entropies: the earlier view first.
     """
-    ops, rows, text = _prepare(views, text, dtype)
-    cosines = ops.numpy(rows @ text.transpose(1, 0))  # [B,P,C]
-    probabilities = _softmax(_numpy(np.float64), cosines * logit_scale)
+    rows, text = _prepare(views, text)
+    cosines = rows @ text.T  # [B,P,C]
+    probabilities = softmax(cosines * logit_scale, axis=-1)
     entropies = -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(-1)
     order = entropies.argsort(axis=1, kind="stable")
     kept = max(1, int(order.shape[1] * CONFIDENT))
@@ -108,27 +102,27 @@ def zero(
         votes = cosines[image].argmax(-1)
         winner = _winner(votes[ranked], kept, cosines[image, ranked[min(kept, len(ranked) - 1)]])
         voters[image, ranked[:kept][votes[ranked[:kept]] == winner]] = 1
-    weights = _read_or_equal(ops, rows, voters)
-    return _direction(ops, rows, weights), weights
+    weights = _read_or_equal(rows, voters)
+    return _direction(rows, weights), weights
 
 
 def mean(
-    views: Array, text: Array, *, logit_scale: float = 100, dtype: type = np.float64
-) -> tuple[Array, Array]:
+    views: np.ndarray, text: np.ndarray, *, logit_scale: float = 100
+) -> tuple[np.ndarray, np.ndarray]:
     """The unit mean of the views, all equally inlying."""
-    ops, rows, _ = _prepare(views, text, dtype)
-    weights = ops.cast(np.full(rows.shape[:2], 1 / rows.shape[1]))
-    return _direction(ops, rows, weights), weights
+    rows, _ = _prepare(views, text)
+    weights = np.full(rows.shape[:2], 1 / rows.shape[1])
+    return _direction(rows, weights), weights
 
 
 def centre(
-    views: Array, text: Array, *, logit_scale: float = 100, dtype: type = np.float64
-) -> tuple[Array, Array]:
+    views: np.ndarray, text: np.ndarray, *, logit_scale: float = 100
+) -> tuple[np.ndarray, np.ndarray]:
     """The centre view, which alone is inlying."""
-    ops, rows, _ = _prepare(views, text, dtype)
+    rows, _ = _prepare(views, text)
     first = np.zeros(rows.shape[:2])
     first[:, 0] = 1
-    return rows[:, 0], _read_or_equal(ops, rows, first)
+    return rows[:, 0], _read_or_equal(rows, first)
 
 
 METHODS = {"mta": solve, "zero": zero, "mean": mean, "none": centre}
@@ -144,73 +138,34 @@ def _winner(votes: np.ndarray, kept: int, next_cosines: np.ndarray) -> np.intege
     return breaking[0] if len(breaking) else np.where(tied, next_cosines, -np.inf).argmax()
 
 
-def _numpy(dtype: type) -> SimpleNamespace:
-    """The operations of NumPy that are not spelled as methods in Jittor, or otherwise there."""
-    return SimpleNamespace(
-        cast=lambda x: np.asarray(x, dtype),
-        exp=np.exp,
-        log=np.log,
-        sqrt=np.sqrt,
-        where=np.where,
-        maximum=np.maximum,
-        sort=lambda x: np.sort(x, axis=-1),
-        numpy=lambda x: x,
-    )
+def _prepare(views: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(unit views[B,P,E], text[C,E]), float64; raises ValueError."""
+    shape = views.shape
+    if len(shape) != 3 or text.ndim != 2 or shape[2] != text.shape[1] or not shape[1]:
+        raise ValueError(f"views {shape} and text {text.shape} must be [B,P,E] and [C,E], P >= 1")
+    rows = np.asarray(views, np.float64)
+    rows = rows / _length_or_one((rows * rows).sum(-1, keepdims=True))
+    return rows, np.asarray(text, np.float64)
 
 
-def _jittor(dtype: type) -> SimpleNamespace:
-    """The same of Jittor. A number in a formula is rounded to float32 there, whatever `dtype`."""
-    import jittor as jt
-
-    return SimpleNamespace(
-        cast=lambda x: (x if isinstance(x, jt.Var) else jt.array(x)).cast(np.dtype(dtype).name),
-        exp=jt.exp,
-        log=jt.log,
-        sqrt=jt.sqrt,
-        where=jt.where,
-        maximum=jt.maximum,
-        sort=lambda x: jt.argsort(x, dim=-1)[1],
-        numpy=lambda x: x.numpy(),
-    )
-
-
-def _prepare(views: Array, text: Array, dtype: type) -> tuple[SimpleNamespace, Array, Array]:
-    """(operations of this kind of arrays, unit views[B,P,E], text[C,E]); raises ValueError."""
-    shape = tuple(views.shape)
-    if len(shape) != 3 or len(text.shape) != 2 or shape[2] != text.shape[1] or not shape[1]:
-        raise ValueError(
-            f"views {shape} and text {tuple(text.shape)} must be [B,P,E] and [C,E], with P >= 1"
-        )
-    ops = (_numpy if isinstance(views, np.ndarray) else _jittor)(dtype)
-    rows = ops.cast(views)
-    rows = rows / _length_or_one(ops, (rows * rows).sum(-1, keepdims=True))
-    return ops, rows, ops.cast(text)
-
-
-def _length_or_one(ops: SimpleNamespace, squares: Array) -> Array:
+def _length_or_one(squares: np.ndarray) -> np.ndarray:
     """The square root; 1 where that is 0, so that one can divide by it."""
-    return ops.sqrt(ops.where(squares > 0, squares, squares * 0 + 1))
+    return np.sqrt(np.where(squares > 0, squares, 1))
 
 
-def _read_or_equal(ops: SimpleNamespace, rows: Array, weights: np.ndarray) -> Array:
+def _read_or_equal(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """weights[B,P] made to sum to 1; equal ones for an image that could not be read."""
-    broken = ops.numpy((rows * rows).sum(-1).sum(-1)) == 0
+    broken = (rows * rows).sum((1, 2)) == 0
     weights = np.where(broken[:, None], 1, weights)
-    return ops.cast(weights / weights.sum(1, keepdims=True))
+    return weights / weights.sum(1, keepdims=True)
 
 
-def _direction(ops: SimpleNamespace, rows: Array, weights: Array) -> Array:
+def _direction(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The unit vector along sum of weights rows, [B,E]; zero where the sum is zero."""
     total = (weights[:, None, :] @ rows)[:, 0]
-    return total / _length_or_one(ops, (total * total).sum(-1, keepdims=True))
+    return total / _length_or_one((total * total).sum(-1, keepdims=True))
 
 
-def _softmax(ops: SimpleNamespace, x: Array) -> Array:
-    """Over the last axis."""
-    x = ops.exp(x - x.max(-1, keepdims=True))
-    return x / x.sum(-1, keepdims=True)
-
-
-def _times(matrices: Array, vectors: Array) -> Array:
+def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """[B,P,P] times [B,P] -> [B,P], image by image."""
     return (matrices @ vectors[:, :, None])[:, :, 0]

@@ -2,7 +2,8 @@
 
     image_1.jpg 371 332 350 358 360
 
-Single spaces, "\\n" ends every line, and the leaderboard takes a zip that holds `result.txt`.
+Single spaces, "\\n" ends every line, and the leaderboard takes a zip that holds `result.txt`. Where
+there are fewer than five classes, a line ranks all of them.
 """
 
 import re
@@ -24,16 +25,19 @@ MAX_BYTES = 1 << 26  # of a result; the contest's has 1 MB
 MAX_LINE = 1 << 13  # characters
 
 
+def ids_a_line(num_classes: int) -> int:
+    """How many class ids a line holds."""
+    return min(TOP, num_classes)
+
+
 def top5(scores: np.ndarray) -> np.ndarray:
     """The five best class ids[N,5] of scores[N,C], best first; of equal scores the smaller id.
 
-    Raises ValueError for scores of another shape, fewer than five classes, and NaN.
+    [N,C] of fewer classes. Raises ValueError for scores of another shape, and NaN.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or scores.dtype.kind not in "fiu":
         raise ValueError(f"scores are {scores.dtype}{list(scores.shape)}, not numbers[N,C]")
-    if scores.shape[1] < TOP:
-        raise ValueError(f"{scores.shape[1]} classes are too few: a result line holds {TOP} ids")
     bad = np.flatnonzero(np.isnan(scores).any(axis=1))
     if bad.size:
         raise ValueError(f"scores of row {bad[0]} are NaN ({bad.size} such rows of {len(scores)})")
@@ -57,36 +61,30 @@ def require_names(where: str, names: Sequence[str]) -> frozenset[str]:
 
 
 def write(path: str | Path, names: Sequence[str], ids: np.ndarray, num_classes: int) -> None:
-    """Writes ids[N,5] under the image names, in the order given, atomically.
+    """Writes ids[N,5], of fewer classes ids[N,C], under the image names, in order, atomically.
 
     Raises ValueError where names or ids would not make a valid file; nothing is written then.
     """
     names, ids = list(names), np.asarray(ids)
-    if ids.shape != (len(names), TOP) or ids.dtype.kind not in "iu":
+    count = ids_a_line(num_classes)
+    if ids.shape != (len(names), count) or ids.dtype.kind not in "iu":
         shape = f"{ids.dtype}{list(ids.shape)}"
-        raise ValueError(f"{path}: ids are {shape}, not integers [{len(names)},{TOP}]")
+        raise ValueError(f"{path}: ids are {shape}, not integers [{len(names)},{count}]")
     lines = [
         " ".join((name, *map(str, row))) for name, row in zip(names, ids.tolist(), strict=True)
     ]
     text = "".join(f"{line}\n" for line in lines)
-    _check(str(path), text, names, num_classes, None)
+    _check(str(path), text, names, num_classes)
     with atomic_write(path) as file:
         file.write(text)
 
 
-def validate(
-    path: str | Path,
-    names: Sequence[str],
-    num_classes: int,
-    scores: np.ndarray | None = None,
-) -> None:
-    """Holds a result file to its form: exactly these images in this order, five ids each.
-
-    With scores[N,C], in the order of `names`, the ids must also be the best, best first. Raises
-    ValueError naming the line and the cause.
+def validate(path: str | Path, names: Sequence[str], num_classes: int) -> None:
+    """Holds a result file to its form: exactly these images in this order, five ids
+    each, of fewer classes all. Raises ValueError naming the line and the cause.
     """
     text = read_file(path, MAX_BYTES).decode("utf-8", "surrogateescape")
-    _check(str(path), text, names, num_classes, scores)
+    _check(str(path), text, names, num_classes)
 
 
 def zip_result(result: str | Path, archive: str | Path) -> None:
@@ -99,12 +97,7 @@ def zip_result(result: str | Path, archive: str | Path) -> None:
         opened.writestr(member, content)  # stored: compressed bytes would vary with zlib
 
 
-def validate_zip(
-    path: str | Path,
-    names: Sequence[str],
-    num_classes: int,
-    scores: np.ndarray | None = None,
-) -> None:
+def validate_zip(path: str | Path, names: Sequence[str], num_classes: int) -> None:
     """Holds a zip to its form: `result.txt` alone, and that valid. Raises ValueError."""
     try:
         with opened_zip(path) as opened:
@@ -122,46 +115,34 @@ def validate_zip(
             raise
         raise DataError(f"{path}: is no intact zip ({error})") from error
     text = content.decode("utf-8", "surrogateescape")
-    _check(f"{path}:{MEMBER}", text, names, num_classes, scores)
+    _check(f"{path}:{MEMBER}", text, names, num_classes)
 
 
-def _check(
-    where: str,
-    text: str,
-    names: Sequence[str],
-    num_classes: int,
-    scores: np.ndarray | None,
-) -> None:
+def _check(where: str, text: str, names: Sequence[str], num_classes: int) -> None:
     """Raises ValueError with "<where>:<line>: <cause>" unless `text` is a valid result."""
-    if num_classes < TOP:
-        raise ValueError(f"{where}: {num_classes} classes are too few for {TOP} ids a line")
     names = list(names)
     expected = require_names(where, names)
     if not text:
         raise ValueError(f"{where}: is empty; expected {len(names)} lines")
     *lines, rest = text.split("\n")
     found: dict[str, int] = {}
-    table = []
     for number, line in enumerate([*lines, rest] if rest else lines, 1):
         try:
-            name, ids = _parse(line, expected, num_classes)
+            name = _parse(line, expected, num_classes)
             if name in found:
                 raise ValueError(f"{name} stands in line {found[name]} already")
         except ValueError as error:
             raise DataError(f"{where}:{number}: {error}") from None
         found[name] = number
-        table.append(ids)
     if rest:
         raise ValueError(
             f"{where}:{len(lines) + 1}: does not end in a newline; the file is cut off"
         )
     _check_order(where, names, list(found))
-    if scores is not None:
-        _check_best(where, np.array(table), scores)
 
 
-def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, list[int]]:
-    """The image and its ids; raises ValueError with the cause alone."""
+def _parse(line: str, expected: frozenset[str], num_classes: int) -> str:
+    """The line's image; raises ValueError with the cause alone."""
     if not line:
         raise ValueError("is empty")
     if len(line) > MAX_LINE:
@@ -178,19 +159,21 @@ def _parse(line: str, expected: frozenset[str], num_classes: int) -> tuple[str, 
             line.encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError("is not UTF-8") from None
-        raise ValueError(f"{' '.join(words[:-TOP]) or words[0]} is no test image")
+        raise ValueError(
+            f"{' '.join(words[: -ids_a_line(num_classes)]) or words[0]} is no test image"
+        )
     name, digits = " ".join(words[:cut]), words[cut:]
     for word in digits:
         if not re.fullmatch("0|[1-9][0-9]*", word):
             raise ValueError(f"{word!r} is no class id: whole numbers, one space between them")
-    if len(digits) != TOP:
-        raise ValueError(f"{name} has {len(digits)} ids, not {TOP}")
+    if len(digits) != (count := ids_a_line(num_classes)):
+        raise ValueError(f"{name} has {len(digits)} ids, not {count}")
     for word in digits:
         if len(word) > 9 or int(word) >= num_classes:
             raise ValueError(f"class id {word[:20]} is out of range 0 to {num_classes - 1}")
-    if len(set(digits)) < TOP:
+    if len(set(digits)) < count:
         raise ValueError(f"an id comes twice: {' '.join(digits)}")
-    return name, [int(word) for word in digits]
+    return name
 
 
 def _check_order(where: str, names: Sequence[str], found: list[str]) -> None:
@@ -202,16 +185,3 @@ def _check_order(where: str, names: Sequence[str], found: list[str]) -> None:
         if found[number - 1] != name:
             cause = f"{found[number - 1]} stands where {name} belongs"
             raise DataError(f"{where}:{number}: {cause}: keep the given order")
-
-
-def _check_best(where: str, ids: np.ndarray, scores: np.ndarray) -> None:
-    best = top5(scores)
-    if best.shape != ids.shape:
-        raise ValueError(f"{where}: there are scores for {len(best)} images, lines for {len(ids)}")
-    wrong = np.flatnonzero((best != ids).any(axis=1))
-    if wrong.size:
-        row = wrong[0]
-        raise ValueError(
-            f"{where}:{row + 1}: ids are {ids[row].tolist()}, "
-            f"but the scores' best, best first, are {best[row].tolist()}"
-        )

@@ -176,7 +176,8 @@ def _splits(root: Path, tree: "Tree") -> list[Row]:
         default_split(root)
     except DataError as error:
         found, _, remedy = str(error).partition("; ")
-        rows.append(Row("missing", "split", found, remedy, needed=True))
+        found += "; training draws one and keeps it there"
+        rows.append(Row("missing", "split", found, f"or {remedy}"))
     return rows
 
 
