@@ -169,8 +169,7 @@ class Baseline(Generic[ConfigType]):
         own = share(len(images))
         some = own or range(1)  # a rank without images learns the shape of a row
         loaded = in_order(lambda row: self.plain(images.image(row)), some, self.config.workers)
-        rows = zip((images.keys[row] for row in some), loaded, strict=True)
-        found = predict(forward, rows, batch=ROWS[self.device])[1]
+        found = predict(forward, loaded, batch=ROWS[self.device])
         return gathered(found[: len(own)], len(images), own.start)
 
     def fit(

@@ -200,7 +200,7 @@ def _resume(module, optimizer, run: Run, seed: int) -> int:
 
 
 class Predictor:
-    """Runs `forward` over named inputs that are handed in one by one.
+    """Runs `forward` over inputs that are handed in one by one.
 
     Every call gets exactly `batch` rows, the last one padded with zeros: one compiled shape, and a
     row's result does not depend on how many others there are.
@@ -208,23 +208,21 @@ class Predictor:
 
     def __init__(self, forward: Callable[[jt.Var], jt.Var], batch: int):
         self._forward, self._batch = forward, batch
-        self._names: list[str] = []
         self._pending: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
 
-    def add(self, name: str, row: np.ndarray) -> None:
+    def add(self, row: np.ndarray) -> None:
         """Takes one input. Raises Stopped where the program was asked to end."""
         look()
-        self._names.append(name)
         self._pending.append(row)
         if len(self._pending) == self._batch:
             self._flush()
 
-    def finish(self) -> tuple[list[str], np.ndarray]:
-        """(names, outputs[N,...]) in the order of the inputs."""
+    def finish(self) -> np.ndarray:
+        """outputs[N,...] in the order of the inputs."""
         self._flush()
         outputs = self._outputs
-        return self._names, np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
+        return np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
 
     def _flush(self) -> None:
         if not self._pending:
@@ -237,10 +235,10 @@ class Predictor:
 
 
 def predict(
-    forward: Callable[[jt.Var], jt.Var], rows: Iterable[tuple[str, np.ndarray]], *, batch: int
-) -> tuple[list[str], np.ndarray]:
+    forward: Callable[[jt.Var], jt.Var], rows: Iterable[np.ndarray], *, batch: int
+) -> np.ndarray:
     """A `Predictor` over all of `rows`."""
     predictor = Predictor(forward, batch)
-    for name, row in rows:
-        predictor.add(name, row)
+    for row in rows:
+        predictor.add(row)
     return predictor.finish()

@@ -143,9 +143,9 @@ class Encoder:
             order = order[share(len(order), ENCODER_ROWS[self.device])]  # whole calls
             with _bar(len(order), "text") as bar:
                 for place in order:
-                    predictor.add(distinct[place], tokens[place])
+                    predictor.add(tokens[place])
                     bar.update()
-            _store(file, predictor, {}, 1)
+            _store(file, [distinct[place] for place in order], predictor.finish(), {}, 1)
         rows, _ = _read(file)
         return np.concatenate([rows[text] for text in texts])
 
@@ -229,6 +229,7 @@ def _encode_images(
     own = share(len(place))
     place = dict(itertools.islice(place.items(), own.start, own.stop))
     causes, keys = {}, list(place)
+    encoded = []
     workers = missing[0][0].workers
     ahead = max(1, missing[0][0].batch // views.count)
     loaded = load_images(list(place.values()), cut, workers=workers, batch=ahead)
@@ -237,14 +238,15 @@ def _encode_images(
         if isinstance(images, BrokenImage):
             causes[keys[index]] = images.cause
             continue
+        encoded.append(keys[index])
         for tower, predictor in zip(towers, predictors, strict=True):
             for view in images[tower.side, tower.to_array]:
-                predictor.add(keys[index], view)
+                predictor.add(view)
     for key, path in place.items():
         if known_as(path) != key:
             raise ValueError(f"{path}: changed while it was read; run again")
     for (_, file), predictor in zip(missing, predictors, strict=True):
-        _store(file, predictor, causes, views.count)
+        _store(file, encoded, predictor.finish(), causes, views.count)
 
 
 def _bar(total: int, unit: str) -> tqdm:
@@ -252,19 +254,20 @@ def _bar(total: int, unit: str) -> tqdm:
     return tqdm(total=total, desc="encoding", unit=unit, leave=False, disable=None)
 
 
-def _store(file: Path, predictor: Predictor, causes: dict[str, str], count: int) -> None:
-    """Writes names and features[N,P,E] of what was encoded, `count` rows P of each name, and why
-    some could not be: of all ranks together, in their order.
+def _store(
+    file: Path, names: list[str], rows: np.ndarray, causes: dict[str, str], count: int
+) -> None:
+    """Writes names[N] and features[N,P,E] out of rows[N P,E], `count` rows P of each name, and why
+    some could not be encoded: of all ranks together, in their order.
     """
-    names, rows = predictor.finish()
-    features = rows.reshape(len(names) // count, count, rows.shape[1])
+    features = rows.reshape(len(names), count, rows.shape[1])
     if ranks() == 1:
-        _write(file, names[::count], features, causes)
+        _write(file, names, features, causes)
         return
     parts = [file.with_suffix(f".{number}.npz") for number in range(ranks())]
     own = parts[rank()]
     with apart():
-        _write(own, names[::count], features, causes)
+        _write(own, names, features, causes)
     wait()
     found = [_read(part) for part in parts]
     together = {name: row for rows, _ in found for name, row in rows.items()}

@@ -14,7 +14,7 @@ from fewshot.lists import DataError
 from fewshot.prompt_files import read_json
 from models.lpplusplus_geometry import unit_rows
 
-ENDINGS = (("ies", "y"), ("ie", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"))
+SINGULAR = (("ies", "y"), ("ie", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"))
 NEGATIVES = Path(__file__).resolve().parent.parent / "prompts" / "negatives.json"
 
 
@@ -52,13 +52,7 @@ def plain_name(name: str) -> str:
     "collies" agree, both become "colly".
     """
     words = re.sub(r"[\s_-]+", " ", name.lower()).strip()
-    for ending, singular in (
-        ("ies", "y"),
-        ("ie", "y"),
-        ("sses", "ss"),
-        ("shes", "sh"),
-        ("ches", "ch"),
-    ):
+    for ending, singular in SINGULAR:
         if words.endswith(ending) and len(words) > len(ending) + 1:
             return words.removesuffix(ending) + singular
     if words.endswith(("xes", "zes")):

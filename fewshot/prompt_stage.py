@@ -87,13 +87,13 @@ def queue_features(
     learner: PromptLearner, contexts: Sequence[np.ndarray], classes: int, device: str
 ) -> np.ndarray:
     """features[Q,K,E] of every copy of the context, through the text tower as it is now."""
-    rows = [(str(k), np.int32(k).reshape(1)) for k in range(classes)]
+    rows = np.arange(classes, dtype=np.int32)[:, None]
 
     def features(context: jt.Var) -> np.ndarray:
         def forward(numbers: jt.Var) -> jt.Var:
             return learner.features_of(context, numbers.numpy()[:, 0])
 
-        return predict(forward, rows, batch=ENCODER_ROWS[device])[1]
+        return predict(forward, rows, batch=ENCODER_ROWS[device])
 
     return np.stack([features(jt.array(context)) for context in contexts])
 

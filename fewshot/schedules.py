@@ -16,7 +16,7 @@ def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Sch
     The warm-up rises linearly over `warmup` steps and gives its first step `lr / warmup`, never
     zero.
     """
-    if not 0 <= warmup < steps:
+    if not 0 <= warmup <= max(0, steps - 1):  # no steps need no warm-up
         raise ValueError(f"warm-up of {warmup} steps does not fit into {steps} steps")
 
     def rate(step: int) -> float:

@@ -16,8 +16,7 @@ Rule = tuple[str, float] | None  # ("normal", deviation), ("uniform", bound), or
 class BatchNorm(nn.BatchNorm):
     """Batch norm of [B, D, ...] whose running variance is the unbiased one, as in torch.
 
-    Jittor's own keeps the biased variance. Under MPI the statistics are those of all ranks, which
-    must hold equally many images. Raises ValueError in training for one value a channel.
+    Jittor's own keeps the biased variance. Raises ValueError in training for one value a channel.
     """
 
     frozen = False
@@ -30,9 +29,6 @@ class BatchNorm(nn.BatchNorm):
         dims = [0, *range(2, x.ndim)]
         mean, square = x.mean(dims=dims), (x * x).mean(dims=dims)  # [D]
         count = x.numel() // x.shape[1]
-        if self.sync and jt.in_mpi:
-            mean, square = mean.mpi_all_reduce("mean"), square.mpi_all_reduce("mean")
-            count *= jt.world_size
         if count < 2:
             raise ValueError(f"batch norm cannot train on one value a channel: {tuple(x.shape)}")
         variance = (square - mean * mean).maximum(0.0)

@@ -102,8 +102,7 @@ def zero_shot(job: Baseline[Config], model: jclip.CLIP, phase: Run) -> None:
     texts = texts_of(test.class_names, job.config.text)
     every = [text for group in texts.sentences for text in group]
     tokens = jclip.tokenize(every, context_length=model.sizes.context_length)
-    rows = zip(map(str, range(len(tokens))), tokens, strict=True)
-    _, vectors = predict(model.encode_text, rows, batch=ROWS[job.device])
+    vectors = predict(model.encode_text, tokens, batch=ROWS[job.device])
     text = class_vectors(vectors, sentence_weights(texts, vectors, job.config.text))
     logits = text_logits(job.outputs(model.encode_image, test), text, 1.0)
     extra = {"prompts": texts.files}

@@ -204,8 +204,7 @@ def test_predict_keeps_order_and_pads_to_one_shape(count):
         shapes.add(tuple(x.shape))
         return x * 2
 
-    rows = [(f"r{i}", np.full(3, i, np.float32)) for i in range(count)]
-    names, outputs = predict(forward, rows, batch=4)
-    assert names == [name for name, _ in rows]
+    rows = [np.full(3, i, np.float32) for i in range(count)]
+    outputs = predict(forward, rows, batch=4)
     assert outputs.tolist() == [[2.0 * i] * 3 for i in range(count)]
     assert shapes <= {(4, 3)}
