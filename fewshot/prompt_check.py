@@ -1,5 +1,6 @@
-"""What `python -m fewshot.text` answers: are the class texts in order, how much is there, and which
-class names were read otherwise than they stand?
+"""Are the class texts in order, how much is there, which names were read otherwise than they stand?
+
+python -m fewshot.prompt_check check prompts/        or one file of class texts of your own
 """
 
 import argparse
@@ -48,12 +49,13 @@ def main() -> None:
     """`check` prints the counts, `readings` the names that needed one, both with status 0 only
     where nothing is wrong.
     """
-    parser = argparse.ArgumentParser(prog="python -m fewshot.text", description=__doc__)
+    program, words = "python -m fewshot.prompt_check", __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser(prog=program, description=words)
     commands = {"check": table, "readings": readings}
     parser.add_argument("command", choices=commands)
     parser.add_argument("path", type=Path, nargs="?", default=PROMPTS)
     given = parser.parse_args()
-    with reported("fewshot.text"):
+    with reported("fewshot.prompt_check"):
         print(commands[given.command](check(given.path)))
 
 
@@ -82,3 +84,7 @@ def readings(files: Sequence[TextFile]) -> str:
 
 def _markdown(rows: Sequence[Sequence]) -> str:
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+if __name__ == "__main__":
+    main()

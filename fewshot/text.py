@@ -1,7 +1,5 @@
 """From classes to sentences, and from sentence vectors to class vectors.
 
-    python -m fewshot.text check prompts/        or one file of class texts of your own
-
 A class's sentences are templates filled with its name, then what `prompts/classes/` says of it.
 """
 
@@ -12,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.data import split_class_name
-from fewshot.prompt_check import main
 from fewshot.prompt_files import (
     CLASS_TEXTS,
     TEMPLATES,
@@ -179,7 +176,3 @@ def class_vectors(
         for a, b, each in zip(bounds[:-1], bounds[1:], weights, strict=True)
     ]
     return unit_rows(np.stack(sums)).astype(np.float32)
-
-
-if __name__ == "__main__":
-    main()

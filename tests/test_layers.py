@@ -120,13 +120,10 @@ def test_requirements_never_name_strangers():
 
 
 NEUTRAL = {  # what the main job imports and no part depends on: where things lie, and words
-    "fewshot": (
-        "arrays code_lists config data files folders inputs lists prompt_check prompt_rules runlog "
-        "splits stages stopping"
-    ),
-    "runtime": (
-        "bounded compiling cuda cuda13_edits download hashing private_copy rank toolkit zip_files"
-    ),
+    "fewshot": """arrays code_lists config data files folders inputs lists runlog splits stages
+        stopping""",
+    "runtime": """bounded compiling cuda cuda13_edits download hashing private_copy rank toolkit
+        zip_files""",
 }
 
 

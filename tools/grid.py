@@ -54,7 +54,8 @@ def result_of(given: argparse.Namespace, fields: dict[str, str], seed: int) -> d
 
 def main() -> None:
     """Runs every combination and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shown)
     parser.add_argument("recipe", help="a recipe of train.py that leaves a result")
     parser.add_argument("--phase", required=True, help="folder of the result, as the recipe prints")
     parser.add_argument("--out", type=Path, default=Path("runs/grid"), help="folder to fill")

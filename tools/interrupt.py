@@ -112,7 +112,8 @@ def interrupt(
 
 def main() -> None:
     """Draws the moments and runs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shown)
     parser.add_argument("--times", type=int, default=10, help="kills")
     parser.add_argument("--row", type=int, default=1, help="kills in a row in one folder")
     parser.add_argument("--seed", type=int, default=0, help="draws their moments")

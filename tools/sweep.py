@@ -67,7 +67,8 @@ def summary(runs: Sequence[Rows]) -> str:
 
 def main() -> None:
     """Runs the seeds one after the other and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shown)
     parser.add_argument("--data", type=Path, required=True, help="data with test labels")
     parser.add_argument("--labels", type=Path, required=True, help='lines of "image label"')
     parser.add_argument("--weights", default="ViT-B-32.pkl", help="CLIP weight file")

@@ -249,7 +249,7 @@ def test_own_names_are_blanked_longest_first(checked, tmp_path):
 
 def test_the_command_answers_with_its_status(tmp_path):
     path = many(tmp_path / "mine.json", lambda number, name: [f"{name} {number}"])
-    command = [sys.executable, "-m", "fewshot.text", "check", str(path)]
+    command = [sys.executable, "-m", "fewshot.prompt_check", "check", str(path)]
     good = subprocess.run(command, capture_output=True, text=True)
     assert good.returncode == 0 and "| `mine.json` | 20 | 20 | 1 |" in good.stdout
     many(path, lambda number, name: [f"{number}"])
