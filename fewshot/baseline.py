@@ -19,7 +19,7 @@ from fewshot.image_splits import read_or_draw_split, scaled
 from fewshot.images import in_order
 from fewshot.losses import class_cross_entropy
 from fewshot.metrics import accuracy
-from fewshot.open_set import open_set
+from fewshot.open_set import DataSet, open_set
 from fewshot.pieces import Pieces
 from fewshot.pipelines import NORMS, evaluate
 from fewshot.provenance import image_set_digest
@@ -38,7 +38,6 @@ PLACES = ("root", "out", "workers", "resume")  # fields that change no result
 
 
 NetworkType = TypeVar("NetworkType", bound=jt.nn.Module)
-DataSet = Literal["cifar10", "cifar100", "tiny_imagenet", "caltech101", "folder"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """One door to the recipes' data sets: by name, place and part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 from fewshot.caltech import open_caltech
 from fewshot.cifar import open_cifar
@@ -10,8 +12,12 @@ from fewshot.image_splits import stratified_split
 from fewshot.lists import DataError
 from fewshot.tiny_imagenet import open_tiny_imagenet
 
-NAMES = ("cifar10", "cifar100", "tiny_imagenet", "caltech101", "folder")
-FIXED = ("cifar10", "cifar100", "tiny_imagenet")  # have a train and a test part of their own
+DataSet = Literal["cifar10", "cifar100", "tiny_imagenet", "caltech101", "folder"]
+FIXED: dict[str, Callable[[Path, str], ImageSet]] = {  # those with a train and a test part
+    "cifar10": partial(open_cifar, "cifar10"),
+    "cifar100": partial(open_cifar, "cifar100"),
+    "tiny_imagenet": open_tiny_imagenet,
+}
 
 
 def open_set(
@@ -32,8 +38,8 @@ def open_set(
     `read_or_draw_split`. classes: of Caltech-101, 100, 101 or 102, see `fewshot.caltech`.
     Raises ValueError for an unknown name or part, `DataError` naming the file and the remedy.
     """
-    if name not in NAMES:
-        raise ValueError(f"no data set is named {name!r}; there are {', '.join(NAMES)}")
+    if name not in get_args(DataSet):
+        raise ValueError(f"no data set is named {name!r}; there are {', '.join(get_args(DataSet))}")
     root = Path(root).expanduser()
     if not root.exists():
         raise DataError(f"{root}: no such folder or archive; put {name} there or name its place")
@@ -41,10 +47,8 @@ def open_set(
     if name in FIXED and part not in ("train", "test"):
         remedy = "draw a validation part from train (fewshot.image_splits.read_or_draw_split)"
         raise ValueError(f"part is {part!r}; {name} has train and test: {remedy}")
-    if name == "tiny_imagenet":
-        return open_tiny_imagenet(root, part)
     if name in FIXED:
-        return open_cifar(name, root, part)
+        return FIXED[name](root, part)
     if parted:
         return _parted_folder(root, part)
     if part not in ("train", "test", "all"):

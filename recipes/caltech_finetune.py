@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.baseline import Baseline, BaselineConfig, DataSet
+from fewshot.baseline import Baseline, BaselineConfig
+from fewshot.open_set import DataSet
 from fewshot.pipelines import photo_train
 from fewshot.run_report import stored_result
 from fewshot.targets import Targets, classify

@@ -19,10 +19,11 @@ import jittor as jt
 from jittor import nn
 
 import jclip
-from fewshot.baseline import ROWS, Baseline, BaselineConfig, DataSet
+from fewshot.baseline import ROWS, Baseline, BaselineConfig
 from fewshot.classifier import text_logits
 from fewshot.engine import predict
 from fewshot.linear_protocol import linear_protocol
+from fewshot.open_set import DataSet
 from fewshot.pipelines import photo_train
 from fewshot.run_report import stored_result, write_result
 from fewshot.runlog import Run

@@ -35,7 +35,7 @@ from models.pretrained import load_pretrained
 
 PHASES = ("teacher", "student", "st_class", "ssl")  # in the order in which they are made
 FIRST_READ = {  # by which phase, of fields that the phases before do not look at
-    "student": ("distil", "losses", "student_network"),
+    "student": ("distil", "losses", "student_network", "student_start"),
     "ssl": ("semi", "threshold", "ratio"),
 }
 
@@ -60,6 +60,8 @@ class Config(BaselineConfig):
     """its weights under timm's names; trained here where none are named"""
     student_network: str = "deit_tiny"
     """the student"""
+    student_start: Path | None = None
+    """weights under timm's names that the student starts from; its classifiers stay fresh"""
     distil: bool = True
     """learn from the teacher; without, the same student from labels alone, in as many steps"""
     losses: DistilConfig = field(default_factory=DistilConfig)
@@ -132,6 +134,8 @@ class Job(Baseline[Config]):
     def make_student(self) -> jt.nn.Module:
         """The student: DeiT's losses with a teacher, and RKD's; or labels on both its heads."""
         config, student = self.config, self.network(self.config.student_network)
+        if config.student_start:
+            load_pretrained(student, config.student_start, classes="replace", positions="resize")
         teacher = self.make_teacher() if config.distil else None
         step = distillation_step(student, teacher, config.losses)
         batches, parameters = self.augmented(self.labelled), student.parameters()
