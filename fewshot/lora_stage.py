@@ -1,7 +1,6 @@
 """The LoRA stage: low-rank changes of CLIP's own layers, learned on fresh crops of the shots.
 
-Everything after it sees CLIP with the changes merged in (`tuned_encoder`), so the averages of the
-prompt stage are made again through the merged text tower.
+Everything after it sees CLIP with the changes merged in (`tuned_encoder`).
 """
 
 import dataclasses
@@ -19,11 +18,9 @@ from fewshot.engine import fit
 from fewshot.features import Encoder, Tower, clip_tower
 from fewshot.losses import class_cross_entropy
 from fewshot.pieces import Pieces
-from fewshot.prompt_stage import class_vectors_of, new_learner, queue_features
 from fewshot.runlog import Run
 from fewshot.sampling import ClassDraw, ImageBatches
 from fewshot.schedules import warm_cosine
-from fewshot.text import class_vectors
 from fewshot.transforms import Crops
 from models.lora import LoraAdapters, LoraConfig
 
@@ -136,25 +133,3 @@ def tuned_encoder(encoder: Encoder, part: dict) -> Encoder:
         return tower
 
     return dataclasses.replace(encoder, load_tower=load_tower, variant=digest.hexdigest())
-
-
-def tuned_text(
-    encoder: Encoder,
-    prompt: dict,
-    text: dict,
-    seed: int,
-) -> dict:
-    """The base classes' vectors through the merged text tower: text_features, queue_vectors and
-    class_vectors, each [K,E].
-
-    prompt and text: the parts of these stages.
-    """
-    base = text["base_ids"]
-    names, sentences, weights = (
-        [text[key][k] for k in base] for key in ("names", "sentences", "weights")
-    )
-    flat = encoder.sentences([sentence for group in sentences for sentence in group])
-    vectors = class_vectors(flat, weights)
-    learner = new_learner(encoder.model, names, prompt["config"], seed)
-    entries = queue_features(learner, list(prompt["contexts"]), len(names), encoder.device)
-    return {"text_features": vectors} | class_vectors_of(prompt, entries, vectors)

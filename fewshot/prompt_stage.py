@@ -1,6 +1,7 @@
 """The prompt stage: learned context tokens, their FIFO queue, and class vectors averaged over it.
 
-CLIP stays frozen and image features come from cached views, so an epoch costs text only.
+CLIP stays frozen and image features come from cached views, so an epoch costs text only. LoRA does
+not see the prompts: their averages are made again through its text tower (`tuned_text`).
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from fewshot.pieces import Pieces
 from fewshot.runlog import Run
 from fewshot.sampling import ClassDraw, FeatureBatches
 from fewshot.schedules import warm_cosine
+from fewshot.text import class_vectors
 from jclip import CLIP
 from models.lpplusplus_geometry import unit_rows
 from models.prompt_learner import POSITIONS, PromptLearner
@@ -170,3 +172,25 @@ def train_prompt(
     print(f"prompt: queue of {len(epochs)}, epoch: weight {shown}", flush=True)
     entry_features = queue_features(learner, contexts, len(names), encoder.device)
     return part | class_vectors_of(part, entry_features, sentence_vectors)
+
+
+def tuned_text(
+    encoder: Encoder,
+    prompt: dict,
+    text: dict,
+    seed: int,
+) -> dict:
+    """The base classes' vectors through the merged text tower: text_features, queue_vectors and
+    class_vectors, each [K,E].
+
+    prompt and text: the parts of these stages.
+    """
+    base = text["base_ids"]
+    names, sentences, weights = (
+        [text[key][k] for k in base] for key in ("names", "sentences", "weights")
+    )
+    flat = encoder.sentences([sentence for group in sentences for sentence in group])
+    vectors = class_vectors(flat, weights)
+    learner = new_learner(encoder.model, names, prompt["config"], seed)
+    entries = queue_features(learner, list(prompt["contexts"]), len(names), encoder.device)
+    return {"text_features": vectors} | class_vectors_of(prompt, entries, vectors)

@@ -20,10 +20,10 @@ from fewshot.device import Precision, precision_in_use, use_device
 from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
-from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder, tuned_text
+from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder
 from fewshot.negatives import NEGATIVES
 from fewshot.ood_stage import OodConfig, mined_negatives, train_ood
-from fewshot.prompt_stage import PromptConfig, train_prompt
+from fewshot.prompt_stage import PromptConfig, train_prompt, tuned_text
 from fewshot.ranks import wait
 from fewshot.runlog import Run
 from fewshot.shots import read_shots

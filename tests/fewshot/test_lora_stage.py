@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fewshot.features import Encoder, clip_tower
-from fewshot.lora_stage import LoraStageConfig, lora_config, train_lora, tuned_encoder, tuned_text
-from fewshot.prompt_stage import PromptConfig, train_prompt
+from fewshot.lora_stage import LoraStageConfig, lora_config, train_lora, tuned_encoder
+from fewshot.prompt_stage import PromptConfig, train_prompt, tuned_text
 from fewshot.runlog import Run
 from fewshot.text import class_vectors
 from models.lora import LoraAdapters
