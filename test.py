@@ -27,7 +27,7 @@ from fewshot import submission  # noqa: E402
 from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
 from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
-from fewshot.device import Precision, use_device  # noqa: E402
+from fewshot.device import Device, Precision, use_device  # noqa: E402
 from fewshot.features import Encoder, Views  # noqa: E402
 from fewshot.images import skipped_summary, watched  # noqa: E402
 from fewshot.inference import Looks, Scorer  # noqa: E402
@@ -96,8 +96,8 @@ class Config:
     """threads that decode images, 0 for none"""
     batch_size: int = 32
     """views decoded ahead at a time; changes no result"""
-    device: str = "auto"
-    """auto, cpu or cuda"""
+    device: Device = "auto"
+    """where Jittor computes; auto takes CUDA where it works"""
     precision: Precision = "fp32"
     """of frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto; plain, Jittor's own"""
 

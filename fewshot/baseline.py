@@ -12,7 +12,7 @@ import numpy as np
 from fewshot import checkpoint
 from fewshot.batches import AugmentedBatches, Transform
 from fewshot.config import as_plain, require_ranges
-from fewshot.device import Precision, precision_in_use, use_device
+from fewshot.device import Device, Precision, precision_in_use, use_device
 from fewshot.engine import evaluating, fit, predict
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split, scaled
@@ -66,8 +66,8 @@ class BaselineConfig:
     """seed of the split, the initial weights and every draw"""
     workers: int = 1
     """threads that decode and augment, 0 for none; changes no result"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto, cpu or cuda"""
+    device: Device = "auto"
+    """where Jittor computes; auto takes CUDA where it works"""
     pieces: int = 1
     """of a batch, whose gradients are averaged in order; several processes share them out"""
     precision: Precision = "fp32"

@@ -1,15 +1,16 @@
 """Which device Jittor computes on, and how exactly."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jittor as jt
 
 from runtime import compiling, cpu_operator
 
+Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto", "plain"]
 
 
-def use_device(name: str, precision: Precision = "fp32") -> str:
+def use_device(name: Device, precision: Precision = "fp32") -> str:
     """Switches Jittor to "cpu", "cuda" or, for "auto", to CUDA where there is one; returns "cpu" or
     "cuda".
 
@@ -17,7 +18,7 @@ def use_device(name: str, precision: Precision = "fp32") -> str:
     multiplies bf16 itself, else fp32; "plain" is fp32 by Jittor's own operators. Raises ValueError
     where CUDA is asked for and Jittor was built without it, and for bf16 where there is none.
     """
-    if name not in ("auto", "cpu", "cuda"):
+    if name not in get_args(Device):
         raise ValueError(f"device is {name!r}, but must be auto, cpu or cuda")
     if name == "cuda" and not jt.has_cuda:
         raise ValueError("no usable CUDA: `python -m runtime.doctor` says what is missing")

@@ -88,7 +88,7 @@ class Encoder:
     device: str  # "cpu" or "cuda", as `use_device` answered
     cache: Path
     workers: int = 0
-    batch: int = 32  # images decoded ahead at a time
+    batch: int = 32  # views decoded ahead at a time
     load_tower: Callable[[Path], Tower] = clip_tower
     variant: str = ""  # what `load_tower` changes of the weights: a hash
 

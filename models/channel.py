@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 
 from models.head import checked, checked_rows
-from models.lpplusplus_geometry import canonical_order, text_temperature, unit_rows
+from models.lpplusplus_geometry import canonical_order, text_weight, unit_rows
 
 PENALTY = 80.0  # towards no change, for each shot a class
 MOMENTUM = 0.9
@@ -134,7 +134,7 @@ def learned(
     the host, in float64: at 374 classes x 4 shots the updates take seconds in all.
     """
     width, penalty = rows.shape[1], PENALTY * len(rows) / len(text)
-    scale = text_temperature(rows @ text.T, labels)
+    scale = text_weight(rows @ text.T, labels)
     settings = 1 / (penalty + len(rows) * scale**2 / width), momentum, penalty
     image, words = Side(rows), Side(text)
     targets = np.eye(len(text))[labels]  # [N,K]

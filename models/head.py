@@ -24,7 +24,7 @@ from models.lpplusplus_geometry import (
     canonical_order,
     folds,
     metric,
-    text_temperature,
+    text_weight,
     unit_rows,
 )
 
@@ -46,9 +46,9 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         at n_iter) or "paper" (the same, with alpha's gradient cleared each time).
     momentum: of all forms; 0 makes the loss of "corrected" never rise.
 
-    After fit: weights_[C,E], alphas_[C], offsets_[C], text_features_[C,E] (unit rows), classes_[C]
-    (0..C-1), penalty_ (None where nothing was penalised), loss_history_ (before each update and,
-    corrected form, at the end).
+    After fit: weights_[C,E], alphas_[C], offsets_[C] (less what centring moved: b - weights_ mean),
+    text_features_[C,E] (unit rows), classes_[C] (0..C-1), penalty_ (None where nothing was
+    penalised), loss_history_ (before each update and, corrected form, at the end).
     """
 
     def __init__(self, n_iter: int = 100, form: str = "corrected", momentum: float = 0.9):
@@ -197,7 +197,7 @@ def prepared(
     lengths = np.linalg.norm(rows[learned], axis=1, keepdims=True)
     rows[learned] /= np.maximum(lengths, 1e-12)  # a row at the mean stays there
     problem = Problem(rows, cosines, labels, learned)
-    alpha = TEXT_SHARE * text_temperature(cosines[learned], labels[learned])
+    alpha = TEXT_SHARE * text_weight(cosines[learned], labels[learned])
     start = np.zeros((features.shape[1], cosines.shape[1]))  # w = 0
     return problem, Head.start(start, alpha), mean, transform
 

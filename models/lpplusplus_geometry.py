@@ -20,7 +20,7 @@ def canonical_order(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array(sorted(range(len(labels)), key=lambda i: (labels[i], features[i].tobytes())))
 
 
-def text_temperature(cosines: np.ndarray, labels: np.ndarray) -> float:
+def text_weight(cosines: np.ndarray, labels: np.ndarray) -> float:
     """The weight of the text, in [0, 100], that makes the shots most likely: argmin_a CE(a c).
 
     cosines[N,C] of rows and class texts. Newton's method on one convex variable. Text that fits

@@ -37,7 +37,7 @@ class PromptQueue(jt.Module):
         """
         shape = tuple(self.contexts.shape[1:])
         if epoch < 0:
-            raise ValueError(f"epoch {epoch}: epochs count from 0")
+            raise ValueError(f"epoch {epoch} is below 0, that of the untrained context")
         if context.shape != shape:
             raise ValueError(f"a context of shape {context.shape} in a queue of {shape}")
         newest = [*self.entries(), (epoch, context)][-len(self.epochs) :]

@@ -16,7 +16,7 @@ from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
 from fewshot.classifier import text_logits
 from fewshot.code_lists import PARTS_CODE
 from fewshot.config import as_plain, require_ranges
-from fewshot.device import Precision, precision_in_use, use_device
+from fewshot.device import Device, Precision, precision_in_use, use_device
 from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
@@ -65,9 +65,9 @@ class Config:
     workers: int = 0
     """threads that decode images, 0 for none"""
     batch_size: int = 32
-    """images decoded ahead at a time; changes no result"""
-    device: str = "auto"
-    """auto, cpu or cuda"""
+    """views decoded ahead at a time; changes no result"""
+    device: Device = "auto"
+    """where Jittor computes; auto takes CUDA where it works"""
     precision: Precision = "fp32"
     """of frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto; plain, Jittor's own"""
     until: str = ""

@@ -17,7 +17,7 @@ import numpy as np
 import jclip
 from fewshot import checkpoint
 from fewshot.config import as_plain, require_ranges
-from fewshot.device import use_device
+from fewshot.device import Device, use_device
 from fewshot.engine import fit
 from fewshot.images import BrokenImage, load_images
 from fewshot.lists import read_captions
@@ -60,8 +60,8 @@ class Config:
     """seed of the initial weights, of the crops and of the order of the pairs"""
     workers: int = 0
     """threads that decode images, 0 for none"""
-    device: str = "auto"
-    """auto, cpu or cuda"""
+    device: Device = "auto"
+    """where Jittor computes; auto takes CUDA where it works"""
 
     def __post_init__(self):
         require_ranges({"views": self.views, "epochs": self.epochs}, least=1)

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 
 from models.channel import PENALTY, ChannelReweighting, learned
 from models.head import LPPlusPlus
-from models.lpplusplus_geometry import text_temperature
+from models.lpplusplus_geometry import text_weight
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/cars_vitb32_features.npz"
 
@@ -56,7 +56,7 @@ def test_bad_channels_are_turned_down_and_zero_shot_gains():
 def loss_of(changes, rows, labels, text):
     """The loss of `learned` in plain float64 NumPy."""
     x, y, x_text, y_text = changes
-    width, scale = rows.shape[1], text_temperature(rows @ text.T, labels)
+    width, scale = rows.shape[1], text_weight(rows @ text.T, labels)
     images = unit(rows * (1 + x) + y / np.sqrt(width))
     words = unit(text * (1 + x_text) + y_text / np.sqrt(width))
     fit = -log_softmax(scale * images @ words.T, axis=1)[np.arange(len(labels)), labels].sum()
@@ -67,7 +67,7 @@ def test_first_update_follows_finite_differences():
     features, labels, text, _, _ = cone()
     rows, text = unit(features), unit(text)
     changes, history = learned(rows, labels, text, 1)
-    scale = text_temperature(rows @ text.T, labels)
+    scale = text_weight(rows @ text.T, labels)
     step = 1 / (PENALTY * 20 / 5 + 20 * scale**2 / 16)
     zeros, small = np.zeros((4, 16)), 1e-5
     assert history[0] == pytest.approx(loss_of(zeros, rows, labels, text), rel=1e-5)  # float32

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from models.head import LPPlusPlus, prepared
 from models.lpplusplus_descent import Head, Problem, descend, slopes, variable
-from models.lpplusplus_geometry import text_temperature
+from models.lpplusplus_geometry import text_weight
 from runtime import cpu_operator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,7 @@ def test_updates_equal_plain_numpy():
     history = descend(problem, head, 0.05, 30, 0.9)
 
     rows, targets = unit((features - mean) @ transform), np.eye(5)[labels]
-    alpha = 0.75 * text_temperature(cosines, labels)
+    alpha = 0.75 * text_weight(cosines, labels)
     weights, offsets, speed = np.zeros((16, 5)), np.zeros(5), 0
     step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.1)
     for expected in history[:-1]:

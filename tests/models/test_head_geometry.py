@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.lpplusplus_geometry import metric, text_temperature
+from models.lpplusplus_geometry import metric, text_weight
 
 
 def test_metric_scales_rows_to_one_and_knows_the_within_class_shape():
@@ -16,13 +16,13 @@ def test_metric_scales_rows_to_one_and_knows_the_within_class_shape():
     assert np.linalg.norm(transform[7]) < 0.5 * np.linalg.norm(transform[0])
 
 
-def test_text_temperature():
+def test_text_weight():
     rng = np.random.default_rng(0)
     labels = np.arange(50) % 5
-    assert text_temperature(np.eye(5)[labels], labels) == 100.0  # perfect text keeps CLIP's weight
-    assert text_temperature(-np.eye(5)[labels], labels) == 0.0  # misleading text loses it
+    assert text_weight(np.eye(5)[labels], labels) == 100.0  # perfect text keeps CLIP's weight
+    assert text_weight(-np.eye(5)[labels], labels) == 0.0  # misleading text loses it
     cosines = 0.1 * np.eye(5)[labels] + 0.1 * rng.standard_normal((50, 5))
-    found = text_temperature(cosines, labels)
+    found = text_weight(cosines, labels)
 
     def loss(weight):
         return (
