@@ -25,6 +25,7 @@ from tqdm import tqdm  # noqa: E402
 
 from fewshot import submission  # noqa: E402
 from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
+from fewshot.classifier import NEEDED  # noqa: E402
 from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
 from fewshot.device import Device, Precision, use_device  # noqa: E402
@@ -46,8 +47,6 @@ from fewshot.transforms import Crops  # noqa: E402
 from fewshot.verify import read_manifest, verdict  # noqa: E402
 from runtime.hashing import sha256_of  # noqa: E402
 from runtime.rank import apart, begin, first, rank, ranks  # noqa: E402
-
-STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "ood")  # and auxiliary, if trained
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def score(config: Config) -> None:
     items = test_items(tree, config.split)
     submission.require_names(config.split, [item.name for item in items])
     trained = (config.parts / "auxiliary.pkl").exists()
-    parts = read_parts(config.parts, STAGES + ("auxiliary",) * trained)
+    parts = read_parts(config.parts, NEEDED + ("auxiliary",) * trained)
     if parts["text"]["class_names"] != list(tree.class_names):
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
     hashes = {f"{stage}.pkl": sha256_of(config.parts / f"{stage}.pkl") for stage in parts}

@@ -15,6 +15,7 @@ from models.gda import GaussianDiscriminant
 from models.head import LPPlusPlus
 from models.lpplusplus_geometry import unit_rows
 
+NEEDED = ("text", "prompt", "lora", "head", "channel", "gda", "ood")  # parts, to score with
 # Shares of the ways to score in the logits that are submitted; docs/head.md says how chosen.
 BLEND = {
     "zero-shot + GDA": 0.1,

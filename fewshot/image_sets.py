@@ -150,3 +150,11 @@ def folder_set(
     keys = [f"{prefix}{name}/{image}" for name, images in classes.items() for image in images]
     labels = np.repeat([ids[name] for name in classes], [len(i) for i in classes.values()])
     return ImageSet(tuple(folder / key for key in keys), labels, names, tuple(keys), str(folder))
+
+
+def parted_set(root: Path, part: str) -> ImageSet:
+    """The images `<root>/<part>/<class>/*`; the classes are those of part "train"."""
+    if not (root / part).is_dir():
+        raise DataError(f"{root / part}: no such folder; it would hold the images of part {part!r}")
+    train = folder_set(root, "train/")
+    return train if part == "train" else folder_set(root, f"{part}/", train.class_names)

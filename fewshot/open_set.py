@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from fewshot.caltech import open_caltech
 from fewshot.cifar import open_cifar
-from fewshot.image_sets import ImageSet, folder_set
+from fewshot.image_sets import ImageSet, folder_set, parted_set
 from fewshot.image_splits import stratified_split
 from fewshot.lists import DataError
 from fewshot.tiny_imagenet import open_tiny_imagenet
@@ -50,7 +50,7 @@ def open_set(
     if name in FIXED:
         return FIXED[name](root, part)
     if parted:
-        return _parted_folder(root, part)
+        return parted_set(root, part)
     if part not in ("train", "test", "all"):
         raise ValueError(f"part is {part!r}; {name} has train, test and all at {root}")
     whole = open_caltech(root, classes) if name == "caltech101" else folder_set(root)
@@ -60,10 +60,3 @@ def open_set(
         raise ValueError(f"shares are {tuple(shares)}; there are two parts, train and test")
     train, test = stratified_split(whole.labels, whole.keys, shares, seed)
     return whole.take(train if part == "train" else test)
-
-
-def _parted_folder(root: Path, part: str) -> ImageSet:
-    if not (root / part).is_dir():
-        raise DataError(f"{root / part}: no such folder; it would hold the images of part {part!r}")
-    train = folder_set(root, "train/")
-    return train if part == "train" else folder_set(root, f"{part}/", train.class_names)

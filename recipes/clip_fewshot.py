@@ -71,7 +71,7 @@ class Config:
     precision: Precision = "fp32"
     """of frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto; plain, Jittor's own"""
     until: str = ""
-    """last stage to run, of text, prompt, lora, head, channel, gda, ood, auxiliary"""
+    """last stage to run, as the README names them"""
     only: str = ""
     """the one stage to run; those before it must be there"""
     fresh: bool = False

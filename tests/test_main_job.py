@@ -10,7 +10,8 @@ import zipfile
 import pytest
 
 from fewshot import submission
-from fewshot.classifier import BLEND, WITHOUT
+from fewshot.ablation import STAGE_OF
+from fewshot.classifier import BLEND, NEEDED, SUBMITTED, WITHOUT
 from fewshot.head_stage import HeadConfig
 from fewshot.inputs import AUXILIARY
 from recipes import clip_fewshot
@@ -19,7 +20,7 @@ from runtime.hashing import sha256_of
 from tests.job import score, train_config
 from tests.kit import ROOT, write_tiny_clip
 
-STAGES = ("text", "prompt", "lora", "head", "channel", "gda", "ood", "auxiliary")
+STAGES = (*NEEDED, "auxiliary")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_trained_parts_are_the_same_bytes_again(place):
 def test_finished_stages_are_kept(place, capsys):
     clip_fewshot.run(train_config(place))
     said = capsys.readouterr().out
-    assert said.count("unchanged") == 8
+    assert said.count("unchanged") == len(STAGES)
     third = {"parts": place / "parts3", "runs": place / "runs3"}
     clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=5), **third))
     clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=6), **third))
@@ -104,16 +105,7 @@ def test_parts_hold_arrays_and_plain_data_and_say_what_they_are(place):
 
 def test_the_table_has_a_row_for_each_part(result, place):
     rows = json.loads((place / "out/scores.json").read_text())["rows"]
-    assert [way for way in rows if not way.startswith(WITHOUT)] == [
-        "zero-shot",
-        "+ prompt queue",
-        "+ LoRA",
-        "+ LP++",
-        "+ channel re-weighting",
-        "zero-shot + GDA",
-        "+ auxiliary",
-        "blended",
-    ]
+    assert [way for way in rows if not way.startswith(WITHOUT)] == [*STAGE_OF, SUBMITTED]
     assert rows["+ LoRA"]["trained"] == 2 * 2 * 3 * (64 + 64)
     parts = [safe_load(place / "parts" / f"{stage}.pkl") for stage in STAGES]
     assert rows["blended"]["trained"] == sum(part.get("trainable", 0) for part in parts)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from fewshot.archives import ARCHIVES
 from fewshot.lists import DataError
-from fewshot.open_set import open_set
+from fewshot.open_set import FIXED, open_set
 from tests import archive_kit as kit
 
 
@@ -42,7 +43,7 @@ def test_folders_without_parts_are_split_by_the_seed(tmp_path):
         open_set("folder", tmp_path, "test", shares=(0.5, 0.3, 0.2))
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet"])
+@pytest.mark.parametrize("name", FIXED)
 @pytest.mark.parametrize("part", ["val", "all"])
 def test_no_validation_part_that_is_the_test_part(tmp_path, name, part):
     with pytest.raises(
@@ -51,7 +52,7 @@ def test_no_validation_part_that_is_the_test_part(tmp_path, name, part):
         open_set(name, tmp_path, part)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "caltech101"])
+@pytest.mark.parametrize("name", ARCHIVES)
 def test_nothing_there(tmp_path, name):
     with pytest.raises(DataError, match=f"holds no {name}; put .* there .from https?://.*MD5"):
         open_set(name, tmp_path)
