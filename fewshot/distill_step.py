@@ -9,6 +9,7 @@ import jittor as jt
 from fewshot.config import require_ranges
 from fewshot.distill import hard_distillation, rkd_angle, rkd_distance, soft_distillation
 from fewshot.losses import soft_cross_entropy
+from models.networks import Network
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def mean_of_heads(student: jt.nn.Module) -> Callable[[jt.Var], jt.Var]:
 
 
 def distillation_step(
-    student: jt.nn.Module, teacher: jt.nn.Module | None, config: DistilConfig
+    student: jt.nn.Module, teacher: Network | None, config: DistilConfig
 ) -> Callable[[tuple], dict[str, jt.Var]]:
     """A training step on batches of (images[B,3,S,S], soft targets[B,C]).
 
@@ -60,7 +61,7 @@ def distillation_step(
             return {"loss": sum(values.values())} | values
         with jt.no_grad():
             known = teacher.features(images)
-            wanted = teacher.head(known)
+            wanted = getattr(teacher, teacher.head_names[0])(known)
         if config.logits == "hard":
             values["logits loss"] = hard_distillation(by_token, wanted)
         else:

@@ -21,6 +21,7 @@ class Network(Protocol):
     def __call__(self, images: jt.Var) -> jt.Var: ...  # images [B, 3, R, R] -> logits [B, C]
 
     # as every module of Jittor has them
+    def eval(self) -> None: ...
     def parameters(self) -> list[jt.Var]: ...
     def named_parameters(self) -> Iterable[tuple[str, jt.Var]]: ...
     def named_modules(self) -> Iterable[tuple[str, jt.Module]]: ...
@@ -36,6 +37,15 @@ OPTIONS = {  # of each family, all optional
 }
 
 
+def _family(name: str) -> str:
+    return "resnet" if name.startswith("resnet") else name.split("_")[0]
+
+
+def suited(name: str, **options: Any) -> dict[str, Any]:
+    """Those of the options that `build` takes for this network."""
+    return {each: options[each] for each in options if each in OPTIONS.get(_family(name), ())}
+
+
 def build(name: str, num_classes: int, *, image_size: int = 224, **options: Any) -> Network:
     """A network of NAMES with fresh values, drawn as the originals draw them.
 
@@ -49,7 +59,7 @@ def build(name: str, num_classes: int, *, image_size: int = 224, **options: Any)
         raise ValueError(f"no network is called {name!r}; there are {', '.join(NAMES)}")
     if num_classes < 0:
         raise ValueError(f"num_classes {num_classes} is negative")
-    family = "resnet" if name.startswith("resnet") else name.split("_")[0]
+    family = _family(name)
     unknown = sorted(set(options) - set(OPTIONS[family]))
     if unknown:
         known = ", ".join(OPTIONS[family])

@@ -1,4 +1,4 @@
-"""A ViT teacher, a DeiT student that it distils, and what few labels make of it (seed 004).
+"""A teacher, a DeiT student that it distils, and what few labels make of it (seed 004).
 
     python train.py student_teacher --dataset cifar10 --root Dataset/cifar10
 
@@ -6,13 +6,14 @@ teacher   trained on the labelled images, or read from `--teacher FILE`
 student   the labels' loss, the teacher's logits on the distillation token, and its geometry (RKD)
 st_class  the seed's ST-Class: a linear layer on the frozen student
 ssl       the seed's SSL-ST-Class, with `--labelled N --semi pseudo` or `fixmatch`: the student goes
-          on with the images whose labels nobody looks at
+          on with the images whose labels nobody looks at, and the teacher, if any, guesses them
 
 On CIFAR-10 with 200 labels a class the student reaches 37.98 +- 2.12 % with a teacher, and 32.10
 +- 4.15 % without in as many steps (`docs/results.md` has the commands).
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ from fewshot.run_report import stored_result
 from fewshot.runlog import Run
 from fewshot.semi import fixmatch_step, guessed
 from fewshot.targets import PiecedBatches, Repeated, Targets, classify
-from models.networks import build
+from models.networks import Network, build, suited
 from models.pretrained import load_pretrained
 
 PHASES = ("teacher", "student", "st_class", "ssl")  # in the order in which they are made
@@ -53,9 +54,9 @@ class Config(BaselineConfig):
     patch_size: int = 4
     """pixels a side of a patch"""
     depth: int = 6
-    """blocks of each network"""
+    """blocks of each ViT"""
     teacher_network: str = "vit_small"
-    """the teacher"""
+    """the teacher, of any family: DeiT's own is a convolutional network"""
     teacher: Path | None = None
     """its weights under timm's names; trained here where none are named"""
     student_network: str = "deit_tiny"
@@ -112,17 +113,18 @@ class Job(Baseline[Config]):
         name = f"ssl_{self.config.semi}" if phase == "ssl" else phase
         return self.run(name, ["phases", *unread])
 
-    def network(self, name: str) -> jt.nn.Module:
+    def network(self, name: str) -> Network:
         """A fresh network of this run's shape."""
-        shape = {"patch_size": self.config.patch_size, "depth": self.config.depth}
-        side = self.config.image_size
+        config, side = self.config, self.config.image_size
+        shape = suited(name, patch_size=config.patch_size, depth=config.depth, stem="small")
         return self.build(lambda: build(name, self.classes, image_size=side, **shape))
 
     def augmented(self, images: ImageSet) -> Targets:
         """Batches of augmented images with their labels as targets."""
         return Targets(self.batches(images, cifar_train(self.side, self.norm)), self.classes)
 
-    def make_teacher(self) -> jt.nn.Module:
+    @cached_property
+    def teacher(self) -> Network:
         """The teacher, read or trained on the labelled images."""
         network = self.network(self.config.teacher_network)
         if self.config.teacher:
@@ -133,20 +135,21 @@ class Job(Baseline[Config]):
         network.eval()
         return network
 
-    def make_student(self) -> jt.nn.Module:
+    @cached_property
+    def student(self) -> jt.nn.Module:
         """The student: DeiT's losses with a teacher, and RKD's; or labels on both its heads."""
         config, student = self.config, self.network(self.config.student_network)
         if config.student_start:
             load_pretrained(student, config.student_start, classes="replace", positions="resize")
-        teacher = self.make_teacher() if config.distil else None
+        teacher = self.teacher if config.distil else None
         step = distillation_step(student, teacher, config.losses)
         batches, parameters = self.augmented(self.labelled), student.parameters()
         self.learn(self.place("student"), student, parameters, batches, step, self.val)
         return student
 
-    def go_on(self, student: jt.nn.Module, run: Run) -> None:
+    def go_on(self, run: Run) -> None:
         """The phase ssl: about as many steps for each way."""
-        config, norm, logits_of = self.config, self.norm, mean_of_heads(student)
+        config, norm, logits_of = self.config, self.norm, mean_of_heads(self.student)
         batches: PiecedBatches
         if config.semi == "fixmatch":
             views = weak(self.side, norm), strong(self.side, norm)
@@ -156,31 +159,28 @@ class Job(Baseline[Config]):
         else:
             images = self.labelled
             if config.semi == "pseudo":
-                logits = self.outputs(student, self.whole.take(self.others))
+                guesser = self.teacher if config.distil else self.student
+                logits = self.outputs(guesser, self.whole.take(self.others))
                 images = guessed(self.whole, self.known, self.others, logits, config.threshold)
             times = max(1, round(len(self.whole) / len(images)))
             batches, step = Repeated(self.augmented(images), times), classify(logits_of)
         self.config = replace(config, epochs=config.ssl_epochs or config.epochs)
-        self.learn(run, student, student.parameters(), batches, step, self.val)
+        self.learn(run, self.student, self.student.parameters(), batches, step, self.val)
 
 
 def run(config: Config) -> None:
     """Makes the phases that are named, each tested once at its end."""
     job = Job(config)
-    student = None
     for phase in (each for each in PHASES if each in config.phases):
         place = job.place(phase)
         if stored_result(place):
             continue
-        if phase == "teacher":
-            job.report(place, job.make_teacher())
-            continue
-        student = student or job.make_student()
+        network = job.teacher if phase == "teacher" else job.student
         if phase == "st_class":
             sets = (job.labelled, job.val)
-            linear_protocol(job, place, student, student.features, sets, lr=config.lr)
+            linear_protocol(job, place, network, job.student.features, sets, lr=config.lr)
             continue
         if phase == "ssl":
-            job.go_on(student, place)
-        student.eval()
-        job.report(place, student)
+            job.go_on(place)
+        network.eval()
+        job.report(place, network)
