@@ -19,8 +19,10 @@ def main(arguments: list[str]) -> None:
     """Runs one recipe; a mistake of the user ends with one message and status 1 or 2."""
     if not arguments or arguments[0] not in RECIPES:
         lines = "\n".join(f"  {name:<18}{what}" for name, what in RECIPES.items())
-        print(f"{__doc__}\n\nrecipes:\n{lines}", file=sys.stderr)
-        sys.exit(0 if arguments[:1] == ["--help"] else 2)
+        asked = arguments[:1] == ["--help"]
+        wrong = f"no recipe is called {arguments[0]!r}\n\n" if arguments and not asked else ""
+        print(f"{wrong}{__doc__}\n\nrecipes:\n{lines}", file=sys.stderr)
+        sys.exit(0 if asked else 2)
     enter()
     from importlib import import_module
 

@@ -114,6 +114,7 @@ def test_a_grid_goes_on_and_has_one_table(photos, tmp_path):
         (("student_teacher", "--phases", "pupil"), "no phase 'pupil'; there are teacher, student"),
         (("student_teacher", "--semi", "pseudo"), "--semi pseudo needs --labelled N"),
         (("simclr", "--data_scale", "0"), "data_scale is 0.0"),
+        (("simclrs",), "no recipe is called 'simclrs'"),
         (("linear_eval", "--root", "nowhere"), "nowhere: no such folder or archive"),
         (("linear_eval", "--encoder", "no.pkl"), "no.pkl"),
         (
