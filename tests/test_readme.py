@@ -30,7 +30,6 @@ HERE = {  # in this order in the copy, and what each prints
     "python test.py --verify manifest.json": "identical",
     "python train.py clip_fewshot --help": "--lora.epochs",
     "python test.py --help": "--views",
-    "python tools/check_device.py": "ALL OK",
     "python train.py clip_fewshot --data photos": "ood: wrote test_pkl/ood.pkl",
     "python test.py --data photos --split folder/of/test/images": "4 images -> result.txt, valid",
 }
@@ -70,6 +69,7 @@ ELSEWHERE = {  # the beginning of a command: what runs it with data of a test's 
     "sbatch --array=1-5 slurm/sweep.sbatch": (
         "tests/slurm/test_slurm.py::test_an_array_of_seeds_becomes_one_table"
     ),
+    "python tools/check_device.py": "tests/test_check_device.py::test_all_is_ok",
     "pip install -r requirements-cuda13.txt": "tests/runtime/test_cuda13.py",
 }
 
