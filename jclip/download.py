@@ -32,11 +32,6 @@ def available_models() -> list[str]:
     return list(MODELS)
 
 
-def known(sha256: str) -> str | None:
-    """The name of OpenAI's model whose file has this SHA-256, or None."""
-    return next((name for name, (_, sha) in MODELS.items() if sha == sha256), None)
-
-
 def find_or_download(name: str, folder: str | Path = MAIN_FOLDER) -> Path:
     """The official file of a model: in `folder`, in ~/.cache/clip, else downloaded into `folder`.
 

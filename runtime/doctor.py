@@ -89,22 +89,16 @@ def _weight_file(path: Path, needed: bool) -> tuple[Row, int]:
         count = count_numbers(safe_load(path))
     except ValueError as error:
         return Row("wrong", "weights", str(error), FIND_WEIGHTS, needed), 0
-    value = f"{path.name}: {_official_name(digest)}, {count:,} parameters, SHA-256 {digest}"
+    value = f"{path.name}: {_public_name(digest)}, {count:,} parameters, SHA-256 {digest}"
     return Row("ok", "weights", value), count
 
 
-def _official_name(digest: str) -> str:
-    """What OpenAI calls the file with this SHA-256.
+def _public_name(digest: str) -> str:
+    """What the publisher calls the file with this SHA-256."""
+    from models.known_weights import known_by_content
 
-    The module is opened by its file: by its name, its package would import Jittor.
-    """
-    path = ROOT / "jclip/download.py"
-    spec = importlib.util.spec_from_file_location("jclip_download", path)
-    assert spec is not None and spec.loader is not None  # as of any file named .py
-    download = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(download)
-    name = download.known(digest)
-    return f"OpenAI's {name}" if name else "not one of OpenAI's files"
+    known = known_by_content(digest)
+    return f"{known.name}, {known.what}" if known else "no public file that is known here"
 
 
 def data(root: Path) -> list[Row]:
