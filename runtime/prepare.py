@@ -96,7 +96,7 @@ def prepare() -> Prepared:
     environ.setdefault("gdb_path", "")
     environ.setdefault("use_parallel_op_compiler", "0")  # it races; see `runtime.compiling`
     # Jittor would compile for MPI wherever it is installed; under mpirun it must
-    environ["use_mpi"] = str(int(ranks() > 1))
+    environ["use_mpi"] = str(int("OMPI_COMM_WORLD_SIZE" in environ))
     config = python_config()
     if config:
         environ.setdefault("python_config_path", str(config))

@@ -206,6 +206,15 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+def test_mpirun_of_one_process_is_a_run_of_one(photos, tmp_path):
+    one = [
+        mpirun(count, *fine_tune(photos, tmp_path / str(count), "--epochs", 1)) for count in (0, 1)
+    ]
+    assert [each.returncode for each in one] == [0, 0], one[1].stderr
+    found = {(tmp_path / f"{count}/vit_tiny/best.pkl").read_bytes() for count in (0, 1)}
+    assert len(found) == 1
+
+
 def test_a_rank_that_fails_ends_all_with_its_message(photos, tmp_path):
     bad = tmp_path / "photos"
     shutil.copytree(photos, bad)

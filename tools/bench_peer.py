@@ -22,11 +22,9 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tools.bench_worker import Ways, serve  # noqa: E402
 from tools.clip_inputs import VIT_B32  # noqa: E402
-from tools.clip_peer import huggingface_config  # noqa: E402
+from tools.clip_peer import declare_operator, huggingface_config  # noqa: E402
 
 ROWS = 256  # rows of a call, of the text encoder
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, of each channel
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 LENGTH_STEP = 8  # lengths of calls are multiples of this, so that few shapes are compiled
 
 
@@ -297,4 +295,5 @@ def tidy() -> None:
 
 
 if __name__ == "__main__":
+    declare_operator()  # before transformers, which imports torchvision
     serve({each.__name__: each for each in (image, text, lora, head, mta, views)}, tidy)

@@ -20,7 +20,7 @@ def openai_package(folder: Path):
     """OpenAI's `clip` package out of a checkout of its repository."""
     if not (folder / "clip" / "model.py").is_file():
         raise SystemExit(f"{folder} is no checkout of OpenAI's CLIP: it has no clip/model.py")
-    _declare_operator()
+    declare_operator()
     sys.path.insert(0, str(folder))
     import clip.clip
     import clip.model
@@ -28,7 +28,7 @@ def openai_package(folder: Path):
     return clip
 
 
-def _declare_operator() -> None:
+def declare_operator() -> None:
     """Lets a torchvision whose binary does not fit torch import: its transforms are Python."""
     try:
         import torchvision  # noqa: F401

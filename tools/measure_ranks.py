@@ -23,7 +23,7 @@ import tyro
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-SIDE, CLASSES, IMAGES, BATCH, PIECES = 64, 4, 256, 64, 4
+SIDE, CLASSES, IMAGES, BATCH, PIECES = 64, 4, 1024, 64, 4
 DEMO = ROOT / "runs/demo"
 
 
@@ -35,7 +35,7 @@ class Config:
     """processes of each row"""
     epochs: int = 4
     """of training; the first, which may compile, does not count"""
-    views: int = 16
+    views: int = 64
     """of each test image"""
     exchange: int = 0
     """used by the tool itself: times the exchange of so many numbers, in every process"""
