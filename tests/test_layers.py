@@ -1,6 +1,7 @@
 """The house holds: imports point down, torch stays out, files stay short."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,10 @@ def test_parts_go_stale_with_any_code_that_made_them():
     neutral = {f"{room}/{name}.py" for room, names in NEUTRAL.items() for name in names.split()}
     assert not neutral & hashed and neutral <= seen
     assert {file for file in seen if not file.endswith("__init__.py")} <= hashed | neutral
+
+
+def test_one_version():
+    """The newest release of the changelog is the one that is cited."""
+    newest = re.search(r"^## (\d+\.\d+\.\d+), (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {newest[1]}\n" in citation and f"date-released: {newest[2]}" in citation
