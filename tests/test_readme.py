@@ -50,7 +50,7 @@ ELSEWHERE = {  # the beginning of a command: what runs it with data of a test's 
     "python tools/grid.py": (
         "tests/recipes/test_baselines.py::test_a_grid_goes_on_and_has_one_table"
     ),
-    "python tools/get_data.py": "tests/fewshot/test_cifar.py",
+    "python tools/get_data.py": "tests/fewshot/test_archives.py::test_the_tool_prints_the_place",
     "mpirun -np 4 --bind-to none python train.py": (
         "tests/test_ranks.py::test_the_main_job_is_the_same_on_1_2_and_4_ranks"
     ),

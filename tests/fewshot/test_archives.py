@@ -9,6 +9,7 @@ from fewshot.archives import ARCHIVES, download, find_archive
 from fewshot.lists import DataError
 from tests.archive_kit import accept, cifar_files, tar_gz
 from tests.file_server import serving
+from tests.kit import script
 
 CONTENT = tar_gz(cifar_files("cifar10", False))
 FILE = "cifar-10-python.tar.gz"
@@ -37,6 +38,14 @@ def test_downloads_once(server, tmp_path, capsys):
     assert server.requests == [None] and os.listdir(path.parent) == [FILE]
     assert capsys.readouterr().err == ""  # no bar where there is no terminal
     assert find_archive("cifar10", path.parent) == (ARCHIVES["cifar10"][0], path)
+
+
+def test_the_tool_prints_the_place(server, tmp_path, capsys, monkeypatch):
+    tool = script("tools/get_data.py")
+    monkeypatch.setattr("sys.argv", ["get_data.py", "cifar10", "--root", str(tmp_path)])
+    tool.main()
+    assert capsys.readouterr().out == f"{tmp_path / FILE}\n"
+    assert (tmp_path / FILE).read_bytes() == CONTENT
 
 
 def test_goes_on_where_it_was_interrupted(server, tmp_path):
