@@ -8,8 +8,8 @@ st_class  the seed's ST-Class: a linear layer on the frozen student
 ssl       the seed's SSL-ST-Class, with `--labelled N --semi pseudo` or `fixmatch`: the student goes
           on with the images whose labels nobody looks at, and the teacher, if any, guesses them
 
-On CIFAR-10 with 200 labels a class the student reaches 37.98 +- 2.12 % with a teacher, and 32.10
-+- 4.15 % without in as many steps (`docs/results.md` has the commands).
+With 200 labels a class of CIFAR-10 a student reaches 37.98 +- 2.12 %, 32.10 without its teacher; on
+four classes with 100, 63.12 % by a ResNet's pseudo-labels, 59.50 by labels (`docs/results.md`).
 """
 
 from dataclasses import dataclass, field, replace
