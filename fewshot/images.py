@@ -125,6 +125,16 @@ def _quiet_pillow() -> None:
         warnings.filterwarnings("ignore", module=PILLOW.pattern)
 
 
+def _opened(file: Path | io.BytesIO) -> Image.Image:
+    """The image with its header read, which takes little memory unless the file lies: JPEG2000's
+    reader asks for as much as a box says it holds.
+    """
+    try:
+        return Image.open(file, formats=FORMATS)
+    except MemoryError as error:
+        raise ValueError("its header asks for more memory than there is") from error
+
+
 def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
     """The first frame of an image file, fully loaded, in the file's own mode, EXIF not applied.
 
@@ -139,7 +149,7 @@ def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
         if content is None and path.exists() and not path.is_file():  # a pipe would wait for ever
             raise BrokenImage(path, "is not a regular file")
         opened = path if content is None else io.BytesIO(content)
-        with reading(path), Image.open(opened, formats=FORMATS) as image:
+        with reading(path), _opened(opened) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit and image.width * image.height > limit:
                 raise BrokenImage(path, f"{image.width} x {image.height} pixels, over {limit}")
