@@ -11,7 +11,7 @@ from tests.job import score
 from tests.kit import ROOT
 
 COUNT = 24  # test images
-CODE = ("fewshot", "jclip", "models", "prompts", "runtime")
+CODE = ("fewshot", "jclip", "models", "prompts", "recipes", "runtime")
 
 
 def places(folder):

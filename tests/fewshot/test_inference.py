@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot import mta
+from fewshot.classifier import NEEDED
 from fewshot.data import test_items
 from fewshot.features import Views
 from fewshot.images import decode
@@ -22,7 +23,7 @@ HASHES = {"gda.pkl": "a"}
 @pytest.fixture(scope="module")
 def scorer(place, tmp_path_factory):
     config = test_config(place, tmp_path_factory.mktemp("scorer"))
-    parts = test_script.read_parts(config.parts, (*test_script.STAGES, "auxiliary"))
+    parts = test_script.read_parts(config.parts, (*NEEDED, "auxiliary"))
     encoders = test_script.encoders_of(config, place / "clip.pkl", parts)
     return Scorer(encoders, parts, HASHES, Looks("mta", VIEWS, "fitted", "soft"))
 
