@@ -32,16 +32,6 @@ class DistilConfig:
         require_ranges({name: getattr(self, name) for name in weights}, least=0)
 
 
-def mean_of_heads(student: jt.nn.Module) -> Callable[[jt.Var], jt.Var]:
-    """Images[B,3,S,S] -> the mean logits[B,C] of a DeiT's two classifiers, in training too."""
-
-    def forward(images: jt.Var) -> jt.Var:
-        first, second = student.classify(*student.both_features(images))
-        return (first + second) / 2
-
-    return forward
-
-
 def distillation_step(
     student: jt.nn.Module, teacher: Network | None, config: DistilConfig
 ) -> Callable[[tuple], dict[str, jt.Var]]:

@@ -190,8 +190,14 @@ class DistilledTransformer(VisionTransformer):
         """The two tokens [B, D] -> (logits, distillation logits), each [B, C]."""
         return self.head(first), self.head_dist(second)
 
+    def mean_logits(self, images: jt.Var) -> jt.Var:
+        """Images [B, 3, R, R] -> the mean of both classifiers [B, C], in training too."""
+        first, second = self.classify(*self.both_features(images))
+        return (first + second) / 2
+
     def execute(self, images: jt.Var) -> jt.Var | tuple[jt.Var, jt.Var]:
         if not self.num_classes:
             return self.features(images)
-        first, second = self.classify(*self.both_features(images))
-        return (first, second) if self.is_training() else (first + second) / 2
+        if self.is_training():
+            return self.classify(*self.both_features(images))
+        return self.mean_logits(images)

@@ -22,7 +22,7 @@ import numpy as np
 
 from fewshot.baseline import Baseline, BaselineConfig
 from fewshot.batches import PairedBatches
-from fewshot.distill_step import DistilConfig, distillation_step, mean_of_heads
+from fewshot.distill_step import DistilConfig, distillation_step
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split
 from fewshot.linear_protocol import linear_protocol
@@ -149,7 +149,7 @@ class Job(Baseline[Config]):
 
     def go_on(self, run: Run) -> None:
         """The phase ssl: about as many steps for each way."""
-        config, norm, logits_of = self.config, self.norm, mean_of_heads(self.student)
+        config, norm, logits_of = self.config, self.norm, self.student.mean_logits
         batches: PiecedBatches
         if config.semi == "fixmatch":
             views = weak(self.side, norm), strong(self.side, norm)
