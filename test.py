@@ -29,6 +29,7 @@ from fewshot.classifier import NEEDED  # noqa: E402
 from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
 from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
 from fewshot.device import Device, Precision, use_device  # noqa: E402
+from fewshot.exchange import wait  # noqa: E402
 from fewshot.features import Encoder, Views  # noqa: E402
 from fewshot.images import skipped_summary, watched  # noqa: E402
 from fewshot.inference import Looks, Scorer  # noqa: E402
@@ -38,7 +39,6 @@ from fewshot.lora_stage import tuned_encoder  # noqa: E402
 from fewshot.manifest import write_manifest  # noqa: E402
 from fewshot.outcome import Outcome, joined  # noqa: E402
 from fewshot.provenance import scored_from  # noqa: E402
-from fewshot.ranks import wait  # noqa: E402
 from fewshot.report import write_report  # noqa: E402
 from fewshot.scores import as_text, scores_of, write_scores  # noqa: E402
 from fewshot.shards import PieceStore, pieces_of, shard_of  # noqa: E402

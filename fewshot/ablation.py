@@ -2,22 +2,12 @@
 
 import numpy as np
 
-from fewshot.classifier import ROUTINGS, SUBMITTED, WITHOUT
+from fewshot.classifier import ROUTINGS, STAGE_OF, SUBMITTED, WITHOUT
 from fewshot.data import Tree
 from fewshot.metrics import accuracy, harmonic_mean
 from fewshot.outcome import GROUPS
 from fewshot.stages import Parts
 from fewshot.text import domain_and_words
-
-STAGE_OF = {  # the stage that made the last part of each way to score
-    "zero-shot": "text",
-    "+ prompt queue": "prompt",
-    "+ LoRA": "lora",
-    "+ LP++": "head",
-    "+ channel re-weighting": "channel",
-    "zero-shot + GDA": "gda",
-    "+ auxiliary": "auxiliary",
-}
 
 
 def groups(tree: Tree) -> dict[str, tuple[list[int], str]]:

@@ -9,7 +9,7 @@ import functools
 import math
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance
 from scipy.ndimage import correlate1d
 
 from fewshot.transforms import TRIES, crop_box
@@ -177,15 +177,6 @@ def gaussian_blur(
     pixels = as_array(picture)
     size = 2 * (min(pixels.shape[:2]) // 10 // 2) + 1
     return blurred(pixels, rng.uniform(*sigma), size)
-
-
-def solarise(
-    picture: Picture, rng: np.random.Generator, *, threshold: int = 128, chance: float = 0.2
-) -> Picture:
-    """Inverts what is as bright as `threshold` or brighter, with probability `chance` (BYOL)."""
-    if rng.random() >= chance:
-        return picture
-    return ImageOps.solarize(as_image(picture), threshold)
 
 
 def random_erasing(

@@ -10,25 +10,25 @@ import jittor as jt
 import numpy as np
 
 from fewshot import checkpoint
+from fewshot.baseline_result import write_result
 from fewshot.batches import AugmentedBatches, Transform
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import Device, Precision, precision_in_use, use_device
 from fewshot.engine import evaluating, fit, predict
+from fewshot.exchange import gathered, share, wait
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split, scaled
 from fewshot.images import in_order
 from fewshot.losses import class_cross_entropy
 from fewshot.metrics import accuracy
 from fewshot.open_set import DataSet, open_set
-from fewshot.pieces import Pieces
+from fewshot.pieces import Batches, Pieces
 from fewshot.pipelines import NORMS, evaluate
 from fewshot.provenance import image_set_digest
 from fewshot.random_state import set_random_state
-from fewshot.ranks import gathered, share, wait
-from fewshot.run_report import write_result
 from fewshot.runlog import Run
-from fewshot.schedules import Schedule, warm_cosine
-from fewshot.targets import PiecedBatches
+from fewshot.schedules import Rates, warm_cosine
+from models.ema import Averaged
 from runtime import convolution, safe_load
 from runtime.hashing import sha256_of
 from runtime.rank import first
@@ -62,6 +62,8 @@ class BaselineConfig:
     """peak learning rate"""
     weight_decay: float = 5e-4
     """decay of the weights"""
+    ema: float = 0.0
+    """decay of the running average of a classifier's weights, which is then validated and tested"""
     seed: int = 1
     """seed of the split, the initial weights and every draw"""
     workers: int = 1
@@ -85,6 +87,8 @@ class BaselineConfig:
                 f"data_scale is {self.data_scale}, val_share {self.val_share}; "
                 "shares lie between 0 and 1"
             )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; a decay lies within 0 (none) and 1, 1 excluded")
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -176,36 +180,41 @@ class Baseline(Generic[ConfigType]):
         run: Run,
         module: jt.nn.Module,
         optimizer: jt.optim.Optimizer,
-        batches: PiecedBatches,
+        batches: Batches,
         step: Callable[[Any], dict[str, jt.Var]],
-        schedule: Schedule,
+        schedule: Rates,
         val: tuple[Callable[[], np.ndarray], np.ndarray],
+        averaged: Averaged | None = None,
     ) -> None:
         """Trains, keeps the weights of the epoch that validates best, and leaves them in `module`.
 
-        val: what gives the logits[N,C] of the validation images, and their labels[N].
+        val: what gives the logits[N,C] of the validation images, and their labels[N]. averaged:
+        module and its average, whose weights are then meant.
         """
-        best = Best(module, run, *val)
+        best = Best(averaged.average if averaged else module, run, *val)
+        after = {"after_step": averaged.update} if averaged else {}
         fit(
             step,
             optimizer,
             batches,
-            module=module,
+            module=averaged or module,
             epochs=self.config.epochs,
             schedule=schedule,
             run=run,
             seed=self.config.seed,
-            pieces=batches.pieces,
             after_epoch=best,
+            **after,
         )
         best.restore()
+        if averaged:
+            averaged.hand_over()
 
     def learn(
         self,
         run: Run,
         module: jt.nn.Module,
         parameters: list,
-        batches: PiecedBatches,
+        batches: Batches,
         step: Callable[[Any], dict[str, jt.Var]],
         val: ImageSet,
     ) -> None:
@@ -213,8 +222,11 @@ class Baseline(Generic[ConfigType]):
         config = self.config
         optimizer = jt.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
         schedule = warm_cosine(config.lr, config.epochs, len(batches))
-        logits = (lambda: self.outputs(module, val), val.labels)
-        self.fit(run, module, optimizer, batches, step, schedule, logits)
+        module.train()  # what learned before a test takes gradients again
+        averaged = Averaged(module, config.ema) if config.ema else None
+        watched = averaged.average if averaged else module
+        logits = (lambda: self.outputs(watched, val), val.labels)
+        self.fit(run, module, optimizer, batches, step, schedule, logits, averaged)
 
     def report(self, run: Run, forward: Callable[[jt.Var], jt.Var], **extra) -> dict:
         """Reads the test images, scores them and writes the run's result."""

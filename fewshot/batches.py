@@ -1,7 +1,7 @@
 """Batches of freshly augmented images for the engine.
 
 An image's draw comes from (seed, epoch, its key) alone: order, workers, batch size and ranks change
-no image. B images a step, S pixels a side, C classes.
+no image. B images a step, R pixels a side, C classes.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from PIL import Image
 from fewshot.image_sets import ImageSet
 from fewshot.images import in_order
 from fewshot.pieces import WHOLE, Pieces
-from fewshot.sampling import Batches, ClassDraw
+from fewshot.sampling import ClassDraw, ShuffledBatches
 
 Transform = Callable[[Image.Image, np.random.Generator], np.ndarray]
-Views = np.ndarray | tuple[np.ndarray, ...]
+Copies = np.ndarray | tuple[np.ndarray, ...]
 
 
 def generator(seed: int, epoch: int, key: str) -> np.random.Generator:
@@ -26,8 +26,8 @@ def generator(seed: int, epoch: int, key: str) -> np.random.Generator:
     return np.random.default_rng((seed, epoch, number))
 
 
-class AugmentedBatches(Batches):
-    """(images[B,3,S,S], labels[B], rows[B]), shuffled anew each epoch.
+class AugmentedBatches(ShuffledBatches):
+    """(images[B,3,R,R], labels[B], rows[B]), shuffled anew each epoch.
 
     What does not fill a batch waits for the next shuffle; a set smaller than a batch is one batch.
     """
@@ -43,7 +43,7 @@ class AugmentedBatches(Batches):
         workers: int = 0,
         pieces: Pieces = WHOLE,
     ):
-        """transform(image, rng) -> [3,S,S]. With `copies` above 1, or with several transforms,
+        """transform(image, rng) -> [3,R,R]. With `copies` above 1, or with several transforms,
         `images` is a tuple of so many arrays: one draw of each row by each, after one another.
 
         workers: threads that decode and transform, 0 does it inline. Raises ValueError for an
@@ -63,7 +63,7 @@ class AugmentedBatches(Batches):
             )
         self.image_set, self.workers = image_set, workers
 
-    def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Views, np.ndarray, np.ndarray]]:
+    def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Copies, np.ndarray, np.ndarray]]:
         """The batches of epoch `index`, from batch number `first` on."""
         shuffled = self._rows(index, np.random.default_rng((self.seed, index)))
         skipped = first * len(self.pieces.own)
@@ -82,16 +82,16 @@ class AugmentedBatches(Batches):
             yield images, self.labels[rows], rows
 
     def _views(self, row: int, epoch: int) -> list[np.ndarray]:
-        """Each copy of a row [3,S,S]."""
+        """Each copy of a row [3,R,R]."""
         rng = generator(self.seed, epoch, self.image_set.keys[row])
         image = self.image_set.image(row)
         return [transform(image, rng) for transform in self.transforms]
 
 
 class PairedBatches:
-    """FixMatch's steps: (labelled weak[B,3,S,S], labels[B], unlabelled weak, unlabelled strong).
+    """FixMatch's steps: (labelled weak[B,3,R,R], labels[B], unlabelled weak, unlabelled strong).
 
-    A step holds one labelled batch and `ratio` unlabelled ones, [ratio B,3,S,S]. An epoch goes
+    A step holds one labelled batch and `ratio` unlabelled ones, [ratio B,3,R,R]. An epoch goes
     once through the unlabelled images; the labelled ones start anew, shuffled again, as often as
     that takes, and go on in the next epoch where they stood.
     """

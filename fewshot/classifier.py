@@ -13,9 +13,19 @@ from models.auxiliary import AuxiliaryBias
 from models.channel import ChannelReweighting
 from models.gda import GaussianDiscriminant
 from models.head import LPPlusPlus
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
-NEEDED = ("text", "prompt", "lora", "head", "channel", "gda", "ood")  # parts, to score with
+STAGE_OF = {  # the stage that makes the last part of each way to score
+    "zero-shot": "text",
+    "+ prompt queue": "prompt",
+    "+ LoRA": "lora",
+    "+ LP++": "head",
+    "+ channel re-weighting": "channel",
+    "zero-shot + GDA": "gda",
+    "+ auxiliary": "auxiliary",
+}
+# What an image is scored with; the auxiliary part only where there is a second encoder.
+NEEDED = tuple(stage for stage in (*STAGE_OF.values(), "ood") if stage != "auxiliary")
 # Shares of the ways to score in the logits that are submitted; docs/head.md says how chosen.
 BLEND = {
     "zero-shot + GDA": 0.1,
@@ -96,7 +106,7 @@ def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
 def routed_scores(
     base: np.ndarray, new: np.ndarray, odds: np.ndarray, threshold: float, routing: str
 ) -> np.ndarray:
-    """Log-scores [N,K+M], base classes first, of base[N,K] and new[N,M] logits.
+    """Log-scores [N,K+O], base classes first, of base[N,K] and new[N,O] logits.
 
     soft    P(c) = sigmoid(odds) P(c | base) for base c, sigmoid(-odds) P(c | new) for new c
     hard    base classes before all new ones where odds >= threshold, after them elsewhere

@@ -35,7 +35,7 @@ class DistilConfig:
 def distillation_step(
     student: jt.nn.Module, teacher: Network | None, config: DistilConfig
 ) -> Callable[[tuple], dict[str, jt.Var]]:
-    """A training step on batches of (images[B,3,S,S], soft targets[B,C]).
+    """A training step on batches of (images[B,3,R,R], soft targets[B,C]).
 
     The student's class token learns the labels, its distillation token the teacher's logits, the
     mean of both the teacher's geometry (RKD). Without a teacher both tokens learn the labels.

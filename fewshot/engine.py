@@ -9,36 +9,22 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jittor as jt
 import numpy as np
 from tqdm import tqdm
 
 from fewshot import checkpoint
-from fewshot.pieces import WHOLE, Pieces, advance, steps
+from fewshot.exchange import wait
+from fewshot.pieces import Batches, advance, steps
 from fewshot.random_state import set_random_state
-from fewshot.ranks import wait
 from fewshot.runlog import Run
-from fewshot.schedules import Schedule
+from fewshot.schedules import Rates
 from fewshot.stopping import finished, look
 from runtime import safe_load
 
 CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
-
-
-class Batches(Protocol):
-    """Training data: the batches of an epoch depend on the epoch's number and nothing else.
-
-    `len` batches of `size` rows; where they are cut into pieces, an epoch yields this rank's pieces
-    of each, one after the other.
-    """
-
-    size: int
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, index: int) -> Iterator: ...
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -52,35 +38,41 @@ def fit(
     *,
     module: jt.nn.Module,
     epochs: int,
-    schedule: Schedule,
+    schedule: Rates,
     run: Run,
     seed: int,
-    pieces: Pieces = WHOLE,
+    after_step: Callable[[], None] = lambda: None,
     after_epoch: Callable[[int], dict[str, float] | None] = lambda epoch: None,
 ) -> dict[str, float]:
     """Trains `module` for `epochs`, from the run's checkpoint where there is one.
 
     step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
     epoch. schedule(step) gives the rate; a parameter group with a "share" takes that share of it.
-    pieces are those that `batches` were made with. after_epoch(number from 1) may change `module`
-    further, and add metrics to the epoch's. A checkpoint is written after each epoch, and the
-    random state is set from (seed, epoch), so that a stopped and resumed run ends in the same bytes
-    as an unbroken one. A run that is asked to stop does so between two steps and loses the epoch's:
-    Jittor's random state can be set, not read, so only an epoch's start can be gone back to.
+    after_step() and after_epoch(number from 1) may change `module` further, the latter may add
+    metrics to the epoch's. A checkpoint is written after each epoch, and the random state is set
+    from (seed, epoch), so that a stopped and resumed run ends in the same bytes as an unbroken one.
+    A run that is asked to stop does so between two steps and loses the epoch's: Jittor's random
+    state can be set, not read, so only an epoch's start can be gone back to.
     Returns the last epoch's metrics.
     """
     first = _resume(module, optimizer, run, seed)
     wait()  # before the first rank writes a newer checkpoint
     run.rewind(first)
     module.train()
-    update = partial(advance, step, optimizer, module, batches, pieces)
+    advance_by = partial(advance, step, optimizer, module, batches)
+
+    def update(parts: list, seeds: tuple[int, ...]) -> dict[str, jt.Var]:
+        values = advance_by(parts, seeds)
+        after_step()
+        return values
+
     with contextlib.closing(run):
         for epoch in range(first, epochs):
             with finished(f"epoch {epoch} of {epochs} of {run.name}"):
                 set_random_state(seed, epoch)
                 name = f"{run.name} epoch {epoch + 1}/{epochs}"
                 started = time.monotonic()
-                metrics = _pass(update, optimizer, batches, pieces, schedule, (seed, epoch), name)
+                metrics = _pass(update, optimizer, batches, schedule, (seed, epoch), name)
                 metrics |= {"lr": optimizer.lr} | (after_epoch(epoch + 1) or {})
                 run.log(epoch, metrics)
                 shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
@@ -95,15 +87,14 @@ def _pass(
     update: Callable,
     optimizer: jt.optim.Optimizer,
     batches: Batches,
-    pieces: Pieces,
-    schedule: Schedule,
+    schedule: Rates,
     seeds: tuple[int, int],
     name: str,
 ) -> dict[str, float]:
     """The steps of an epoch, seeds[1]; returns the means of what they returned."""
     history, epoch = _Means(), seeds[1]
     bar = tqdm(
-        steps(batches.epoch(epoch), pieces),
+        steps(batches, epoch),
         total=len(batches),
         desc=name,
         leave=False,

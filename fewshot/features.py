@@ -27,9 +27,9 @@ from fewshot.arrays import opened_arrays
 from fewshot.code_lists import FEATURES_CODE, code_digest
 from fewshot.device import precision_in_use
 from fewshot.engine import Predictor
+from fewshot.exchange import share, wait
 from fewshot.files import atomic_write
 from fewshot.images import PASSING, BrokenImage, content_key, known_as, load_images
-from fewshot.ranks import share, wait
 from fewshot.transforms import Crops, make_views
 from jclip.preprocess import to_array
 from runtime.hashing import sha256_of

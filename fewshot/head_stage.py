@@ -9,7 +9,7 @@ import numpy as np
 from models.channel import ChannelReweighting
 from models.gda import GaussianDiscriminant
 from models.head import SHOTS_FOR_FOLDS, LPPlusPlus
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from fewshot.stages import Parts
 from fewshot.submission import top5
 from fewshot.transforms import random_view
 from jclip.preprocess import centre_crop, resize_short_side
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 PICTURE = 160  # pixels a side of a view that is shown
 CODE = ("fewshot/*.py", "models/*.py")  # what an outcome depends on beside the features' code

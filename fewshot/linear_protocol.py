@@ -6,6 +6,7 @@ import jittor as jt
 import numpy as np
 
 from fewshot.baseline import Baseline
+from fewshot.baseline_result import write_result
 from fewshot.image_sets import ImageSet
 from fewshot.metrics import accuracy
 from fewshot.probe import (
@@ -15,7 +16,6 @@ from fewshot.probe import (
     logistic_logits,
     weights_digest,
 )
-from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from fewshot.schedules import warm_cosine
 from fewshot.targets import Targets, classify
@@ -33,7 +33,7 @@ def linear_protocol(
 ) -> dict:
     """Trains linear layers on features of the plain view, which are computed once; tests once.
 
-    forward(images[B,3,S,S]) gives features[B,W] of `encoder`. sets: (train, val). Beside the
+    forward(images[B,3,R,R]) gives features[B,W] of `encoder`. sets: (train, val). Beside the
     layers' accuracy the result has that of nearest neighbours and of scikit-learn's logistic
     regression. Raises ArithmeticError where a byte of the encoder changed meanwhile.
     """

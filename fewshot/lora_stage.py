@@ -5,9 +5,10 @@ Everything after it sees CLIP with the changes merged in (`tuned_encoder`).
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -59,6 +60,27 @@ def lora_config(settings: dict) -> LoraConfig:
     return LoraConfig(**{name: settings[name] for name in names})
 
 
+def lora_step(
+    model: jclip.CLIP, tokens: np.ndarray, text_features: jt.Var | None, logit_scale: float
+) -> Callable[[Any], dict[str, jt.Var]]:
+    """A training step on `ImageBatches`: cross-entropy of J classes, whose texts are tokens[K,L],
+    or text_features[K,E] where that tower does not learn.
+    """
+
+    def step(batch: Any) -> dict[str, jt.Var]:
+        images, targets, rows = batch
+        features = jt.normalize(model.encode_image(images), dim=1)  # [B,E]
+        if text_features is None:
+            text = model.encode_text(tokens[rows])
+        else:
+            text = text_features[jt.array(rows)]
+        text = jt.normalize(text, dim=1)  # [J,E]
+        logits = logit_scale * jt.matmul(features, text.transpose())  # [B,J]
+        return {"loss": class_cross_entropy(logits, targets)}
+
+    return step
+
+
 def train_lora(
     config: LoraStageConfig,
     encoder: Encoder,
@@ -89,18 +111,10 @@ def train_lora(
         pieces=Pieces(config.pieces),
     )
 
-    def step(batch) -> dict[str, jt.Var]:
-        images, targets, rows = batch
-        features = jt.normalize(model.encode_image(images), dim=1)  # [B,E]
-        text = model.encode_text(tokens[rows]) if frozen is None else frozen[jt.array(rows)]
-        text = jt.normalize(text, dim=1)  # [R,E]
-        logits = encoder.logit_scale * jt.matmul(features, text.transpose())  # [B,R]
-        return {"loss": class_cross_entropy(logits, targets)}
-
     variables, metrics = list(adapters.parameters()), {}
     if config.epochs:
         metrics = fit(
-            step,
+            lora_step(model, tokens, frozen, encoder.logit_scale),
             jt.optim.AdamW(variables, config.lr, weight_decay=config.weight_decay),
             batches,
             module=adapters,
@@ -108,7 +122,6 @@ def train_lora(
             schedule=warm_cosine(config.lr, config.epochs, len(batches), config.final_lr),
             run=run,
             seed=seed,
-            pieces=batches.pieces,
         )
     return {
         "config": vars(config) | {"flip": flip},

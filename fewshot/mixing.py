@@ -1,7 +1,7 @@
 """Mixup and CutMix of a batch, with the soft targets that go with them.
 
 Pure functions of arrays and a NumPy Generator; the targets to start from are those of
-`fewshot.losses.soft_targets`. B images, S pixels a side, C classes.
+`fewshot.losses.soft_targets`. B images, R pixels a side, C classes.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 def mixup(
     images: np.ndarray, targets: np.ndarray, rng: np.random.Generator, *, alpha: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """images[B,3,S,S] and targets[B,C], each blended with another row's (Zhang et al. 2018).
+    """images[B,3,R,R] and targets[B,C], each blended with another row's (Zhang et al. 2018).
 
     The share that is kept is one draw of Beta(alpha, alpha) for the whole batch.
     """
@@ -25,7 +25,7 @@ def mixup(
 def cutmix(
     images: np.ndarray, targets: np.ndarray, rng: np.random.Generator, *, alpha: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """images[B,3,S,S] with a rectangle of another row's image in each (Yun et al. 2019).
+    """images[B,3,R,R] with a rectangle of another row's image in each (Yun et al. 2019).
 
     One rectangle for the whole batch: of the image's shape, its area 1 - Beta(alpha, alpha), its
     centre anywhere. targets[B,C] are blended by the share of pixels that was really exchanged,

@@ -53,9 +53,7 @@ def solve(
     gram = rows @ rows.transpose(0, 2, 1)
     squares = (rows * rows).sum(-1)  # 1, or 0 for an unreadable image
     distances = np.maximum(squares[:, :, None] + squares[:, None, :] - 2 * gram, 0)
-    k = max(1, int(NEAREST * (count - 1)))
-    nearest = np.sort(distances, axis=-1)[:, :, 1 : k + 1]  # the first is the view itself
-    bandwidths = np.maximum(0.5 * nearest.mean(-1), LEAST_BANDWIDTH)  # h2 [B,P]
+    bandwidths = _bandwidths(distances)  # h2 [B,P]
 
     def exponents(weights: np.ndarray) -> np.ndarray:
         """-|f-m|^2 / 2 h2 [B,P] of every view, for m = sum of weights f."""
@@ -77,6 +75,13 @@ def solve(
             length = (weights * _times(gram, weights)).sum(-1, keepdims=True)
             weights = weights / _length_or_one(length)
     return _direction(rows, weights), inlierness
+
+
+def _bandwidths(distances: np.ndarray) -> np.ndarray:
+    """[B,P], squared, of squared distances[B,P,P] of views."""
+    k = max(1, int(NEAREST * (distances.shape[-1] - 1)))
+    nearest = np.sort(distances, axis=-1)[:, :, 1 : k + 1]  # the first is the view itself
+    return np.maximum(0.5 * nearest.mean(-1), LEAST_BANDWIDTH)
 
 
 def zero(

@@ -12,7 +12,7 @@ import numpy as np
 
 from fewshot.lists import DataError
 from fewshot.prompt_files import read_json
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 SINGULAR = (("ies", "y"), ("ie", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"))
 NEGATIVES = Path(__file__).resolve().parent.parent / "prompts" / "negatives.json"
@@ -73,7 +73,7 @@ def mine_negatives(
 ) -> np.ndarray:
     """Places[G] in `names` of the words that lie farthest from the classes, in the order of names.
 
-    word_vectors[J,E], id_vectors[K,E]: text features, any length. Dropped first: names equal to a
+    word_vectors[O,E], id_vectors[K,E]: text features, any length. Dropped first: names equal to a
     class name or to an earlier one (`plain_name`), and words with a cosine above `near` to any
     class. Of the rest the `share` with the lowest similarity remains, at least one; a word's
     similarity is the `percentile` of its cosines to the classes. Nouns and phrases are mined

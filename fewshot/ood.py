@@ -7,8 +7,8 @@
     evaluate(score, is_base, threshold)                        AUROC, FPR95, confusion
 
 Scores are log-odds [N] that an image is of any base class, in float64, so that they never saturate
-at 1. Logits are cosines times CLIP's own temperature: base_logits[N,K], new_logits[N,M] of the
-names of all new classes, negative_logits[N,J] of words that name no base class.
+at 1. Logits are cosines times CLIP's own temperature: base_logits[N,K], new_logits[N,O] of the
+names of all new classes, negative_logits[N,O] of words that name no base class.
 """
 
 import numpy as np

@@ -37,7 +37,7 @@ class OodConfig:
 def mined_negatives(
     encoder: Encoder, names: Sequence[str], text_features: np.ndarray
 ) -> tuple[list[str], np.ndarray]:
-    """(words, vectors[J,E]) of prompts/negatives.json that lie far from all classes known by name.
+    """(words, vectors[O,E]) of prompts/negatives.json that lie far from all classes known by name.
 
     names[C] in words and text_features[C,E] of these classes.
     """
@@ -59,7 +59,7 @@ def train_ood(
     negatives: tuple[list[str], np.ndarray],
 ) -> dict:
     """The ood part. features[N,P,E] of the shots' views, labels[N] in 0..K-1, the text part, and
-    (words, vectors[J,E]) that name no class.
+    (words, vectors[O,E]) that name no class.
     """
     words, vectors = negatives
     base, new = split_text(text)
@@ -89,7 +89,7 @@ def train_ood(
 
 
 def split_text(text: dict) -> tuple[np.ndarray, np.ndarray]:
-    """(base[K,E], new[M,E]) of the text part's class vectors."""
+    """(base[K,E], new[O,E]) of the text part's class vectors."""
     is_base = np.isin(np.arange(len(text["class_names"])), text["base_ids"])
     return text["text_features"][text["base_ids"]], text["text_features"][~is_base]
 

@@ -11,8 +11,8 @@ from typing import Protocol
 import jittor as jt
 import numpy as np
 
+from fewshot.exchange import gathered, share
 from fewshot.random_state import set_random_state
-from fewshot.ranks import gathered, share
 from runtime.rank import ranks
 
 
@@ -54,32 +54,44 @@ class Pieces:
 WHOLE = Pieces()
 
 
-def steps(batches: Iterator, pieces: Pieces) -> Iterator[list]:
-    """This rank's pieces of each step, from one piece after the other."""
-    for head in batches:
-        yield [head, *(next(batches) for _ in pieces.own[1:])]
+class Batches(Protocol):
+    """Training data: the batches of an epoch depend on the epoch's number and nothing else.
 
+    `len` batches of `size` rows, cut into `pieces`; an epoch yields this rank's pieces of each, one
+    after the other.
+    """
 
-class _Sized(Protocol):
     size: int
+    pieces: Pieces
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, index: int) -> Iterator: ...
+
+
+def steps(batches: Batches, epoch: int) -> Iterator[list]:
+    """This rank's pieces of each step of an epoch."""
+    parts = batches.epoch(epoch)
+    for head in parts:
+        yield [head, *(next(parts) for _ in batches.pieces.own[1:])]
 
 
 def advance(
     step: Callable[[object], dict[str, jt.Var]],
     optimizer: jt.optim.Optimizer,
     module: jt.nn.Module,
-    batches: _Sized,
-    pieces: Pieces,
+    batches: Batches,
     parts: Sequence,
     seeds: tuple[int, ...],
 ) -> dict[str, jt.Var]:
-    """One step of the optimiser from this rank's pieces `parts` of a batch and everybody else's.
+    """One step of the optimiser from `parts`, this rank's pieces of a batch, and everybody else's.
 
     step, as in `engine.fit`, gives means over a piece's rows, of which a batch has `batches.size`.
     With several pieces the random state is set from `seeds` and the piece's number, and batch
     normalisation sees a piece at a time, its running statistics averaged like the gradients.
     Returns the averages of what `step` gives.
     """
+    pieces = batches.pieces
     if pieces.count == 1:
         values = step(parts[0])
         optimizer.step(values["loss"])

@@ -1,4 +1,4 @@
-"""The named ways from an image to what a network takes: `pipeline(image, rng)` -> [3,S,S].
+"""The named ways from an image to what a network takes: `pipeline(image, rng)` -> [3,R,R].
 
 Pixels are scaled to [0, 1] and normalised by the mean and deviation of a data set (`NORMS`). All
 randomness comes from the Generator that is handed in.
@@ -54,7 +54,7 @@ class Pipeline:
         return level_table(*(np.array(values, np.float32) for values in NORMS[self.norm]))
 
     def __call__(self, image: Picture, rng: np.random.Generator | None = None) -> np.ndarray:
-        """An RGB image, PIL or uint8 [H,W,3] -> float32 [3,S,S]; rng is drawn from in order."""
+        """An RGB image, PIL or uint8 [H,W,3] -> float32 [3,R,R]; rng is drawn from in order."""
         for step in self.steps:
             image = step(image, rng)
         array = looked_up(augment.as_array(image), self._levels)
@@ -63,17 +63,14 @@ class Pipeline:
         return array
 
 
-def cifar_train(side: int = 32, norm: str = "cifar10", *, erase: float = 0.0) -> Pipeline:
-    """The usual training crop of small images: an eighth of the side padded with zeros, mirrored;
-    random erasing with probability `erase`.
-    """
+def cifar_train(side: int = 32, norm: str = "cifar10") -> Pipeline:
+    """The usual training crop of small images: an eighth of the side padded with 0, mirrored."""
     steps = (
         partial(augment.resized, side=side),
         partial(augment.padded_crop, padding=side // 8),
         augment.flip,
     )
-    after = (partial(augment.random_erasing, chance=erase),) if erase else ()
-    return Pipeline(steps, norm, after)
+    return Pipeline(steps, norm)
 
 
 def _weak_steps(side: int) -> tuple:

@@ -13,8 +13,8 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from fewshot import checkpoint
-from fewshot.sampling import Batches, ClassDraw
-from models.lpplusplus_geometry import unit_rows
+from fewshot.sampling import ClassDraw, ShuffledBatches
+from models.rows import unit_rows
 
 NEIGHBOURS, KNN_TEMPERATURE = 200, 0.1  # of Wu et al. 2018 (InstDisc), as SimCLR's users report
 
@@ -39,7 +39,7 @@ class Probe(nn.Module):
         return self.layers((features - self.mean) * self.scale)
 
 
-class FeatureRows(Batches):
+class FeatureRows(ShuffledBatches):
     """(features[B,W], labels[B], rows[B]), shuffled anew each epoch."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, batch_size: int, seed: int):

@@ -4,7 +4,7 @@ CLIP stays frozen and image features come from cached views, so an epoch costs t
 not see the prompts: their averages are made again through its text tower (`tuned_text`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ from fewshot.sampling import ClassDraw, FeatureBatches
 from fewshot.schedules import warm_cosine
 from fewshot.text import class_vectors
 from jclip import CLIP
-from models.lpplusplus_geometry import unit_rows
 from models.prompt_learner import POSITIONS, PromptLearner
 from models.prompt_queue import KINDS, PromptQueue, average, queue_weights, with_sentences
+from models.rows import unit_rows
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,25 @@ def new_learner(model: CLIP, names: Sequence[str], settings: dict, seed: int) ->
     return PromptLearner(model, names, seed=seed, **chosen)
 
 
+def prompt_step(
+    learner: PromptLearner, sentence_vectors: np.ndarray, logit_scale: float, anchor: float
+) -> Callable[[Any], dict[str, jt.Var]]:
+    """A training step on `FeatureBatches`: cross-entropy of J classes, and `anchor` times the mean
+    squared distance of their texts from sentence_vectors[K,E].
+    """
+    anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
+
+    def step(batch: Any) -> dict[str, jt.Var]:
+        images, targets, rows = batch
+        text = jt.normalize(learner(rows), dim=1)  # [J,E]
+        logits = logit_scale * jt.matmul(jt.array(images), text.transpose())  # [B,J]
+        entropy = class_cross_entropy(logits, targets)
+        away = ((text - anchors[jt.array(rows.astype(np.int32))]) ** 2).sum(dim=1).mean()
+        return {"loss": entropy + anchor * away, "cross-entropy": entropy, "away": away}
+
+    return step
+
+
 def train_prompt(
     config: PromptConfig,
     encoder: Encoder,
@@ -129,15 +148,6 @@ def train_prompt(
     classes = ClassDraw(config.classes, len(names), config.epochs)
     pieces = Pieces(config.pieces)
     batches = FeatureBatches(features, labels, config.batch_size, classes, seed, pieces)
-    anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
-
-    def step(batch) -> dict[str, jt.Var]:
-        images, targets, rows = batch
-        text = jt.normalize(learner(rows), dim=1)  # [R,E]
-        logits = encoder.logit_scale * jt.matmul(jt.array(images), text.transpose())  # [B,R]
-        entropy = class_cross_entropy(logits, targets)
-        away = ((text - anchors[jt.array(rows.astype(np.int32))]) ** 2).sum(dim=1).mean()
-        return {"loss": entropy + config.anchor * away, "cross-entropy": entropy, "away": away}
 
     def push(epoch: int) -> None:
         if epoch % config.push_every == 0:
@@ -146,7 +156,7 @@ def train_prompt(
     metrics = {}
     if config.epochs:
         metrics = fit(
-            step,
+            prompt_step(learner, sentence_vectors, encoder.logit_scale, config.anchor),
             jt.optim.AdamW([learner.context], config.lr, weight_decay=0.0),
             batches,
             module=LearnedPrompt(learner, queue),
@@ -154,7 +164,6 @@ def train_prompt(
             schedule=warm_cosine(config.lr, config.epochs, len(batches)),
             run=run,
             seed=seed,
-            pieces=pieces,
             after_epoch=push,
         )
     else:

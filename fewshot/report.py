@@ -70,19 +70,8 @@ def write_report(
         "pictures": _pictures(outcome, labelled, known, picture),
         "seconds": {name: value for name, value in seconds.items() if value is not None},
         "settings": settings,
-        "cards": [],
-        "end_to_end": None,
-        "domains": None,
-        "pairs": None,
-        "calibration": None,
     }
-    if labelled is not None:
-        context["cards"] = _cards(outcome, tree, labelled)
-        if "zero-shot" in outcome.picks:
-            context["end_to_end"] = _table(end_to_end(outcome.picks, labelled, tree))
-        context["domains"] = _domains(outcome, labelled, [domain for domain, _ in names], tree)
-        context["pairs"] = _pairs(outcome, labelled)
-        context["calibration"] = _calibration(outcome, labelled, known)
+    context |= _with_labels(outcome, labelled, known, [domain for domain, _ in names], tree)
     page = _template().render(context)
     with atomic_write(path) as file:
         file.write(page + "\n")
@@ -123,6 +112,22 @@ def _check(outcome: Outcome, tree: Tree, threshold: float, truth: np.ndarray | N
             f"truth: {wrong} is no class id; there are 0 to {len(tree.class_names) - 1}: "
             "mend the labels, or give none"
         )
+
+
+def _with_labels(
+    outcome: Outcome, truth: np.ndarray | None, known: np.ndarray, domains: list[str], tree: Tree
+) -> dict:
+    """The sections that need labels, None without."""
+    if truth is None:
+        return dict.fromkeys(("cards", "end_to_end", "domains", "pairs", "calibration"))
+    scored = "zero-shot" in outcome.picks
+    return {
+        "cards": _cards(outcome, tree, truth),
+        "end_to_end": _table(end_to_end(outcome.picks, truth, tree)) if scored else None,
+        "domains": _domains(outcome, truth, domains, tree),
+        "pairs": _pairs(outcome, truth),
+        "calibration": _calibration(outcome, truth, known),
+    }
 
 
 def _cards(outcome: Outcome, tree: Tree, truth: np.ndarray) -> list[dict]:

@@ -1,7 +1,7 @@
 """What a training step sees: rows of cached features or freshly cropped images, and which classes.
 
 Everything is drawn from (seed, epoch), so a resumed epoch is the same epoch.
-B rows a step, N shots, P views, E embedding, K classes.
+B rows and J classes a step, N shots, P views, E embedding, K classes, R pixels a side.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from PIL import Image
 from fewshot.images import BrokenImage, load_images
 from fewshot.pieces import WHOLE, Pieces
 from fewshot.transforms import Crops, random_view
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClassDraw:
         return np.sort(np.concatenate([own, drawn]))
 
 
-class Batches:
+class ShuffledBatches:
     """Shuffled row numbers in batches of one size; what is left over waits for the next shuffle.
 
     An epoch yields each batch's pieces of this rank one after the other, by default it whole.
@@ -70,7 +70,7 @@ class Batches:
         return len(self.labels) // self.size
 
     def _rows(self, epoch: int, rng: np.random.Generator) -> Iterator[tuple]:
-        """(rows[B], places of their labels among the step's classes[B], the step's classes[R])."""
+        """(rows[B], places of their labels among the step's classes[B], the step's classes[J])."""
         order = rng.permutation(len(self.labels))[: len(self) * self.size]
         for batch in order.reshape(len(self), self.size):
             classes = self.classes.draw(self.labels[batch], epoch, rng)
@@ -78,8 +78,8 @@ class Batches:
                 yield rows, np.searchsorted(classes, self.labels[rows]), classes
 
 
-class FeatureBatches(Batches):
-    """(features[B,E] of length 1, targets[B], classes[R]): one random view of each row."""
+class FeatureBatches(ShuffledBatches):
+    """(features[B,E] of length 1, targets[B], classes[J]): one random view of each row."""
 
     def __init__(
         self,
@@ -100,8 +100,8 @@ class FeatureBatches(Batches):
             yield unit_rows(self.features[rows, view[rows]]), targets, classes
 
 
-class ImageBatches(Batches):
-    """(images[B,3,R,R], targets[B], classes[R]): a fresh random crop of each image an epoch."""
+class ImageBatches(ShuffledBatches):
+    """(images[B,3,R,R], targets[B], classes[J]): a fresh random crop of each image an epoch."""
 
     def __init__(
         self,

@@ -6,10 +6,10 @@ Jittor's own schedulers run an epoch behind and keep no state, so they are not u
 import math
 from collections.abc import Callable
 
-Schedule = Callable[[int], float]  # step, from 0 -> learning rate of that step
+Rates = Callable[[int], float]  # step, from 0 -> learning rate of that step
 
 
-def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Schedule:
+def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Rates:
     """Half a cosine from `lr` at the end of the warm-up to `final` at step `steps` (SGDR, eq. 5,
     one period).
 
@@ -28,6 +28,11 @@ def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Sch
     return rate
 
 
-def warm_cosine(lr: float, epochs: int, steps: int, final: float = 0.0) -> Schedule:
-    """`cosine` over epochs of `steps` each, warmed up over the first one if there are more."""
-    return cosine(lr, epochs * steps, warmup=steps if epochs > 1 else 0, final=final)
+def warm_cosine(
+    lr: float, epochs: int, steps: int, final: float = 0.0, warmup: int | None = None
+) -> Rates:
+    """`cosine` over epochs of `steps` each, warmed up over `warmup` of them, by default over the
+    first one if there are more.
+    """
+    warmup = int(epochs > 1) if warmup is None else warmup
+    return cosine(lr, epochs * steps, warmup=warmup * steps, final=final)

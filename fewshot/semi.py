@@ -32,7 +32,7 @@ def fixmatch_step(
     forward: Callable[[jt.Var], jt.Var], threshold: float
 ) -> Callable[[tuple], dict[str, jt.Var]]:
     """A training step on `fewshot.batches.PairedBatches`: the labelled images' cross-entropy and
-    FixMatch's. forward(images[B,3,S,S]) gives logits[B,C], a row by its image alone.
+    FixMatch's. forward(images[B,3,R,R]) gives logits[B,C], a row by its image alone.
     """
 
     def step(batch: tuple) -> dict[str, jt.Var]:

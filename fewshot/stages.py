@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fewshot import checkpoint
+from fewshot.exchange import wait
 from fewshot.files import atomic_write
-from fewshot.ranks import wait
 from fewshot.stopping import look
 from runtime import safe_load
 from runtime.hashing import sha256_of

@@ -6,20 +6,13 @@ from typing import Protocol
 import jittor as jt
 import numpy as np
 
-from fewshot.engine import Batches
 from fewshot.losses import soft_cross_entropy, soft_targets
 from fewshot.mixing import cutmix, mixup
-from fewshot.pieces import Pieces
+from fewshot.pieces import Batches
 
 
-class PiecedBatches(Batches, Protocol):
-    """Batches that say how they are cut into pieces."""
-
-    pieces: Pieces
-
-
-class SeededBatches(PiecedBatches, Protocol):
-    """Such batches that are drawn from a seed."""
+class SeededBatches(Batches, Protocol):
+    """Batches that are drawn from a seed."""
 
     seed: int
 
@@ -54,7 +47,7 @@ class Targets:
 class Repeated:
     """Several epochs of batches as one: so that few images train for as many steps as many."""
 
-    def __init__(self, batches: PiecedBatches, times: int):
+    def __init__(self, batches: Batches, times: int):
         self.batches, self.times, self.size = batches, times, batches.size
         self.pieces = batches.pieces
 

@@ -18,7 +18,7 @@ from fewshot.prompt_files import (
     read_text_file,
     read_text_files,
 )
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 from runtime.hashing import sha256_of
 
 WEIGHTINGS = ("uniform", "central")

@@ -18,8 +18,8 @@ from fewshot.image_sets import ImageFile, ImageSet
 from fewshot.lists import DataError, read_file
 
 NAME = "tiny_imagenet"
-WNIDS, WORDS, ANNOTATIONS = "wnids.txt", "words.txt", "val/val_annotations.txt"
-TEXTS = (WNIDS, WORDS, ANNOTATIONS)
+WNIDS, ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
+TEXTS = (WNIDS, ANNOTATIONS)
 PLACES = {"train": "train/", "test": "val/"}  # where the images of a part stand
 
 
@@ -28,8 +28,8 @@ def open_tiny_imagenet(root: str | Path, part: str) -> ImageSet:
 
     `root` is tiny-imagenet-200.zip, the folder that it unpacks to, or a folder that holds one of
     these; the unpacked folder goes first. Class names are the WordNet ids of wnids.txt, sorted;
-    `class_words` says what they mean. Keys are paths below tiny-imagenet-200/. Raises `DataError`
-    naming the file and the remedy.
+    prompts/classes/tiny_imagenet.json says what they mean. Keys are paths below tiny-imagenet-200/.
+    Raises `DataError` naming the file and the remedy.
     """
     files, source = _files(Path(root), PLACES[part])
     names = tuple(sorted(set(_text(files, WNIDS, source).split())))
@@ -49,25 +49,13 @@ def open_tiny_imagenet(root: str | Path, part: str) -> ImageSet:
     return ImageSet(tuple(files[key] for key in keys), labels, names, tuple(keys), str(source))
 
 
-def class_words(root: str | Path) -> dict[str, str]:
-    """{WordNet id: its first English name} of the 200 classes, by words.txt ("goldfish")."""
-    files, source = _files(Path(root), None)
-    lines = (line.split("\t") for line in _text(files, WORDS, source).splitlines())
-    words = {line[0]: line[1].split(",")[0].strip() for line in lines if len(line) == 2}
-    wnids = sorted(set(_text(files, WNIDS, source).split()))
-    unknown = [name for name in wnids if name not in words]
-    if unknown:
-        raise DataError(f"{source}: {WORDS} does not name {unknown[0]}; download the data again")
-    return {name: words[name] for name in wnids}
-
-
-def _files(root: Path, place: str | None) -> tuple[Mapping[str, ImageFile], Path]:
+def _files(root: Path, place: str) -> tuple[Mapping[str, ImageFile], Path]:
     """({path below tiny-imagenet-200/: file}, source): the texts, and the images in `place`."""
     (archive,) = archives_of(NAME)
     for folder in (root / archive.top, root):
         if (folder / WNIDS).is_file():
             files: dict[str, ImageFile] = {t: folder / t for t in TEXTS if (folder / t).is_file()}
-            if place is not None and (folder / place).is_dir():
+            if (folder / place).is_dir():
                 files |= {f"{place}{n}": folder / place / n for n in walk_images(folder / place)}
             return files, folder
     found = find_archive(NAME, root)
@@ -75,7 +63,7 @@ def _files(root: Path, place: str | None) -> tuple[Mapping[str, ImageFile], Path
         raise missing(NAME, root, f"or the folder {archive.top} that it unpacks to")
 
     def wanted(path: str) -> bool:
-        image = place is not None and path.startswith(place) and is_image(path.rsplit("/", 1)[-1])
+        image = path.startswith(place) and is_image(path.rsplit("/", 1)[-1])
         return image or path in TEXTS
 
     return read_zip(found[1], archive.top, wanted), found[1]

@@ -12,15 +12,16 @@ N shots, K classes, W width of the auxiliary features. Everything is float64 unt
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from models.lpplusplus_geometry import canonical_order, unit_rows
+from models.linear_head import LinearHead
+from models.rows import canonical_order, unit_rows
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # in the mean squared length of a centred row
 
 
-class AuxiliaryBias:
-    """bias[N,K] = weight * (g . W + b) for features g of length 1; g need not be normalised.
+class AuxiliaryBias(LinearHead):
+    """bias[N,K] = weight * (g . W + b) for features g of length 1.
 
-    After fit: weights_[W,K], offsets_[K] (the weight is in both), ridge_, weight_.
+    After fit: weights_[K,W], offsets_[K] (the weight is in both), ridge_, weight_.
     """
 
     def fit(self, features: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> "AuxiliaryBias":
@@ -58,30 +59,8 @@ class AuxiliaryBias:
         _, self.ridge_, self.weight_ = best
         inverse = (vectors / (np.maximum(values, 0) + self.ridge_ * size)) @ vectors.T
         solution = centred.T @ (inverse @ (targets - mean_target))  # [W,K]
-        self.weights_ = (self.weight_ * solution).astype(np.float32)
-        self.offsets_ = (self.weight_ * (mean_target - mean @ solution)).astype(np.float32)
-        return self
-
-    def decision_function(self, features: np.ndarray) -> np.ndarray:
-        """bias[N,K] in float32 of features[N,W], added up in float64."""
-        rows = unit_rows(np.asarray(features, np.float64))
-        return (rows @ self.weights_.astype(np.float64) + self.offsets_).astype(np.float32)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """The fitted arrays; `from_state` takes them back."""
-        return {"weights": self.weights_, "offsets": self.offsets_}
-
-    @classmethod
-    def from_state(cls, state: dict[str, np.ndarray]) -> "AuxiliaryBias":
-        """A bias as it was stored. Raises ValueError for wrong names or shapes."""
-        shapes = {name: np.shape(value) for name, value in state.items()}
-        weights = shapes.get("weights", ())
-        if len(weights) != 2 or shapes != {"weights": weights, "offsets": weights[1:]}:
-            raise ValueError(f"not the state of an auxiliary bias: {shapes}")
-        bias = cls()
-        bias.weights_ = np.asarray(state["weights"], np.float32)
-        bias.offsets_ = np.asarray(state["offsets"], np.float32)
-        return bias
+        offsets = self.weight_ * (mean_target - mean @ solution)
+        return self.keep({"weights": self.weight_ * solution.T, "offsets": offsets})
 
 
 def best_weight(outputs: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

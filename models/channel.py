@@ -11,8 +11,9 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator
 
-from models.head import checked, checked_rows
-from models.lpplusplus_geometry import canonical_order, text_weight, unit_rows
+from models.head import checked
+from models.lpplusplus_geometry import text_weight
+from models.rows import canonical_order, checked_rows, unit_rows
 
 PENALTY = 80.0  # towards no change, for each shot a class
 MOMENTUM = 0.9

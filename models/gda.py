@@ -8,21 +8,20 @@ read off the shots, each scored as if it had been left out. Runs on the host, in
 """
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 
-from models.head import checked_rows
-from models.lpplusplus_geometry import canonical_order, unit_rows
+from models.linear_head import LinearHead
+from models.rows import canonical_order, checked_rows, unit_rows
 
 # Beside zero-shot; the margins of GDA are many times those of zero-shot. With two shots a class,
 # leaving out one of them tells too little of both: the smallest is held although 0 is found.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.01, 1.0
 
 
-class GaussianDiscriminant(ClassifierMixin, BaseEstimator):
-    """`fit`, `decision_function`, `predict`; the same for any order of the shots.
+class GaussianDiscriminant(LinearHead):
+    """The formula's logits, less a constant for each row; the same for any order of the shots.
 
-    After fit: weights_[C,E], offsets_[C], classes_[C] (0..C-1), held_out_[N,C] (the logits of each
-    shot as if it had been left out, in the order given; NaN for the only shot of a class).
+    After fit also held_out_[N,C]: the logits of each shot as if it had been left out, in the order
+    given; NaN for the only shot of a class.
     """
 
     def fit(self, features: np.ndarray, labels: np.ndarray, num_classes: int):
@@ -35,7 +34,6 @@ class GaussianDiscriminant(ClassifierMixin, BaseEstimator):
         features, labels = checked_shots(features, labels, num_classes)
         order = canonical_order(features, labels)
         rows, labels = unit_rows(features[order].astype(np.float64)), labels[order]
-        self.classes_, self.n_features_in_ = np.arange(num_classes), rows.shape[1]
         # From here on about the mean of all shots: that adds the same to all logits of a row, and
         # puts a class without shots at 0.
         mean = rows.mean(axis=0)
@@ -52,7 +50,7 @@ class GaussianDiscriminant(ClassifierMixin, BaseEstimator):
         offsets = -0.5 * (weights * means).sum(axis=1) - weights @ mean - np.log(num_classes)
         self.held_out_ = np.empty_like(held_out)
         self.held_out_[order] = held_out
-        return self._keep({"weights": weights, "offsets": offsets})
+        return self.keep({"weights": weights, "offsets": offsets})
 
     def weight_beside(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """a in [0.01, 1], for logits + a * decision_function.
@@ -78,39 +76,6 @@ class GaussianDiscriminant(ClassifierMixin, BaseEstimator):
             slope = ((chances * added).sum(axis=1) - added[np.arange(len(own)), own]).mean()
             low, high = (low, middle) if slope > 0 else (middle, high)
         return (low + high) / 2
-
-    def decision_function(self, features: np.ndarray) -> np.ndarray:
-        """logits[N,C] in float32 of features[N,E]; the formula's, less a constant for each row."""
-        if not hasattr(self, "weights_"):
-            raise ValueError("this GaussianDiscriminant is not fitted: call fit or from_state")
-        rows = checked_rows("features", features, self.n_features_in_)
-        rows = unit_rows(rows.astype(np.float64))
-        return (rows @ self.weights_.T.astype(np.float64) + self.offsets_).astype(np.float32)
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """labels[N]: the class with the largest logit."""
-        best = self.decision_function(features).argmax(axis=1)
-        return self.classes_[best]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """weights[C,E] and offsets[C]; `from_state` takes them back."""
-        return {"weights": self.weights_, "offsets": self.offsets_}
-
-    @classmethod
-    def from_state(cls, state: dict[str, np.ndarray]) -> "GaussianDiscriminant":
-        """One that scores as the stored one did. Raises ValueError for wrong names or shapes."""
-        shapes = {name: np.shape(values) for name, values in state.items()}
-        weights = shapes.get("weights", ())
-        if len(weights) != 2 or shapes != {"weights": weights, "offsets": weights[:1]}:
-            raise ValueError(f"not the state of a Gaussian discriminant: {shapes}")
-        head = cls()
-        head.classes_, head.n_features_in_ = np.arange(weights[0]), weights[1]
-        return head._keep(state)
-
-    def _keep(self, state: dict[str, np.ndarray]) -> "GaussianDiscriminant":
-        self.weights_ = np.asarray(state["weights"], np.float32)
-        self.offsets_ = np.asarray(state["offsets"], np.float32)
-        return self
 
 
 def checked_shots(

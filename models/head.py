@@ -9,8 +9,8 @@ an offset a class with a step of its own where LP++ has an alpha a class.
 """
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 
+from models.linear_head import LinearHead
 from models.lpplusplus_descent import (
     Head,
     Problem,
@@ -19,14 +19,8 @@ from models.lpplusplus_descent import (
     descend_quietly,
     row_losses,
 )
-from models.lpplusplus_geometry import (
-    ZERO_SHOT_SCALE,
-    canonical_order,
-    folds,
-    metric,
-    text_weight,
-    unit_rows,
-)
+from models.lpplusplus_geometry import ZERO_SHOT_SCALE, folds, metric, text_weight
+from models.rows import canonical_order, checked_rows, unit_rows
 
 FORMS = ("corrected", "published", "paper")
 TEXT_SHARE = 0.75  # of the text's most likely weight; the rest of the fit is left to w and b
@@ -37,8 +31,8 @@ FOLDS = 4
 SHOTS_FOR_FOLDS = 8  # rows a class, on average, from which folds tell more than they mislead
 
 
-class LPPlusPlus(ClassifierMixin, BaseEstimator):
-    """LP++ with scikit-learn's manners: `fit`, `decision_function`, `predict`, `get_params`.
+class LPPlusPlus(LinearHead):
+    """LP++: logits_c = f . (w_c + alpha_c t_c) + b_c.
 
     n_iter: updates; 0 is exactly zero-shot, 100 f . t.
     form: "corrected" (the default rule), "published" (the public code's updates, which stay
@@ -50,6 +44,8 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
     text_features_[C,E] (unit rows), classes_[C] (0..C-1), penalty_ (None where nothing was
     penalised), loss_history_ (before each update and, corrected form, at the end).
     """
+
+    stored = {"weights": 2, "alphas": 1, "offsets": 1, "text_features": 2}
 
     def __init__(self, n_iter: int = 100, form: str = "corrected", momentum: float = 0.9):
         self.n_iter = n_iter
@@ -68,8 +64,6 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         labels = labels[order]
         features = unit_rows(features[order].astype(np.float64))
         self.text_features_ = unit_rows(text.astype(np.float64)).astype(np.float32)
-        self.classes_ = np.arange(len(text))
-        self.n_features_in_ = text.shape[1]
         seen, labels = np.unique(labels, return_inverse=True)  # what is learned: K classes
         cosines = features @ self.text_features_[seen].T.astype(np.float64)  # [N,K]
         if self.n_iter == 0:
@@ -87,7 +81,8 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
         self.loss_history_ = descend(problem, head, self.penalty_, self.n_iter, self.momentum)
         weights = (transform @ head.weights.numpy()).T  # [C,E], of f - mu
         offsets = head.offsets.numpy()[0] - weights @ mean
-        self._keep(float(head.alphas.numpy()[0, 0]), seen, weights, offsets)
+        alpha = float(head.alphas.numpy()[0, 0])
+        self._keep(alpha, seen, weights, offsets, alpha)
 
     def _choose_penalty(self, features, labels, cosines) -> float:
         """The penalty with the least held-out cross-entropy, over folds of the shots.
@@ -119,61 +114,34 @@ class LPPlusPlus(ClassifierMixin, BaseEstimator):
             problem, head, self.n_iter, self.momentum, cleared=self.form == "paper"
         )
         self.penalty_ = None
-        self._keep(start, seen, head.weights.numpy().T, head.offsets.numpy()[0])
-        self.alphas_[seen] = head.alphas.numpy()[0]
+        weights, offsets = head.weights.numpy().T, head.offsets.numpy()[0]
+        self._keep(start, seen, weights, offsets, head.alphas.numpy()[0])
 
     def _keep_zero_shot(self) -> None:
         self.penalty_, self.loss_history_ = None, []
-        self._keep(ZERO_SHOT_SCALE, [], 0, 0)
+        self._keep(ZERO_SHOT_SCALE, [], 0, 0, ZERO_SHOT_SCALE)
 
-    def _keep(self, alpha: float, seen, weights, offsets) -> None:
+    def _keep(self, alpha: float, seen, weights, offsets, alphas) -> None:
         """Stores the learned classes; the others keep w = 0, b = 0 and the common alpha."""
         classes = len(self.text_features_)
-        self.weights_ = np.zeros_like(self.text_features_)
-        self.alphas_ = np.full(classes, alpha, np.float32)
-        self.offsets_ = np.zeros(classes, np.float32)
-        self.weights_[seen], self.offsets_[seen] = weights, offsets
-        if not all(np.isfinite(values).all() for values in self.state().values()):
+        state = {
+            "weights": np.zeros_like(self.text_features_),
+            "alphas": np.full(classes, alpha, np.float32),
+            "offsets": np.zeros(classes, np.float32),
+            "text_features": self.text_features_,
+        }
+        learned = {"weights": weights, "alphas": alphas, "offsets": offsets}
+        for name, values in learned.items():
+            state[name][seen] = values
+        if not all(np.isfinite(values).all() for values in state.values()):
             raise FloatingPointError(
                 f"LP++ diverged (momentum {self.momentum}): lower momentum, 0 is always stable"
             )
+        self.keep(state)
 
-    def decision_function(self, features: np.ndarray) -> np.ndarray:
-        """logits[N,C] in float32 of features[N,E].
-
-        Added up in float64, so that a row scores the same alone as in a batch.
-        """
-        if not hasattr(self, "weights_"):
-            raise ValueError("this LPPlusPlus is not fitted: call fit or from_state first")
-        rows = checked_rows("features", features, self.n_features_in_)
-        rows = unit_rows(rows.astype(np.float64))
-        vectors = self.weights_.astype(np.float64)
-        vectors += self.alphas_[:, None].astype(np.float64) * self.text_features_
-        return (rows @ vectors.T + self.offsets_).astype(np.float32)
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """labels[N]: the class with the largest logit."""
-        best = self.decision_function(features).argmax(axis=1)
-        return self.classes_[best]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """The fitted arrays and nothing else; `from_state` takes them back."""
-        names = ("weights", "alphas", "offsets", "text_features")
-        return {name: getattr(self, f"{name}_") for name in names}
-
-    @classmethod
-    def from_state(cls, state: dict[str, np.ndarray]) -> "LPPlusPlus":
-        """A head that scores as the stored one did. Raises ValueError for wrong names or shapes."""
-        shapes = {name: np.shape(value) for name, value in state.items()}
-        text = shapes.get("text_features", ())
-        expected = {"weights": text, "text_features": text, "alphas": text[:1], "offsets": text[:1]}
-        if len(text) != 2 or shapes != expected:
-            raise ValueError(f"not the state of an LP++ head: {shapes}")
-        head = cls()
-        head.classes_, head.n_features_in_ = np.arange(text[0]), text[1]
-        for name, value in state.items():
-            setattr(head, f"{name}_", np.asarray(value, np.float32))
-        return head
+    def vectors(self) -> np.ndarray:
+        """w + alpha t, [C,E] in float64."""
+        return super().vectors() + self.alphas_[:, None].astype(np.float64) * self.text_features_
 
     def _check_settings(self) -> None:
         if self.form not in FORMS:
@@ -200,22 +168,6 @@ def prepared(
     alpha = TEXT_SHARE * text_weight(cosines[learned], labels[learned])
     start = np.zeros((features.shape[1], cosines.shape[1]))  # w = 0
     return problem, Head.start(start, alpha), mean, transform
-
-
-def checked_rows(name: str, values: np.ndarray, width: int | None = None) -> np.ndarray:
-    """values[N,E] in float32, or ValueError: wrong shape, not finite, a row of zeros, no rows."""
-    rows = np.asarray(values, np.float32)
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise ValueError(f"{name} has shape {rows.shape}; it must be [rows, width], neither 0")
-    if width is not None and rows.shape[1] != width:
-        raise ValueError(f"{name} is {rows.shape[1]} wide; it must be {width} wide")
-    if not np.isfinite(rows).all():
-        raise ValueError(
-            f"{name} row {int(np.argmin(np.isfinite(rows).all(axis=1)))} is not finite"
-        )
-    if not rows.any(axis=1).all():
-        raise ValueError(f"{name} row {int(np.argmin(rows.any(axis=1)))} is all zeros")
-    return rows
 
 
 def checked(

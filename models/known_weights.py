@@ -47,12 +47,3 @@ def known_by_content(sha256: str) -> KnownFile | None:
 def known_by_name(path: str | Path) -> KnownFile | None:
     """The public file that a file of this path claims to be."""
     return next((each for each in known_weights() if each.is_called(path)), None)
-
-
-def as_markdown() -> str:
-    """The list as the table of docs/weights.md."""
-    lines = ["| name | file | what it is | SHA-256 |", "|---|---|---|---|"]
-    for each in known_weights():
-        digits = each.sha256 if len(each.sha256) == 64 else f"{each.sha256}..."
-        lines.append(f"| {each.name} | `{each.file}` | {each.what} | `{digits}` |")
-    return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What LP++ reads off the few shots before it learns: row order, temperature, metric, folds.
+"""What LP++ reads off the few shots before it learns: temperature, metric, folds.
 
 Runs once a fit, on the host, in float64: N rows, E embedding, C classes.
 """
@@ -7,17 +7,6 @@ import numpy as np
 
 ZERO_SHOT_SCALE = 100.0  # CLIP's own temperature, so the weight of the text in zero-shot
 TOTAL_SHARE = 0.3  # weight of the total scatter in the metric, in rows per class
-
-
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """rows[...,E] divided by their Euclidean norm; a zero row stays zero."""
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
-
-
-def canonical_order(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Row numbers sorted by label, then by the bytes of the row: the same for any order given."""
-    return np.array(sorted(range(len(labels)), key=lambda i: (labels[i], features[i].tobytes())))
 
 
 def text_weight(cosines: np.ndarray, labels: np.ndarray) -> float:

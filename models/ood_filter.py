@@ -1,19 +1,19 @@
 """Is an image of any base class? Names and shots of the base classes weighed against other names.
 
     found = OodFilter(others="new").fit(
-        features[N,P,E], labels[N], base_text[K,E], other_text[M,E], logit_scale=100.0, kept=0.95
+        features[N,P,E], labels[N], base_text[K,E], other_text[O,E], logit_scale=100.0, kept=0.95
     )
     found.score(features[N,E]) -> float64 [N], log-odds of base; found.threshold_ keeps 95 %
     found.state() -> plain arrays; OodFilter.from_state(state)
 
 `others="new"`: other_text are the names of all new classes. `others="negatives"`: the new classes
-are unknown, other_text are words that name no base class; M may be 0. docs/ood.md has the rule as
+are unknown, other_text are words that name no base class; O may be 0. docs/ood.md has the rule as
 formulas, its figures and how its constants were chosen. Its parts: CLIP's own logits; a covariance
 shared by the classes as in GDA (Wang et al., ICLR 2024); class means that follow the names by a
 Gaussian process, so that they say where a class without a shot may lie. The ratio to what the names
 predict stands where relative Mahalanobis distance (Ren et al., 2021) has one wide Gaussian.
 
-N shots, P views of each, K base classes, M other names, E embedding. Host, float64, closed form.
+N shots, P views of each, K base classes, O other names, E embedding. Host, float64, closed form.
 """
 
 from typing import Literal
@@ -22,8 +22,8 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from models.lpplusplus_geometry import canonical_order, unit_rows
 from models.ood_geometry import NameProcess, ShrunkMetric
+from models.rows import canonical_order, unit_rows
 
 IMAGE_SHARE = 0.04  # a: the log-likelihood ratio of an image counts so much beside CLIP's logits
 NEGATIVE_SHARE = 0.8  # b: of the negatives' log-mass
@@ -50,7 +50,7 @@ class OodFilter:
         kept: float = 0.95,
     ) -> "OodFilter":
         """features[N,P,E] of the shots' views, labels[N] in 0..K-1, base_text[K,E],
-        other_text[M,E]; rows need not be normalised, a class may lack shots.
+        other_text[O,E]; rows need not be normalised, a class may lack shots.
 
         After fit: held_out_[N,P], the score of every view as if its image had been left out, and
         threshold_, which the share `kept` of them reaches. The same bytes for any order of the
@@ -182,7 +182,7 @@ def checked(
         raise ValueError(f"base_text is {base.shape}; [K,{width}] fits the features")
     other = other.reshape(0, width) if not other.size else other
     if other.ndim != 2 or other.shape[1] != width:
-        raise ValueError(f"other_text is {other.shape}; [M,{width}] fits the features")
+        raise ValueError(f"other_text is {other.shape}; [O,{width}] fits the features")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels are {labels.dtype}; one whole number a shot")
     if not 0 <= labels.min() <= labels.max() < len(base):

@@ -1,6 +1,6 @@
 """Where the shots and the names say that classes lie, and how far an image is from there.
 
-For `models/ood_filter.py`. N shots, K base classes, M other names, E embedding. Everything is about
+For `models/ood_filter.py`. N shots, K base classes, O other names, E embedding. Everything is about
 the mean of all shots, in float64, and knows each shot only as one row.
 """
 
@@ -18,14 +18,14 @@ class NameProcess:
 
     cov(mu_k, mu_l) = tau^2 [rho t_k . t_l / mean |t|^2 + (1 - rho) (k = l)] per dimension, t about
     the mean of the base names; the mean of n shots adds 1/n. means[K,E] is the posterior of the
-    base classes, predicted[K,E] the same without a class's own shots, other_means[M,E] what follows
+    base classes, predicted[K,E] the same without a class's own shots, other_means[O,E] what follows
     for classes known by name.
     """
 
     def __init__(
         self, text: np.ndarray, other: np.ndarray, shots: np.ndarray, labels: np.ndarray
     ) -> None:
-        """text[K,E], other[M,E], shots[N,E] (about their mean), labels[N] in 0..K-1."""
+        """text[K,E], other[O,E], shots[N,E] (about their mean), labels[N] in 0..K-1."""
         self.shots, self.counts = shots, np.bincount(labels, minlength=len(text))
         seen = np.flatnonzero(self.counts)
         centre = text.mean(axis=0)

@@ -2,7 +2,7 @@
 
 Source: CoOp (Zhou et al. 2022, https://arxiv.org/abs/2109.01134), sections 3.2 and 4.3. Its
 anchor to hand-made sentences (KgCoOp, Yao et al. 2023) is a term of the loss, so of a recipe.
-Shapes: C classes, K of them asked for, L tokens, M context tokens, D width, E embedding.
+Shapes: C classes, J of them asked for, L tokens, M context tokens, D width, E embedding.
 """
 
 from collections.abc import Sequence
@@ -56,11 +56,11 @@ class PromptLearner(jt.Module):
         self.context = jt.array(start)
 
     def execute(self, rows: np.ndarray | None = None) -> jt.Var:
-        """Features[K,E] of the classes `rows`[K] (all by default), not normalised."""
+        """Features[J,E] of the classes `rows`[J] (all by default), not normalised."""
         return self.features_of(self.context, rows)
 
     def features_of(self, context: jt.Var, rows: np.ndarray | None = None) -> jt.Var:
-        """Features[K,E] under another context, such as one out of a queue, of the model as it is.
+        """Features[J,E] under another context, such as one out of a queue, of the model as it is.
 
         The text is as long for some classes as for all, so one number of rows compiles once. Raises
         ValueError where the context has not the shape of the learned one.
@@ -75,13 +75,13 @@ class PromptLearner(jt.Module):
         count, length = slots.shape
         tokens, width = context.shape[-2:]
         if len(context.shape) == 3:
-            context = context[jt.array(rows.astype(np.int32))]  # [K,M,D]
+            context = context[jt.array(rows.astype(np.int32))]  # [J,M,D]
         else:
-            context = context.broadcast((count, tokens, width))  # [K,M,D]
-        parts = jt.concat([model.embed_tokens(self._ids[rows]), context], dim=1)  # [K,L+M,D]
+            context = context.broadcast((count, tokens, width))  # [J,M,D]
+        parts = jt.concat([model.embed_tokens(self._ids[rows]), context], dim=1)  # [J,L+M,D]
         # Each part is used at most once, so its gradient is copied and not summed in some order.
         slots = slots + (length + tokens) * np.arange(count, dtype=np.int32)[:, None]
-        embedded = parts.reshape(-1, width)[jt.array(slots)]  # [K,L,D]
+        embedded = parts.reshape(-1, width)[jt.array(slots)]  # [J,L,D]
         return model.encode_embedded(embedded, self._ends[rows])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jittor as jt
 import numpy as np
 
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 EMPTY = -1  # the epoch of a place that holds nothing yet
 KINDS = ("uniform", "ema", "gaussian")

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.baseline import Baseline, BaselineConfig
+from fewshot.baseline import Baseline
+from fewshot.baseline_result import stored_result
 from fewshot.open_set import DataSet
-from fewshot.pipelines import photo_train
-from fewshot.run_report import stored_result
-from fewshot.targets import Targets, classify
+from fewshot.photo_training import PhotoConfig, photo_batches
+from fewshot.targets import classify
 from models.freezing import trainable
 from models.networks import build
 from models.pretrained import load_pretrained
 
 
 @dataclass(frozen=True)
-class Config(BaselineConfig):
+class Config(PhotoConfig):
     """Fine-tuning on photos."""
 
     dataset: DataSet = "caltech101"
@@ -41,12 +41,6 @@ class Config(BaselineConfig):
     """what is trained beside the classifier: layer4, layer3+layer4, last 6 blocks, head, all"""
     body_share: float = 0.1
     """learning rate of the body in shares of the classifier's"""
-    scale: tuple[float, float] = (0.35, 1.0)
-    """share of the photo's area that a training crop takes, least and most"""
-    smoothing: float = 0.0
-    """label smoothing"""
-    mix: float = 0.0
-    """alpha of mixup and CutMix, by turns; 0 for neither"""
     image_size: int = 224
     """pixels a side that the network sees"""
     batch_size: int = 64
@@ -77,11 +71,5 @@ def run(config: Config) -> None:
     groups = [{"params": head, "share": 1.0}]
     if body:
         groups.append({"params": body, "share": config.body_share})
-    batches = Targets(
-        job.batches(train, photo_train(config.image_size, job.norm, scale=config.scale)),
-        classes,
-        config.smoothing,
-        config.mix,
-    )
-    job.learn(phase, network, groups, batches, classify(network), val)
+    job.learn(phase, network, groups, photo_batches(job, train), classify(network), val)
     job.report(phase, network, trained=sum(p.numel() for p in body + head))

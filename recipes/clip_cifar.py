@@ -19,20 +19,20 @@ import jittor as jt
 from jittor import nn
 
 import jclip
-from fewshot.baseline import ROWS, Baseline, BaselineConfig
+from fewshot.baseline import ROWS, Baseline
+from fewshot.baseline_result import stored_result, write_result
 from fewshot.classifier import text_logits
 from fewshot.engine import predict
 from fewshot.linear_protocol import linear_protocol
 from fewshot.open_set import DataSet
-from fewshot.pipelines import photo_train
-from fewshot.run_report import stored_result, write_result
+from fewshot.photo_training import PhotoConfig, photo_batches
 from fewshot.runlog import Run
-from fewshot.targets import Targets, classify
+from fewshot.targets import classify
 from fewshot.text import TextConfig, class_vectors, sentence_weights, texts_of
 
 
 @dataclass(frozen=True)
-class Config(BaselineConfig):
+class Config(PhotoConfig):
     """CLIP on CIFAR-100."""
 
     mode: Literal["zero_shot", "linear_probe", "fine_tune", "scratch"] = "linear_probe"
@@ -91,9 +91,7 @@ def run(config: Config) -> None:
         {"params": network.visual.parameters(), "share": 1.0},
         {"params": network.head.parameters(), "share": config.head_lr / config.lr},
     ]
-    crops = photo_train(job.side, job.norm, scale=config.scale)
-    batches = Targets(job.batches(train, crops), classes)
-    job.learn(phase, network, groups, batches, classify(network), val)
+    job.learn(phase, network, groups, photo_batches(job, train), classify(network), val)
     job.report(phase, network)
 
 

@@ -17,6 +17,7 @@ from fewshot.classifier import text_logits
 from fewshot.code_lists import PARTS_CODE
 from fewshot.config import as_plain, require_ranges
 from fewshot.device import Device, Precision, precision_in_use, use_device
+from fewshot.exchange import wait
 from fewshot.features import Encoder, Views, code_version
 from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
@@ -24,7 +25,6 @@ from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder
 from fewshot.negatives import NEGATIVES
 from fewshot.ood_stage import OodConfig, mined_negatives, train_ood
 from fewshot.prompt_stage import PromptConfig, train_prompt, tuned_text
-from fewshot.ranks import wait
 from fewshot.runlog import Run
 from fewshot.shots import read_shots
 from fewshot.stages import Parts, Schedule, Stage

@@ -22,6 +22,7 @@ from fewshot.engine import fit
 from fewshot.images import BrokenImage, load_images
 from fewshot.lists import read_captions
 from fewshot.losses import contrastive
+from fewshot.pieces import WHOLE
 from fewshot.runlog import Run
 from fewshot.schedules import warm_cosine
 from fewshot.transforms import Crops, make_views
@@ -77,7 +78,8 @@ class Pairs:
 
     def __init__(self, images: np.ndarray, captions: list[str], config: Config):
         """images[N,P,3,R,R]: P views of each."""
-        self.images, self.config, self.size = images, config, config.batch_size
+        self.images, self.config = images, config
+        self.size, self.pieces = config.batch_size, WHOLE
         self.tokens = jclip.tokenize(captions)
         _, self.caption_ids = np.unique(captions, return_inverse=True)
         if len(captions) < config.batch_size:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from fewshot.baseline import Baseline, BaselineConfig
+from fewshot.baseline_result import stored_result
 from fewshot.linear_protocol import linear_protocol
-from fewshot.run_report import stored_result
 from models.networks import build
 from models.pretrained import load_pretrained
 

@@ -11,6 +11,7 @@ evaluation, where a random encoder gives 36.15 % (`docs/results.md` has the comm
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jittor as jt
 from jittor import nn
@@ -22,8 +23,11 @@ from fewshot.engine import evaluating, fit
 from fewshot.metrics import accuracy
 from fewshot.pipelines import simclr
 from fewshot.probe import knn_scores
-from fewshot.schedules import cosine
+from fewshot.schedules import warm_cosine
+from models.lars import Lars
 from models.networks import build
+
+OPTIMIZERS = {"sgd": jt.optim.SGD, "lars": Lars}
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ class Config(BaselineConfig):
     """passes over the training images"""
     batch_size: int = 512
     """images a step, of all processes together"""
+    optimizer: Literal["sgd", "lars"] = "sgd"
+    """SGD with momentum, or LARS, for batches of thousands"""
     lr: float = 0.6
-    """peak learning rate of SGD"""
+    """peak learning rate"""
     final_lr: float = 1e-3
     """learning rate at the end of the cosine"""
     warmup: int = 0
@@ -59,8 +65,8 @@ class Config(BaselineConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.pieces > 1:
-            raise ValueError("NT-Xent compares all images of a batch: leave pieces at 1")
+        if self.pieces > 1 or self.ema:
+            raise ValueError("NT-Xent compares whole batches: leave pieces at 1 and ema at 0")
 
 
 class Projected(nn.Module):
@@ -83,7 +89,12 @@ def run(config: Config) -> None:
         lambda: Projected(build(config.network, 0, stem=config.stem), config.projection)
     )
     batches = job.batches(train, simclr(config.image_size, job.norm), copies=2)
-    steps = len(batches)
+    schedule = warm_cosine(
+        config.lr, config.epochs, len(batches), config.final_lr, warmup=config.warmup
+    )
+    optimizer = OPTIMIZERS[config.optimizer](
+        module.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay
+    )
 
     def step(batch) -> dict[str, jt.Var]:
         (first, second), _, _ = batch
@@ -101,13 +112,11 @@ def run(config: Config) -> None:
 
     fit(
         step,
-        jt.optim.SGD(module.parameters(), config.lr, 0.9, config.weight_decay),
+        optimizer,
         batches,
         module=module,
         epochs=config.epochs,
-        schedule=cosine(
-            config.lr, config.epochs * steps, warmup=config.warmup * steps, final=config.final_lr
-        ),
+        schedule=schedule,
         run=job.run("simclr"),
         seed=config.seed,
         after_epoch=neighbours,

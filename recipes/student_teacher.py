@@ -21,16 +21,16 @@ import jittor as jt
 import numpy as np
 
 from fewshot.baseline import Baseline, BaselineConfig
+from fewshot.baseline_result import stored_result
 from fewshot.batches import PairedBatches
 from fewshot.distill_step import DistilConfig, distillation_step
 from fewshot.image_sets import ImageSet
 from fewshot.image_splits import read_or_draw_split
 from fewshot.linear_protocol import linear_protocol
 from fewshot.pipelines import cifar_train, strong, weak
-from fewshot.run_report import stored_result
 from fewshot.runlog import Run
 from fewshot.semi import fixmatch_step, guessed
-from fewshot.targets import PiecedBatches, Repeated, Targets, classify
+from fewshot.targets import Repeated, Targets, classify
 from models.networks import Network, build, suited
 from models.pretrained import load_pretrained
 
@@ -150,7 +150,7 @@ class Job(Baseline[Config]):
     def go_on(self, run: Run) -> None:
         """The phase ssl: about as many steps for each way."""
         config, norm, logits_of = self.config, self.norm, self.student.mean_logits
-        batches: PiecedBatches
+        batches: Repeated | PairedBatches
         if config.semi == "fixmatch":
             views = weak(self.side, norm), strong(self.side, norm)
             unlabelled = self.batches(self.whole.take(self.others), views)

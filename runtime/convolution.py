@@ -1,5 +1,5 @@
-"""Convolutions on the CPU, faster than Jittor's own: oneDNN in its own memory formats, in bf16
-where the processor multiplies bf16, else in fp32 with Winograd's algorithm.
+"""Convolutions on the CPU, faster than Jittor's own: oneDNN in its own memory formats, in fp32
+with Winograd's algorithm, or in bf16 for processors that multiply it.
 
 Jittor 1.3.11 runs a convolution in fp32, each call with new memory, its backward passes without
 Winograd. Here tensors come and go in fp32 and every sum is fp32; bf16 rounds the factors to 8 bits
@@ -11,7 +11,7 @@ and Gray 2015 (https://arxiv.org/abs/1509.09308).
 from functools import cache
 
 from runtime import cpu_operator, onednn
-from runtime.cpu_operator import multiplies_bf16, usable
+from runtime.cpu_operator import usable
 
 PRECISIONS = ("bf16", "fp32")
 FORWARD, PACK, TO_INPUT, TO_WEIGHT = range(4)  # Task in convolution.hpp
@@ -39,14 +39,14 @@ def conv2d(
     padding: Pair = 0,
     groups: int = 1,
     dilation: Pair = 1,
-    precision: str | None = None,
+    precision: str = "fp32",
 ):
     """Images [N, C, H, W], weight [O, C / groups, K, K'], bias [O] -> [N, O, H', W'], all fp32.
 
-    `precision` of the products: "bf16", "fp32", or None for bf16 where `multiplies_bf16()`.
-    Gradients reach x, weight and bias. The same call on the same number of threads gives the same
-    bits; a row's result does not depend on the other rows, but on how many there are. Raises
-    ValueError for shapes that do not fit, other types, CUDA, or without oneDNN.
+    `precision` of the products: "bf16" or "fp32". Gradients reach x, weight and bias. The same call
+    on the same number of threads gives the same bits; a row's result does not depend on the other
+    rows, but on how many there are. Raises ValueError for shapes that do not fit, other types,
+    CUDA, or without oneDNN.
     """
     import jittor as jt
 
@@ -68,8 +68,8 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
     shapes = f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, groups {groups}"
     if str(x.dtype) != "float32" or str(weight.dtype) != "float32":
         raise ValueError(f"convolution: x {x.dtype}, weight {weight.dtype}; both must be float32")
-    if precision not in (None, *PRECISIONS):
-        raise ValueError(f"convolution: precision {precision!r} is none of {PRECISIONS} or None")
+    if precision not in PRECISIONS:
+        raise ValueError(f"convolution: precision {precision!r} is none of {PRECISIONS}")
     if len(x.shape) != 4 or len(weight.shape) != 4:
         raise ValueError(f"convolution: {shapes}; both must have four axes")
     (batch, channels, height, width), (filters, depth, *kernel) = x.shape, weight.shape
@@ -84,7 +84,6 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
     ]
     if min(batch, *out) < 1:
         raise ValueError(f"convolution: {shapes}, padding {padding}; nothing is left to compute")
-    half = multiplies_bf16() if precision is None else precision == "bf16"
     return {
         "batch": batch,
         "channels": channels,
@@ -93,7 +92,7 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
         "filters": filters,
         "depth": depth,
         "groups": groups,
-        "half": int(half and not (depth == 1 and groups > 1)),
+        "half": int(precision == "bf16" and not (depth == 1 and groups > 1)),
         **{
             f"{name}_{axis}": value
             for name, values in (
@@ -154,7 +153,7 @@ def layer():
     from jittor import nn
 
     class Conv(nn.Conv):
-        precision = None
+        precision = "fp32"
 
         def execute(self, x):
             if jt.flags.use_cuda or not x.dtype == self.weight.dtype == "float32":
@@ -173,22 +172,15 @@ def layer():
     return Conv
 
 
-def use_bf16(module) -> int:
-    """Makes every `nn.Conv` in `module` compute in bf16, in place, and returns how many; where
-    bf16 is not `multiplies_bf16()`, none. Names, values and the state dict stay.
-    """
-    return use_fast(module, "bf16") if multiplies_bf16() else 0
-
-
-def use_fast(module, precision: str | None = None) -> int:
-    """As `use_bf16`, in `precision`; None is bf16 where `multiplies_bf16()`, else fp32. Subclasses
-    of `nn.Conv` are left alone. Returns 0 without oneDNN or with CUDA.
+def use_fast(module, precision: str) -> int:
+    """Makes every `nn.Conv` in `module` compute so, in place, and returns how many; none without
+    oneDNN or with CUDA. Names, values and the state dict stay. Subclasses are left alone.
     """
     import jittor as jt
     from jittor import nn
 
-    if precision not in (None, *PRECISIONS):
-        raise ValueError(f"convolution: precision {precision!r} is none of {PRECISIONS} or None")
+    if precision not in PRECISIONS:
+        raise ValueError(f"convolution: precision {precision!r} is none of {PRECISIONS}")
     if not usable() or jt.flags.use_cuda:
         return 0
     kinds = (nn.Conv, layer())

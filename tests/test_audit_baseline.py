@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot import run_report
+from fewshot import baseline_result
 from fewshot.audit_baseline import Phase, phases_in
+from fewshot.baseline_result import write_result
 from fewshot.image_splits import read_or_draw_split
 from fewshot.open_set import open_set
 from fewshot.prompt_files import TEMPLATES
 from fewshot.provenance import CHANGED, MISSING, NOT_RECORDED, OK, image_set_digest
-from fewshot.run_report import write_result
 from fewshot.runlog import Run
 from runtime.hashing import sha256_of
 from tests.kit import ROOT
@@ -175,4 +175,4 @@ def test_images_in_memory_and_in_files_are_told_apart_by_content_and_label(finis
 
 
 def test_every_recorded_pattern_finds_code():
-    assert all(list(ROOT.glob(pattern)) for pattern in run_report.CODE)
+    assert all(list(ROOT.glob(pattern)) for pattern in baseline_result.CODE)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,34 @@ def test_one_optimizer_step():
 @pytest.mark.parametrize("file", FILES)
 def test_no_module_over_300_lines(file):
     assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_no_function_over_a_screen():
+    for file in FILES:
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not file.startswith("tests/"):
+                assert node.end_lineno - node.lineno < 55, f"{file}: {node.name}"
+
+
+def defined(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines, those of a class's methods included."""
+    if isinstance(node, ast.Assign):
+        return [each.id for each in node.targets if isinstance(each, ast.Name)]
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return []
+    inner = node.body if isinstance(node, ast.ClassDef) else []
+    return [node.name] + [each.name for each in inner if isinstance(each, ast.FunctionDef)]
+
+
+def test_nothing_stands_there_for_tests_alone():
+    rooms = [file for file in FILES if not file.startswith("tests/")]
+    code = {file: (ROOT / file).read_text(encoding="utf-8") for file in rooms}
+    plain = "".join(re.sub(r'"""(?:.|\n)*?"""|#.*', "", text) for text in code.values())
+    count = Counter(re.findall(r"\w+", plain))
+    for file, text in code.items():
+        names = {name for node in ast.parse(text).body for name in defined(node)}
+        unused = {name for name in names if count[name] < 2 and not name.startswith("__")}
+        assert not unused, f"{file}: nobody uses {unused}"
 
 
 def test_no_line_of_c_over_100_columns():  # ruff looks at Python alone

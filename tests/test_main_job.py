@@ -10,8 +10,7 @@ import zipfile
 import pytest
 
 from fewshot import submission
-from fewshot.ablation import STAGE_OF
-from fewshot.classifier import BLEND, NEEDED, SUBMITTED, WITHOUT
+from fewshot.classifier import BLEND, NEEDED, STAGE_OF, SUBMITTED, WITHOUT
 from fewshot.head_stage import HeadConfig
 from fewshot.inputs import AUXILIARY
 from recipes import clip_fewshot

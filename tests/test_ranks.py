@@ -13,8 +13,8 @@ from PIL import Image
 
 from fewshot.classifier import NEEDED
 from fewshot.engine import fit
+from fewshot.exchange import gathered, share
 from fewshot.pieces import Pieces
-from fewshot.ranks import gathered, share
 from fewshot.runlog import Run
 from fewshot.schedules import cosine
 from runtime import safe_load
@@ -112,7 +112,6 @@ def trained(folder, count, norm=False, steps=6):
         schedule=cosine(0.1, steps),
         run=Run(folder / str(count), {}),
         seed=3,
-        pieces=pieces,
     )
     return {name: value.numpy() for name, value in net.state_dict().items()} | found
 

@@ -25,6 +25,7 @@ import jittor as jt  # noqa: E402
 
 from fewshot.device import use_device  # noqa: E402
 from fewshot.engine import fit  # noqa: E402
+from fewshot.pieces import WHOLE  # noqa: E402
 from fewshot.runlog import Run  # noqa: E402
 
 EXACT = 0.0  # indices and copies
@@ -224,7 +225,7 @@ class SameBatch:
     """One and the same batch, once an epoch."""
 
     def __init__(self):
-        self.size = 16
+        self.size, self.pieces = 16, WHOLE
         self.images = jt.array(draw(16, 7, 64, seed=9))
         self.labels = jt.array(np.arange(16) % 10)
 

@@ -66,11 +66,7 @@ def main(
         try:
             check(PARSERS[parser], data, work)
         except Exception as error:
-            kind = kind_of(error)
-            if len(data) < found.get(kind, len(data) + 1):
-                found[kind] = len(data)
-                (place / kind).write_bytes(data)
-                (place / f"{kind}.txt").write_text(traceback.format_exc(), errors="replace")
+            keep(error, data, found, place)
 
     options = {
         "timeout": HANG_S,
@@ -82,6 +78,15 @@ def main(
     arguments = [f"-{name}={value}" for name, value in options.items()]
     atheris.Setup([parser, *arguments, str(new), str(CORPUS / parser)], once)
     atheris.Fuzz()
+
+
+def keep(error: Exception, data: bytes, found: dict[str, int], place: Path) -> None:
+    """Writes what was answered by this error, if it is the smallest of its kind so far."""
+    kind = kind_of(error)
+    if len(data) < found.get(kind, len(data) + 1):
+        found[kind] = len(data)
+        (place / kind).write_bytes(data)
+        (place / f"{kind}.txt").write_text(traceback.format_exc(), errors="replace")
 
 
 def kind_of(error: BaseException) -> str:

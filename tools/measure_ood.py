@@ -31,8 +31,8 @@ from fewshot.ood import (  # noqa: E402
     neglabel,
     transductive_rank_fusion,
 )
-from models.lpplusplus_geometry import unit_rows  # noqa: E402
 from models.ood_filter import OodFilter  # noqa: E402
+from models.rows import unit_rows  # noqa: E402
 
 SCALE = 100.0  # CLIP's own temperature
 Kind = Literal["new", "negatives"]  # the classes beside the base ones, as for OodFilter

@@ -80,8 +80,8 @@ def exchange(numbers: int) -> None:
     """Prints the seconds in which this process's pieces of so many numbers reach all."""
     sys.path.insert(0, str(ROOT))
     import runtime  # noqa: F401  (before jittor)
+    from fewshot.exchange import gathered
     from fewshot.pieces import Pieces
-    from fewshot.ranks import gathered
     from runtime.rank import begin, first
 
     begin()

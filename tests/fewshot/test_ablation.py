@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fewshot.ablation import STAGE_OF, ablation, end_to_end, groups
-from fewshot.classifier import SUBMITTED
+from fewshot.ablation import ablation, end_to_end, groups
+from fewshot.classifier import STAGE_OF, SUBMITTED
 from fewshot.data import Tree
 from fewshot.outcome import best_of_groups
 

@@ -5,16 +5,18 @@ import numpy as np
 import pytest
 from jittor import nn
 
-from fewshot import baseline
+from fewshot import baseline, checkpoint
 from fewshot.baseline import Baseline, BaselineConfig, Best
+from fewshot.baseline_result import stored_result, write_result
 from fewshot.image_sets import ImageSet
 from fewshot.linear_protocol import linear_protocol
 from fewshot.pipelines import cifar_train
-from fewshot.run_report import stored_result, write_result
 from fewshot.runlog import Run
 from fewshot.schedules import warm_cosine
 from fewshot.semi import guessed
 from fewshot.targets import Repeated, Targets, classify
+from models.ema import Averaged
+from runtime import safe_load
 
 SIDE = 8
 
@@ -100,6 +102,40 @@ def stop_after(epochs, module, optimizer, batches, schedule, run, values, seed):
             seed=seed,
             after_epoch=after,
         )
+
+
+def test_an_average_is_what_validates_and_goes_through_a_stop(job, monkeypatch):
+    steps = []
+
+    def learned(folder, stop=0):
+        made = job(folder, ema=0.9)
+        train, val = made.training_sets()
+        module, run = made.build(Small), made.run("small")
+        batches = Targets(made.batches(train, cifar_train(SIDE)), 3)
+        steps[:] = [stop * len(batches)]
+        made.learn(run, module, module.parameters(), batches, classify(module), val)
+        return module, run
+
+    def counted(averaged):
+        if len(steps) == steps[0] > 0:
+            raise Stopped
+        steps.append(1)
+        update(averaged)
+
+    update = Averaged.update
+    monkeypatch.setattr(Averaged, "update", counted)
+    whole, run = learned("whole")
+    assert len(steps) == 1 + 3 * len(job("whole").training_sets()[0]) // 8
+    kept, last = safe_load(run.folder / "best.pkl"), safe_load(run.checkpoint)["module"]
+    for name, array in checkpoint.module_arrays(whole).items():
+        np.testing.assert_array_equal(array, kept["module"][name])
+    assert (last["network.head.weight"] != last["average.head.weight"]).any()
+    with pytest.raises(Stopped):
+        learned("stopped", stop=2)
+    learned("stopped")
+    for name in ("best.pkl", "checkpoint.pkl", "metrics.jsonl"):
+        again = run.folder.parent.parent / "stopped/small" / name
+        assert (run.folder / name).read_bytes() == again.read_bytes(), name
 
 
 def test_a_stopped_run_ends_in_the_same_bytes(job):

@@ -18,7 +18,7 @@ from models.auxiliary import AuxiliaryBias
 from models.channel import ChannelReweighting
 from models.gda import GaussianDiscriminant
 from models.head import LPPlusPlus
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 RANDOM = np.random.default_rng(0)
 TEXT = unit_rows(RANDOM.normal(size=(6, 16))).astype(np.float32)

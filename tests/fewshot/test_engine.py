@@ -16,21 +16,9 @@ from fewshot.engine import NonFiniteLoss, fit, predict
 from fewshot.runlog import Run
 from fewshot.schedules import cosine
 from runtime import safe_load
+from tests.points import Points
 
 EPOCHS = 4
-
-
-class Points:
-    """Two noisy clusters; the order of an epoch follows from its number."""
-
-    def __len__(self):
-        return 5
-
-    def epoch(self, index):
-        random = np.random.default_rng((7, index))
-        for _ in range(5):
-            labels = random.integers(0, 2, 16)
-            yield random.normal(labels[:, None] * 3, 1, (16, 4)).astype(np.float32), labels
 
 
 class Net(jt.nn.Module):

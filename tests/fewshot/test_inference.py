@@ -13,7 +13,7 @@ from fewshot.images import decode
 from fewshot.inference import PICTURE, Looks, Scorer
 from fewshot.ood_stage import base_odds
 from fewshot.transforms import Crops, random_view
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 from tests.job import test_config, test_script
 
 VIEWS = Views(3, Crops((0.5, 1.0)), 7)

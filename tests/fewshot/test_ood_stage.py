@@ -10,7 +10,7 @@ from fewshot.features import Encoder
 from fewshot.negatives import load_negatives
 from fewshot.ood_stage import FILTERS, OodConfig, base_odds, mined_negatives, train_ood
 from fewshot.prompt_files import load_templates
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 from tests.kit import write_tiny_clip
 
 RANDOM = np.random.default_rng(0)

@@ -12,7 +12,6 @@ PHOTO = Image.fromarray(golden("images")["image"]).resize((60, 45))
 SMALL = PHOTO.resize((32, 32))
 RANDOM = {
     "cifar_train": pipelines.cifar_train(32),
-    "cifar_train_erased": pipelines.cifar_train(32, erase=1.0),
     "weak": pipelines.weak(32),
     "strong": pipelines.strong(32),
     "simclr": pipelines.simclr(32),

@@ -9,7 +9,7 @@ from fewshot.features import Encoder
 from fewshot.prompt_stage import PromptConfig, train_prompt
 from fewshot.runlog import Run
 from fewshot.text import class_vectors
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 from tests.kit import write_tiny_clip
 
 NAMES = ["cat", "golden retriever", "apple pie"]

@@ -29,6 +29,11 @@ def test_operation_is_torchvisions(name):
     assert apart.max() <= 1 and (apart > 0).mean() < 0.01
 
 
+def test_solarize_inverts_from_its_threshold_on():
+    ours = OPERATIONS["Solarize"](IMAGE, 128)
+    np.testing.assert_array_equal(np.asarray(ours), golden("images")["solarise.128"])
+
+
 def counted(magnitude, draws=2000):
     """How often each (operation, amount) came, by watching them."""
     found = collections.Counter()

@@ -7,7 +7,7 @@ import pytest
 from fewshot import text
 from fewshot.prompt_files import TEMPLATES, load_templates
 from fewshot.text import TextConfig, class_vectors, sentence_weights, texts_of
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewshot.lists import DataError
-from fewshot.tiny_imagenet import class_words, open_tiny_imagenet
+from fewshot.tiny_imagenet import open_tiny_imagenet
 from tests import archive_kit as kit
 
 TOP = "tiny-imagenet-200"
@@ -72,14 +72,12 @@ def test_both_parts(place):
         expected = kit.opened(files[f"{TOP}/val/images/val_0.JPEG"])
         assert np.array_equal(np.asarray(test.image(2)), expected)
         assert train.in_memory().images.shape == (9, 64, 64, 3)
-        words = class_words(root)
-        assert list(words.items())[:2] == [("n01443537", "goldfish"), ("n02124075", "Egyptian cat")]
 
 
 def changed(**files):
     result = official_files()
     for name, content in files.items():
-        path = {"annotations": "val/val_annotations.txt", "words": "words.txt"}.get(name, name)
+        path = {"annotations": "val/val_annotations.txt"}.get(name, name)
         key = f"{TOP}/{path}"
         if content is None:
             del result[key]
@@ -142,12 +140,6 @@ def test_a_broken_image_is_named(place):
         found.image(1)
     with pytest.raises(DataError, match="n01443537_2.JPEG"):
         found.in_memory()
-
-
-def test_words_that_do_not_name_a_class(place):
-    root, _ = place(changed(words=b"n01443537\tgoldfish\n"))
-    with pytest.raises(DataError, match="words.txt does not name n02124075"):
-        class_words(root)
 
 
 def test_nothing_there(tmp_path):

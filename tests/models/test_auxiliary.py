@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from models.auxiliary import RIDGES, AuxiliaryBias, best_weight
-from models.lpplusplus_geometry import unit_rows
+from models.rows import unit_rows
 
 CLASSES, WIDTH = 7, 64
 
@@ -137,7 +137,7 @@ def test_a_stored_bias_is_the_same():
         bias.state() | {"more": bias.offsets_},
         bias.state() | {"offsets": bias.offsets_[1:]},
     ):
-        with pytest.raises(ValueError, match="not the state of an auxiliary bias"):
+        with pytest.raises(ValueError, match="not the state of AuxiliaryBias"):
             AuxiliaryBias.from_state(state)
 
 

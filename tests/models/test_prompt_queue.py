@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fewshot import checkpoint
-from models.lpplusplus_geometry import unit_rows
 from models.prompt_queue import PromptQueue, average, queue_weights, with_sentences
+from models.rows import unit_rows
 from runtime import safe_load
 
 SHAPE = (2, 3)  # [M,D] of the queued contexts

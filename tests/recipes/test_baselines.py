@@ -53,14 +53,16 @@ def test_simclr_then_linear_evaluation(train, tmp_path):
     assert "scratch, 12 test images" in train(
         "linear_eval", *small, "--source", "scratch", "--layers", 2, "--epochs", 5, out="eval"
     )  # as stored, nothing is trained
-    train("simclr", *small, "--epochs", 1, "--lr", 0.02)  # other weights under the same name
+    # other weights under the same name
+    train("simclr", *small, "--epochs", 1, "--lr", 0.02, "--optimizer", "lars")
     again = train("linear_eval", *small, *encoder, "--epochs", 20, out="eval")
     assert "self_supervised epoch 20/20" in again
 
 
 def test_fine_tuning_unfreezes_what_it_is_told(train, tmp_path):
     fields = ("--network", "vit_tiny", "--image_size", 32, "--unfreeze", "last 1 blocks")
-    train("caltech_finetune", *fields, "--batch_size", 6, "--epochs", 2, "--mix", 0.5)
+    harder = ("--mix", 0.5, "--randaugment", 9, "--erase", 0.5, "--ema", 0.9)
+    train("caltech_finetune", *fields, "--batch_size", 6, "--epochs", 2, *harder)
     found = result(tmp_path / "run/vit_tiny")
     assert found["trained"] == 444_864 + 2 * 192 + 3 * 193  # a block, the last norm, the classifier
     assert found["images"] == 12

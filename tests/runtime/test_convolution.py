@@ -12,8 +12,7 @@ import pytest
 from jittor import nn
 
 from runtime import convolution
-from runtime.convolution import conv2d, use_bf16, use_fast
-from runtime.cpu_operator import multiplies_bf16
+from runtime.convolution import conv2d, use_fast
 from tests.kit import computes_bf16
 
 pytestmark = pytest.mark.skipif(
@@ -136,12 +135,6 @@ def test_a_module_keeps_its_names_and_trains_alike():
     # three steps on: the differences of 1e-7 a layer, grown by the rate of 0.1
     np.testing.assert_allclose(three_steps(fast), losses, rtol=1e-4)
     assert losses[2] < losses[0]
-
-
-def test_bf16_is_used_only_where_the_processor_has_it():
-    module = Small()
-    assert use_bf16(module) == (2 if multiplies_bf16() else 0)
-    assert (type(module.first) is nn.Conv) != multiplies_bf16()
 
 
 @pytest.mark.parametrize(("wanted", "runs"), [("x", 3), ("w", 3), ("xw", 4)])
