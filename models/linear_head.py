@@ -48,7 +48,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """labels[N]: the class with the largest logit."""
-        return self.classes_[self.decision_function(features).argmax(axis=1)]
+        best = self.decision_function(features).argmax(axis=1)  # says it where nothing is fitted
+        return self.classes_[best]
 
     def state(self) -> dict[str, np.ndarray]:
         """The fitted arrays and nothing else; `from_state` takes them back."""
