@@ -11,42 +11,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.environment import enter
+from tools.environment import enter
 
 enter()
 
-from fewshot.stopping import finished, listen, stoppable  # noqa: E402
+from fewshot.stopping import finished, listen, stoppable
 
 if __name__ == "__main__":
     listen("test.py")  # Jittor's import may compile for minutes
 
-import numpy as np  # noqa: E402  (after enter(), which may restart in .venv)
-from tqdm import tqdm  # noqa: E402
+import numpy as np  # after enter(), which may restart in .venv
+from tqdm import tqdm
 
-from fewshot import submission  # noqa: E402
-from fewshot.auxiliary_stage import auxiliary_encoder  # noqa: E402
-from fewshot.classifier import NEEDED  # noqa: E402
-from fewshot.config import as_plain, from_plain, parse, reported, require_ranges  # noqa: E402
-from fewshot.data import ImageItem, read_labels, test_items  # noqa: E402
-from fewshot.device import Device, Precision, use_device  # noqa: E402
-from fewshot.exchange import wait  # noqa: E402
-from fewshot.features import Encoder, Views  # noqa: E402
-from fewshot.images import skipped_summary, watched  # noqa: E402
-from fewshot.inference import Looks, Scorer  # noqa: E402
-from fewshot.inputs import AUXILIARY, find_auxiliary, require  # noqa: E402
-from fewshot.lock import held  # noqa: E402
-from fewshot.lora_stage import tuned_encoder  # noqa: E402
-from fewshot.manifest import write_manifest  # noqa: E402
-from fewshot.outcome import Outcome, joined  # noqa: E402
-from fewshot.provenance import scored_from  # noqa: E402
-from fewshot.report import write_report  # noqa: E402
-from fewshot.scores import as_text, scores_of, write_scores  # noqa: E402
-from fewshot.shards import PieceStore, pieces_of, shard_of  # noqa: E402
-from fewshot.stages import Parts, read_parts, read_record  # noqa: E402
-from fewshot.transforms import Crops  # noqa: E402
-from fewshot.verify import read_manifest, verdict  # noqa: E402
-from runtime.hashing import sha256_of  # noqa: E402
-from runtime.rank import apart, begin, first, rank, ranks  # noqa: E402
+from fewshot import submission
+from fewshot.auxiliary_stage import auxiliary_encoder
+from fewshot.classifier import NEEDED
+from fewshot.config import as_plain, from_plain, parse, reported, require_ranges
+from fewshot.data import ImageItem, read_labels, test_items
+from fewshot.device import Device, Precision, use_device
+from fewshot.exchange import wait
+from fewshot.features import Encoder, Views
+from fewshot.images import skipped_summary, watched
+from fewshot.inference import Looks, Scorer
+from fewshot.inputs import AUXILIARY, find_auxiliary, require
+from fewshot.lock import held
+from fewshot.lora_stage import tuned_encoder
+from fewshot.manifest import write_manifest
+from fewshot.outcome import Outcome, joined
+from fewshot.provenance import scored_from
+from fewshot.report import write_report
+from fewshot.scores import as_text, scores_of, write_scores
+from fewshot.shards import PieceStore, pieces_of, shard_of
+from fewshot.stages import Parts, read_parts, read_record
+from fewshot.transforms import Crops
+from fewshot.verify import read_manifest, verdict
+from runtime.hashing import sha256_of
+from runtime.rank import apart, begin, first, rank, ranks
 
 
 @dataclass(frozen=True)

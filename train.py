@@ -2,7 +2,7 @@
 
 import sys
 
-from runtime.environment import enter
+from tools.environment import enter
 
 RECIPES = {
     "clip_fewshot": "the main job: trained parts for test.py from a few images a class",

@@ -7,6 +7,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.environment import enter
+
+if __name__ == "__main__":
+    enter()
+
 from fewshot.config import reported
 from fewshot.negatives import NEGATIVES, load_negatives
 from fewshot.prompt_files import (

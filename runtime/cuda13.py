@@ -13,6 +13,7 @@ import sys
 from runtime import cuda, private_copy
 from runtime.cuda13_edits import EditError
 from runtime.toolkit import ToolkitError
+from tools.environment import enter
 
 
 def main() -> int:
@@ -35,4 +36,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    enter()
     sys.exit(main())

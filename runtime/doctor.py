@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from runtime.doctor_rows import Row, table
 from runtime.doctor_system import CHECKS, ROOT
+from tools.environment import switch
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -202,4 +203,5 @@ def _shrink(image: "Image.Image") -> tuple[int, int]:
 
 
 if __name__ == "__main__":
+    switch()  # to what the kit's other commands run in
     sys.exit(main())

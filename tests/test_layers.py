@@ -12,7 +12,7 @@ from fewshot.code_lists import FEATURES_CODE, PARTS_CODE
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("runtime", "jclip", "models", "fewshot", "recipes", "tools")
 ENTRY_POINTS = {"train.py", "test.py", "runtime/doctor.py"}
-GROUND = {"fewshot/config.py"}
+GROUND = {"fewshot/config.py", "tools/environment.py"}
 LOOPS = {"fewshot/engine.py", "fewshot/features.py"}
 BUILT_ON = {"fewshot.engine", "fewshot.features", "fewshot.baseline"}  # by what layer 3 holds too
 FILES = sorted(
@@ -25,9 +25,11 @@ FILES = sorted(
 def layer(file: str) -> int:
     """0 is the ground floor, 5 what nobody imports."""
     room = file.split("/")[0]
+    if file in GROUND:
+        return 0
     if file in ENTRY_POINTS or room in ("tools", "tests"):
         return 5
-    if room == "runtime" or file in GROUND:
+    if room == "runtime":
         return 0
     if room in ("jclip", "models"):
         return 1

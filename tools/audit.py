@@ -13,14 +13,17 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
 
-from fewshot.audit_baseline import Phase, phases_in  # noqa: E402
-from fewshot.audit_job import PLACES, Job  # noqa: E402
-from fewshot.config import reported  # noqa: E402
-from fewshot.files import atomic_write  # noqa: E402
-from fewshot.provenance import OK, Link, as_json, versions_here  # noqa: E402
-from fewshot.verify import MANIFEST  # noqa: E402
+enter("tyro")
+
+from fewshot.audit_baseline import Phase, phases_in
+from fewshot.audit_job import PLACES, Job
+from fewshot.config import reported
+from fewshot.files import atomic_write
+from fewshot.provenance import OK, Link, as_json, versions_here
+from fewshot.verify import MANIFEST
 
 HELP = {
     "data": "data of the main job, where they lie elsewhere today",

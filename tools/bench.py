@@ -22,6 +22,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
+
+enter()
+
 import numpy as np
 import tyro
 

@@ -12,24 +12,24 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import runtime  # noqa: E402, F401, I001  (before jittor)
-import jittor as jt  # noqa: E402
-from sklearn.datasets import load_sample_images  # noqa: E402
-from PIL import Image  # noqa: E402
+import runtime  # noqa: F401, I001  (before jittor)
+import jittor as jt
+from sklearn.datasets import load_sample_images
+from PIL import Image
 
-import jclip  # noqa: E402
-from fewshot.images import decode  # noqa: E402
-from fewshot.losses import class_cross_entropy  # noqa: E402
-from fewshot.mta import solve  # noqa: E402
-from fewshot.prompt_files import CLASS_TEXTS, read_text_files  # noqa: E402
-from fewshot.submission import top5  # noqa: E402
-from fewshot.transforms import Crops, draw, make_views, pixel_digest  # noqa: E402
-from jclip.preprocess import make_preprocess, to_array  # noqa: E402
-from models.head import LPPlusPlus  # noqa: E402
-from models.lora import LoraAdapters, LoraConfig  # noqa: E402
-from runtime import cpu_operator  # noqa: E402
-from tools.bench_worker import Ways, serve  # noqa: E402
-from tools.clip_inputs import VIT_B32  # noqa: E402
+import jclip
+from fewshot.images import decode
+from fewshot.losses import class_cross_entropy
+from fewshot.mta import solve
+from fewshot.prompt_files import CLASS_TEXTS, read_text_files
+from fewshot.submission import top5
+from fewshot.transforms import Crops, draw, make_views, pixel_digest
+from jclip.preprocess import make_preprocess, to_array
+from models.head import LPPlusPlus
+from models.lora import LoraAdapters, LoraConfig
+from runtime import cpu_operator
+from tools.bench_worker import Ways, serve
+from tools.clip_inputs import VIT_B32
 
 ROWS = 256  # rows of a call, of the text encoder
 

@@ -20,9 +20,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tools.bench_worker import Ways, serve  # noqa: E402
-from tools.clip_inputs import VIT_B32  # noqa: E402
-from tools.clip_peer import declare_operator, huggingface_config  # noqa: E402
+from tools.bench_worker import Ways, serve
+from tools.clip_inputs import VIT_B32
+from tools.clip_peer import declare_operator, huggingface_config
 
 ROWS = 256  # rows of a call, of the text encoder
 LENGTH_STEP = 8  # lengths of calls are multiples of this, so that few shapes are compiled

@@ -16,17 +16,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
+
+enter()
+
+import runtime  # noqa: I001  (before jittor)
+import jittor as jt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import runtime  # noqa: E402, I001  (before jittor)
-import jittor as jt  # noqa: E402
-
-from fewshot.device import use_device  # noqa: E402
-from fewshot.engine import fit  # noqa: E402
-from fewshot.pieces import WHOLE  # noqa: E402
-from fewshot.runlog import Run  # noqa: E402
+from fewshot.device import use_device
+from fewshot.engine import fit
+from fewshot.pieces import WHOLE
+from fewshot.runlog import Run
 
 EXACT = 0.0  # indices and copies
 FLOAT32 = 1e-4  # sums of up to 1,000 terms in float32

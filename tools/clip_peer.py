@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tools import clip_inputs  # noqa: E402
+from tools import clip_inputs
 
 
 def openai_package(folder: Path):

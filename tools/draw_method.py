@@ -5,7 +5,13 @@ written out below, text stays text, and the file holds no date, version or rando
 """
 
 import io
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
+
+enter()
 
 from matplotlib import style
 from matplotlib.backends.backend_svg import FigureCanvasSVG

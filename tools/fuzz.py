@@ -17,9 +17,14 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Annotated, Any
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tools.environment import enter
+
+enter()
+
 import tyro
 
-ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "corpus"
 IN_MEMORY = Path("/dev/shm")  # a disk would be waited for at every execution
 INSTRUMENTED = ["runtime", "fewshot", "pickletools", "zipfile"]
@@ -40,7 +45,6 @@ def main(
     """
     import atheris
 
-    sys.path.insert(0, str(ROOT))
     more = ["PIL"] if parser == "images" else []  # takes seconds
     with atheris.instrument_imports(include=INSTRUMENTED + more):
         from tools.fuzz_parsers import PARSERS, check

@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from fewshot.archive_members import open_in_zip, read_tar, read_zip  # noqa: E402
-from fewshot.cifar import open_cifar  # noqa: E402
-from fewshot.data import ImageItem, Tree  # noqa: E402
-from fewshot.image_sets import ImageSet  # noqa: E402
-from fewshot.image_splits import read_image_split  # noqa: E402
-from fewshot.images import BrokenImage, decode  # noqa: E402
-from fewshot.lists import read_captions, read_classes, read_labels, read_rows  # noqa: E402
-from fewshot.negatives import load_negatives  # noqa: E402
-from fewshot.prompt_files import load_templates, read_text_file  # noqa: E402
-from fewshot.splits import read_split  # noqa: E402
-from fewshot.submission import MEMBER, validate, validate_zip  # noqa: E402
-from fewshot.tiny_imagenet import open_tiny_imagenet  # noqa: E402
-from runtime.weights_file import safe_load  # noqa: E402
+from fewshot.archive_members import open_in_zip, read_tar, read_zip
+from fewshot.cifar import open_cifar
+from fewshot.data import ImageItem, Tree
+from fewshot.image_sets import ImageSet
+from fewshot.image_splits import read_image_split
+from fewshot.images import BrokenImage, decode
+from fewshot.lists import read_captions, read_classes, read_labels, read_rows
+from fewshot.negatives import load_negatives
+from fewshot.prompt_files import load_templates, read_text_file
+from fewshot.splits import read_split
+from fewshot.submission import MEMBER, validate, validate_zip
+from fewshot.tiny_imagenet import open_tiny_imagenet
+from runtime.weights_file import safe_load
 
 LONGEST = 2000  # characters of an error
 KEYS = ("a/1.png", "a/2.png", "b/1.png")

@@ -13,9 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from tools.environment import enter
 
-from fewshot.archives import ARCHIVES, download  # noqa: E402
-from fewshot.config import reported  # noqa: E402
+enter("tyro")
+
+from fewshot.archives import ARCHIVES, download
+from fewshot.config import reported
 
 
 def main() -> None:

@@ -22,9 +22,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from tools.environment import enter
 
-from fewshot.files import atomic_write  # noqa: E402
-from fewshot.metrics import interval  # noqa: E402
+enter()
+
+from fewshot.files import atomic_write
+from fewshot.metrics import interval
 
 
 def result_of(given: argparse.Namespace, fields: dict[str, str], seed: int) -> dict:

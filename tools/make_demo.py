@@ -19,15 +19,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from tools.environment import enter
+
+enter()
+
 import numpy as np
 import PIL
 from PIL import Image
 from sklearn.datasets import load_digits
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from runtime.hashing import sha256_of  # noqa: E402
+from runtime.hashing import sha256_of
 
 MARKER = "made_by_make_demo.json"  # what this tool wrote: nothing else is ever deleted
 DOMAIN = "Digit"

@@ -18,7 +18,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from tools import clip_inputs, clip_peer  # noqa: E402
+from tools import clip_inputs, clip_peer
 
 GOLDEN = ROOT / "tests/golden/clip"
 TEXTS = 300

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tools import clip_inputs, clip_peer  # noqa: E402
+from tools import clip_inputs, clip_peer
 
 TARGET = Path(__file__).resolve().parent.parent / "tests/golden/lora/step.npz"
 CLASSES = ("cat", "dog", "red car", "golden gate bridge", "Audi S5 Convertible 2012")

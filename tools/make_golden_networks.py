@@ -22,7 +22,7 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from tools.clip_inputs import seeded_images, seeded_weight  # noqa: E402
+from tools.clip_inputs import seeded_images, seeded_weight
 
 GOLDEN = ROOT / "tests/golden/networks"
 SEED = 2606

@@ -11,10 +11,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from tools.environment import enter
 
-from fewshot.data import find_tree  # noqa: E402
-from fewshot.files import printable  # noqa: E402
-from fewshot.splits import draw_split, short_classes, split_path, write_split  # noqa: E402
+enter("tyro")
+
+from fewshot.data import find_tree
+from fewshot.files import printable
+from fewshot.splits import draw_split, short_classes, split_path, write_split
 
 
 def make(data: Path, shots: int, seed: int, out: Path | None, force: bool) -> None:

@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tools.environment import enter
+
+enter()
+
 import numpy as np
 import tyro
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
 SIDE = 16  # pixels
 
 

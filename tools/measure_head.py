@@ -16,14 +16,17 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
+
+enter()
+
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from fewshot.classifier import BLEND  # noqa: E402
-from models.channel import ChannelReweighting  # noqa: E402
-from models.gda import GaussianDiscriminant  # noqa: E402
-from models.head import LPPlusPlus  # noqa: E402
+from fewshot.classifier import BLEND
+from models.channel import ChannelReweighting
+from models.gda import GaussianDiscriminant
+from models.head import LPPlusPlus
 
 WAYS = "zero-shot published paper head head+channel 0+channel 0+GDA blended blended+GDA".split()
 # Zero-shot's and the head's shares in the submitted blend; its other two members, made by prompts

@@ -19,20 +19,23 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
+
+enter()
+
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from fewshot.negatives import grouped  # noqa: E402
-from fewshot.ood import (  # noqa: E402
+from fewshot.negatives import grouped
+from fewshot.ood import (
     evaluate,
     known_names,
     mcm,
     neglabel,
     transductive_rank_fusion,
 )
-from models.ood_filter import OodFilter  # noqa: E402
-from models.rows import unit_rows  # noqa: E402
+from models.ood_filter import OodFilter
+from models.rows import unit_rows
 
 SCALE = 100.0  # CLIP's own temperature
 Kind = Literal["new", "negatives"]  # the classes beside the base ones, as for OodFilter

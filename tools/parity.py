@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import jclip  # noqa: E402
-from jclip.preprocess import make_preprocess  # noqa: E402
-from tools import clip_inputs  # noqa: E402
+import jclip
+from jclip.preprocess import make_preprocess
+from tools import clip_inputs
 
 TOLERANCE = 1e-4  # relative; fp32 sums of a few thousand terms in another order, twelve layers deep
 SEED = 20210226

@@ -17,10 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from tools.environment import enter
 
-from fewshot.data import find_tree  # noqa: E402
-from fewshot.metrics import interval  # noqa: E402
-from fewshot.splits import draw_split, write_split  # noqa: E402
+enter()
+
+from fewshot.data import find_tree
+from fewshot.metrics import interval
+from fewshot.splits import draw_split, write_split
 
 Rows = dict[str, dict[str, float]]
 

@@ -10,11 +10,14 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tools.environment import enter
 
-from fewshot.config import reported  # noqa: E402
-from fewshot.data import find_tree, test_items  # noqa: E402
-from fewshot.submission import validate, validate_zip  # noqa: E402
+enter("tyro")
+
+from fewshot.config import reported
+from fewshot.data import find_tree, test_items
+from fewshot.submission import validate, validate_zip
 
 
 def main() -> None:

@@ -1,0 +1,30 @@
+"""Commands call `enter()` first: the packages must be there, in this Python or in the kit's own
+`.venv`.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def enter(package: str = "jittor") -> None:
+    """Goes on where the package is installed; else restarts the command in `.venv`; else ends it
+    with the remedy. package: of those that the command needs, one that others seldom bring.
+    """
+    switch(package)
+    if not importlib.util.find_spec(package):
+        sys.exit(
+            f"{sys.executable} has no {package}: `pip install -r requirements.txt`, or let "
+            "`bash train.sh --demo` set up .venv and run everything once on embedded data"
+        )
+
+
+def switch(package: str = "jittor") -> None:
+    """Restarts the command in `.venv` where only that has the package."""
+    own = ROOT / ".venv"
+    there = importlib.util.find_spec(package) or Path(sys.prefix) == own
+    if not there and (own / "bin/python").exists():
+        os.execv(own / "bin/python", [str(own / "bin/python"), *sys.orig_argv[1:]])
