@@ -19,9 +19,9 @@ def main(arguments: list[str]) -> None:
     """Runs one recipe; a mistake of the user ends with one message and status 1 or 2."""
     if not arguments or arguments[0] not in RECIPES:
         lines = "\n".join(f"  {name:<18}{what}" for name, what in RECIPES.items())
-        asked = arguments[:1] == ["--help"]
+        asked = arguments[:1] in (["--help"], ["-h"])
         wrong = f"no recipe is called {arguments[0]!r}\n\n" if arguments and not asked else ""
-        print(f"{wrong}{__doc__}\n\nrecipes:\n{lines}", file=sys.stderr)
+        print(f"{wrong}{__doc__}\n\nrecipes:\n{lines}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
     enter()
     from importlib import import_module
