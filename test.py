@@ -36,7 +36,7 @@ from fewshot.inference import Looks, Scorer
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
 from fewshot.lock import held
 from fewshot.lora_stage import tuned_encoder
-from fewshot.manifest import write_manifest
+from fewshot.manifest import trained_on, write_manifest
 from fewshot.outcome import Outcome, joined
 from fewshot.provenance import scored_from
 from fewshot.report import write_report
@@ -223,12 +223,14 @@ def score(config: Config) -> None:
     print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
     if outcome.skipped:
         print(skipped_summary(outcome.skipped))
+    if seen := trained_on(items, parts):
+        print(f"{seen} of these images are among the shots that the parts were trained on")
     truth, rows = true_labels(items, config.labels), None
     if truth is not None:
         record = read_record(config.parts)
         scores = scores_of(outcome, truth, tree, parts, record, scorer.threshold)
         source = scored_from(config.out / "result.txt", config.labels)
-        write_scores(config.out / "scores.json", scores | {"made_from": source})
+        write_scores(config.out / "scores.json", scores | {"trained_on": seen, "made_from": source})
         rows = scores["rows"]
         print(f"\n{as_text(scores)}")
     if config.report:

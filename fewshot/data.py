@@ -96,7 +96,10 @@ def test_items(root_or_tree: str | Path | Tree, split: str | Path) -> list[Image
     below = root / split
     place = next((path for path in (below, Path(split)) if path.exists()), None)
     if place is None:
-        raise DataError(f"{below}: no such folder or list (nor {split}); put the test images there")
+        raise DataError(
+            f"{below}: no such folder or list (nor {split}); put the test images there, or name "
+            "another folder or list with --split"
+        )
     ids = {name: i for i, name in enumerate(tree.class_names)} if tree else {}
     if place.is_file():
         return _listed_test_items(place, ids)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pkl", ".pt", ".pth", ".safetensors")
 OPTIONAL = "res1000epoch.pkl"  # the auxiliary encoder: no CLIP, and the main job runs without it
+PARTS = "test_pkl"  # folder of the trained parts
 TEST_SETS = ("TestSetA", "TestSetB", "test")
 SEE_README = "Dataset/README.md shows the tree"
 FIND_WEIGHTS = (
@@ -62,7 +63,7 @@ def weights(named: Path | None) -> list[Row]:
         found = _weight_files(ROOT)
         files = [path for path in found if path.name != OPTIONAL]
         parts = [path for path in found if path.name == OPTIONAL]
-        parts += _weight_files(ROOT / "test_pkl")
+        parts += _weight_files(ROOT / PARTS)
     if not files or not all(path.is_file() for path in files):
         value = f"no {named}" if named else f"no {' or '.join(SUFFIXES)} file in {ROOT}"
         return [Row("missing", "weights", value, FIND_WEIGHTS, needed=True)]
@@ -90,6 +91,8 @@ def _weight_file(path: Path, needed: bool) -> tuple[Row, int]:
         count = count_numbers(safe_load(path))
     except ValueError as error:
         return Row("wrong", "weights", str(error), FIND_WEIGHTS, needed), 0
+    if path.parent == ROOT / PARTS:
+        return Row("ok", "part", f"{PARTS}/{path.name}: {count:,} parameters"), count
     value = f"{path.name}: {_public_name(digest)}, {count:,} parameters, SHA-256 {digest}"
     return Row("ok", "weights", value), count
 

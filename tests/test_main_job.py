@@ -163,6 +163,20 @@ def test_a_broken_test_image_still_gets_its_line(place, result, tmp_path, capsys
     assert [name for name, _ in manifest["skipped_images"]] == [broken.name]
 
 
+def test_images_that_were_trained_on_are_counted(place, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    shots = sorted((place / "demo/TrainSet").rglob("*.png"))
+    for number, path in enumerate(shots[:30] + sorted((place / "demo/TestSetB").iterdir())[:2]):
+        shutil.copy(path, images / f"{number}.png")
+    score(place, tmp_path / "out", split=str(images))
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    known = {key for _, key in manifest["shots"]}
+    count = sum(sha256_of(path) in known for path in images.iterdir())
+    assert 0 < count < 30 and manifest["inputs"]["images_trained_on"] == count
+    assert f"\n{count} of these images are among the shots" in capsys.readouterr().out
+
+
 def test_parts_of_other_weights_are_refused(place, tmp_path):
     write_tiny_clip(tmp_path / "clip.pkl", seed=1)
     with pytest.raises(ValueError, match="trained with another weight file"):

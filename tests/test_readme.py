@@ -18,7 +18,7 @@ from tests.kit import ROOT, script, write_tiny_clip
 from tests.photos import write_photos
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-STARTS = ("bash", "python", "pip", "mpirun", "sbatch")
+STARTS = ("bash", "python", ".venv/bin/pip", "mpirun", "sbatch")
 IMAGES = 5  # of the copy's test set
 PLACEHOLDERS = {"FILE": "result.txt", "FOLDER": "."}
 HERE = {  # in this order in the copy, and what each prints
@@ -70,7 +70,7 @@ ELSEWHERE = {  # the beginning of a command: what runs it with data of a test's 
         "tests/slurm/test_slurm.py::test_an_array_of_seeds_becomes_one_table"
     ),
     "python tools/check_device.py": "tests/test_check_device.py::test_all_is_ok",
-    "pip install -r requirements-cuda13.txt": "tests/runtime/test_cuda13.py",
+    ".venv/bin/pip install -r requirements-cuda13.txt": "tests/runtime/test_cuda13.py",
 }
 
 
