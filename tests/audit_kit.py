@@ -11,7 +11,7 @@ from tests.job import score
 from tests.kit import ROOT
 
 COUNT = 24  # test images
-CODE = ("fewshot", "jclip", "models", "prompts", "recipes", "runtime")
+CODE = ("fewshot", "jclip", "models", "prompts", "recipes", "runtime", "tools")
 
 
 def places(folder):
@@ -35,8 +35,6 @@ def make_finished(place, folder):
     for name in CODE:
         shutil.copytree(ROOT / name, folder / "kit" / name, ignore=skip)
     shutil.copy(ROOT / "test.py", folder / "kit")
-    (folder / "kit/tools").mkdir()
-    shutil.copy(ROOT / "tools/audit.py", folder / "kit/tools")
     given = {name: Path(value) for name, value in places(folder).items() if name != "shots"}
     given |= {name: str(given[name]) for name in ("split", "weights")}
     score(place, folder / "out", **given, views=2)

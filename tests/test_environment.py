@@ -48,3 +48,10 @@ def test_without_any_the_remedy_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="has no jittor: `pip install -r requirements.txt`, or"):
         environment.enter()
+
+
+def test_an_environment_that_lacks_them_is_not_entered_for_ever():
+    """`-S` hides every installed package."""
+    command = [sys.executable, "-S", "tools/audit.py"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1 and f"{sys.executable} has no tyro: " in found.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import fewshot
 from fewshot.code_lists import FEATURES_CODE, PARTS_CODE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +99,12 @@ def test_one_optimizer_step():
 @pytest.mark.parametrize("file", FILES)
 def test_no_module_over_300_lines(file):
     assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_the_map_of_fewshot_has_every_module_once():
+    rows = (fewshot.__doc__ or "").splitlines()[2:]
+    named = sorted(name for row in rows for name in row[12:].split())
+    assert named == sorted(Path(f).stem for f in FILES if re.fullmatch(r"fewshot/(?!__).*", f))
 
 
 def test_no_function_over_a_screen():

@@ -37,6 +37,8 @@ TOOLS = Path(__file__).resolve().parent
 class Common:
     """What every benchmark takes."""
 
+    in_turn: bool = True
+    """peers by turns with ours; False: after ours has ended, where memory does not hold both"""
     repeats: int = 5
     """of each way"""
     peers: Path | None = None
@@ -153,26 +155,32 @@ def main(options: Common) -> dict:
     name = type(options).__name__.lower()
     common = set(vars(Common()))
     settings = {key: value for key, value in vars(options).items() if key not in common}
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        workers = [(sys.executable, "bench_ours.py")]
-        workers += [(str(options.peers), "bench_peer.py")] if options.peers else []
-        started = []
-        for python, script in workers:  # ours first: it writes the inputs
-            started.append(Worker(python, script, name, settings, Path(folder)))
-            stack.callback(started[-1].close)
-        ways = {way: worker for worker in started for way in worker.ways}
-        first = next(iter(ways))
-        wanted = {
-            w: p
-            for w, p in ways.items()
-            if not options.ways or w == first or any(word in w for word in options.ways)
-        }
-        found = measured(wanted, options.repeats, Path(folder))
+    workers = [(sys.executable, "bench_ours.py")]  # first: it writes the inputs
+    workers += [(str(options.peers), "bench_peer.py")] if options.peers else []
+    groups = [workers] if options.in_turn else [[worker] for worker in workers]
+    found: dict[str, dict] = {}
+    with TemporaryDirectory() as folder:
+        for group in groups:
+            with ExitStack() as stack:
+                ways: dict[str, Worker] = {}
+                for python, script in group:
+                    worker = Worker(python, script, name, settings, Path(folder))
+                    stack.callback(worker.close)
+                    ways |= dict.fromkeys(worker.ways, worker)
+                first = next(iter(found or ways))
+                wanted = {
+                    w: p
+                    for w, p in ways.items()
+                    if not options.ways or w == first or any(word in w for word in options.ways)
+                }
+                found |= measured(wanted, options.repeats, Path(folder), compared=not found)
     return report(name, settings, ITEMS[name](settings), found)
 
 
-def measured(ways: dict[str, Worker], repeats: int, folder: Path) -> dict[str, dict]:
-    """{way: seconds of every run but the first, peak_mb, cosine}."""
+def measured(
+    ways: dict[str, Worker], repeats: int, folder: Path, compared: bool = True
+) -> dict[str, dict]:
+    """{way: seconds of every run but the first, peak_mb, cosine to the first way if `compared`}."""
     found: dict[str, dict[str, Any]] = {}
     reference = None
     for number, (way, worker) in enumerate(ways.items()):
@@ -180,7 +188,7 @@ def measured(ways: dict[str, Worker], repeats: int, folder: Path) -> dict[str, d
         worker.run(way, place)
         result = np.load(place)
         reference = result if reference is None else reference
-        alike = worker is next(iter(ways.values()))  # the same weights
+        alike = compared and worker is next(iter(ways.values()))  # the same weights
         found[way] = {"seconds": [], "cosine": least_cosine(reference, result) if alike else None}
         found[way]["same"] = alike and np.array_equal(reference, result)
         found[way]["result"] = float(result.ravel()[0]) if result.size == 1 else None

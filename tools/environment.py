@@ -24,7 +24,7 @@ def enter(package: str = "jittor") -> None:
 
 def switch(package: str = "jittor") -> None:
     """Restarts the command in `.venv` where only that has the package."""
-    own = ROOT / ".venv"
-    there = importlib.util.find_spec(package) or Path(sys.prefix) == own
-    if not there and (own / "bin/python").exists():
-        os.execv(own / "bin/python", [str(own / "bin/python"), *sys.orig_argv[1:]])
+    own = ROOT / ".venv/bin/python"
+    there = importlib.util.find_spec(package) or Path(sys.executable) == own
+    if not there and own.exists():
+        os.execv(own, [str(own), *sys.orig_argv[1:]])
