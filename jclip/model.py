@@ -46,8 +46,8 @@ class VisionTransformer(jt.Module):
         x = self.embed_patches(images)
         first = self.class_embedding.broadcast((x.shape[0], 1, x.shape[2]))
         x = jt.concat([first, x], dim=1) + self.positional_embedding  # [B, G*G+1, D]
-        x = self.transformer(self.ln_pre(x))
-        return project(self.kept_proj, self.ln_post(x[:, 0]), self.proj)
+        x = self.transformer(self.ln_pre(x), np.zeros(x.shape[0]))  # [B, D]
+        return project(self.kept_proj, self.ln_post(x), self.proj)
 
 
 class CLIP(jt.Module):
@@ -118,9 +118,8 @@ class CLIP(jt.Module):
 
     def encode_embedded(self, embedded: jt.Var, ends: np.ndarray) -> jt.Var:
         """Token embeddings [S, L, D] and places of the end tokens [S] -> features [S, E]."""
-        sentences, length, _ = embedded.shape
-        x = self.transformer(embedded + self.positional_embedding[:length])
-        x = x[jt.arange(sentences), jt.array(np.asarray(ends, dtype=np.int32))]  # [S, D]
+        positions = self.positional_embedding[: embedded.shape[1]]
+        x = self.transformer(embedded + positions, ends)  # [S, D]
         return project(self.kept, self.ln_final(x), self.text_projection)
 
     def execute(self, images: jt.Var, tokens: np.ndarray | jt.Var) -> tuple[jt.Var, jt.Var]:

@@ -5,6 +5,7 @@ Shapes: N sequences (images or sentences), L tokens, D width, H heads.
 """
 
 import jittor as jt
+import numpy as np
 from jittor import nn
 
 from runtime import attention, norm, product
@@ -50,6 +51,11 @@ def attend_packed(qkv: jt.Var, heads: int, causal: bool = False) -> jt.Var:
     width = qkv.shape[2] // 3
     query, key, value = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
     return attend(query, key, value, heads, causal)
+
+
+def at(x: jt.Var, place: np.ndarray) -> jt.Var:
+    """x[N, L, D] at the tokens place[N] -> [N, D]."""
+    return x[jt.arange(x.shape[0]), jt.array(np.asarray(place, dtype=np.int32))]
 
 
 def patch_rows(images: jt.Var, patch: int) -> jt.Var:
@@ -114,7 +120,9 @@ def two_layers(
 
 
 class Attention(jt.Module):
-    """x + self-attention of `normed`, one projection for query, key and value: [N, L, D]."""
+    """x + self-attention of `normed`, one projection for query, key and value: [N, L, D], or [N, D]
+    at the tokens `place`[N].
+    """
 
     def __init__(self, width: int, heads: int):
         self.heads = heads
@@ -123,9 +131,17 @@ class Attention(jt.Module):
         self.kept = product.Weights()
         self.out_proj = Linear(width, width)
 
-    def execute(self, normed: jt.Var, causal: bool, x: jt.Var) -> jt.Var:
-        qkv = linear(self.kept, normed, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3D]
-        return self.out_proj(attend_packed(qkv, self.heads, causal), x)
+    def packed(self, normed: jt.Var) -> jt.Var:
+        """Queries, keys and values side by side: [N, L, 3D]."""
+        return linear(self.kept, normed, self.in_proj_weight, self.in_proj_bias)
+
+    def execute(
+        self, normed: jt.Var, causal: bool, x: jt.Var, place: np.ndarray | None = None
+    ) -> jt.Var:
+        mixed = attend_packed(self.packed(normed), self.heads, causal)
+        if place is not None:
+            mixed, x = at(mixed, place), at(x, place)
+        return self.out_proj(mixed, x)
 
 
 class Mlp(jt.Module):
@@ -141,7 +157,7 @@ class Mlp(jt.Module):
 
 
 class ResidualAttentionBlock(jt.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): [N, L, D] -> [N, L, D]."""
+    """x + attention(norm(x)), then x + mlp(norm(x)): [N, L, D], or [N, D] at the tokens `place`."""
 
     def __init__(self, width: int, heads: int, activation: str):
         self.attn = Attention(width, heads)
@@ -149,20 +165,23 @@ class ResidualAttentionBlock(jt.Module):
         self.mlp = Mlp(width, activation)
         self.ln_2 = LayerNorm(width)
 
-    def execute(self, x: jt.Var, causal: bool) -> jt.Var:
-        x = self.attn(self.ln_1(x), causal, x)
+    def execute(self, x: jt.Var, causal: bool, place: np.ndarray | None = None) -> jt.Var:
+        x = self.attn(self.ln_1(x), causal, x, place)
         return self.mlp(self.ln_2(x), x)
 
 
 class Transformer(jt.Module):
-    """A stack of residual attention blocks: [N, L, D] -> [N, L, D]."""
+    """A stack of residual attention blocks, of whose output CLIP takes one token: [N, L, D] ->
+    [N, D] at the tokens `place`[N]. The last block does without the others after its attention.
+    """
 
     def __init__(self, width: int, layers: int, heads: int, activation: str, causal: bool):
         self.causal = causal
         blocks = [ResidualAttentionBlock(width, heads, activation) for _ in range(layers)]
         self.resblocks = nn.Sequential(*blocks)
 
-    def execute(self, x: jt.Var) -> jt.Var:
-        for block in self.resblocks:
+    def execute(self, x: jt.Var, place: np.ndarray) -> jt.Var:
+        *blocks, last = self.resblocks
+        for block in blocks:
             x = block(x, self.causal)
-        return x
+        return last(x, self.causal, place)

@@ -14,7 +14,7 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.transformer import Attention, Linear, attend_packed, linear
+from jclip.transformer import Attention, Linear, linear
 from runtime import low_rank
 
 
@@ -83,10 +83,9 @@ class AdaptedLinear(jt.Module):
         return self.weight, self.weight.numpy() + self._adapters[0].product()
 
 
-class AdaptedAttention(jt.Module):
-    """Self-attention with adapters at some of query (0), key (1) and value (2).
-
-    Works as `jclip.transformer.Attention`; the base product stays one.
+class AdaptedAttention(Attention):
+    """Self-attention with adapters at some of query (0), key (1) and value (2). The base product
+    stays one.
     """
 
     def __init__(self, base: Attention, adapters: dict[int, LowRank]):
@@ -95,10 +94,8 @@ class AdaptedAttention(jt.Module):
         self.out_proj = base.out_proj
         self._places, self._adapters = tuple(adapters), tuple(adapters.values())
 
-    def execute(self, normed: jt.Var, causal: bool, x: jt.Var) -> jt.Var:
-        qkv = linear(self.kept, normed, self.in_proj_weight, self.in_proj_bias)  # [N, L, 3D]
-        qkv = changed(qkv, normed, self._adapters, self._places)
-        return self.out_proj(attend_packed(qkv, self.heads, causal), x)
+    def packed(self, normed: jt.Var) -> jt.Var:
+        return changed(super().packed(normed), normed, self._adapters, self._places)
 
     def merged_weight(self) -> tuple[jt.Var, np.ndarray]:
         """The packed weight, and its values with the changes added: [3D, D]."""

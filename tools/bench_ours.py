@@ -56,7 +56,9 @@ def clip() -> jclip.CLIP:
 
 
 def image(batch: int, folder: Path) -> Ways:
-    """ViT-B/32's image tower, and the limit: the matrix products of its blocks and nothing else."""
+    """ViT-B/32's image tower, and the limit: the matrix products of its blocks that a feature needs
+    and nothing else.
+    """
     model = clip()
     pixels = jt.array(np.random.default_rng(0).normal(0, 1, (batch, 3, 224, 224)).astype("f4"))
 
@@ -70,9 +72,12 @@ def image(batch: int, folder: Path) -> Ways:
     def products() -> np.ndarray:
         with jt.no_grad():
             x = jt.ones((tokens, width))
-            for block in blocks:
+            for number, block in enumerate(blocks, 1):
+                rows = (
+                    tokens if number < len(blocks) else batch
+                )  # the class token alone, in the end
                 for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
-                    wide = jt.ones((tokens, layer.weight.shape[1]))
+                    wide = jt.ones((rows, layer.weight.shape[1]))
                     layer(wide).sync()
                 for _ in range(3):  # query, key and value
                     block.attn.out_proj(x).sync()

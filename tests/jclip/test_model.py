@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jclip import CLIP, ClipSizes, tokenize
+from jclip.transformer import Transformer
 from tools import clip_inputs
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/clip"
@@ -90,6 +91,21 @@ def test_text_feature_depends_on_its_row_alone():
     others = tokenize(["one", "two", "three", "four", "five", "six"])
     others[5] = tokens[2]
     np.testing.assert_array_equal(model.encode_text(others).numpy()[5], features[2])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_last_blocks_one_token_is_that_of_all(causal):
+    jt.set_global_seed(0)
+    stack = Transformer(width=32, layers=2, heads=2, activation="quick_gelu", causal=causal)
+    for value in stack.parameters():
+        value.update(jt.randn(value.shape) * 0.1)
+    stack.eval()
+    x, place = jt.randn(6, 10, 32), np.array([0, 9, 3, 3, 7, 1])
+    with jt.no_grad():
+        whole = x
+        for block in stack.resblocks:
+            whole = block(whole, causal)
+        assert stack(x, place).numpy().tobytes() == whole.numpy()[range(6), place].tobytes()
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
