@@ -42,7 +42,9 @@ class Averaged(jt.nn.Module):
         jt.sync([*target.values(), self.updates])  # else each step's weights are kept till then
 
     def hand_over(self) -> None:
-        """The network's weights become the average's."""
+        """The network's weights become the average's, and it is one by itself again."""
+        self.train()  # Jittor's evaluation mode is of a whole: the network could not wake up alone
         source = self.average.state_dict()
         for name, value in self.network.state_dict().items():
             value.update(source[name].detach().clone())
+        self.network.eval()

@@ -138,6 +138,18 @@ def test_an_average_is_what_validates_and_goes_through_a_stop(job, monkeypatch):
         assert (run.folder / name).read_bytes() == again.read_bytes(), name
 
 
+def test_a_network_learns_on_after_its_average_was_taken(job):
+    made = job(ema=0.9, epochs=1)
+    train, val = made.training_sets()
+    module = made.build(Small)
+    batches = Targets(made.batches(train, cifar_train(SIDE)), 3)
+    for phase in ("first", "second"):
+        before = module.head.weight.numpy()
+        made.learn(made.run(phase), module, module.parameters(), batches, classify(module), val)
+        assert (module.head.weight.numpy() != before).any()
+        module.eval()  # as a recipe does before it tests
+
+
 def test_a_stopped_run_ends_in_the_same_bytes(job):
     whole, run = trained(job("whole"))
     trained(job("stopped"), epochs=1)
