@@ -36,7 +36,7 @@ from fewshot.inference import Looks, Scorer
 from fewshot.inputs import AUXILIARY, find_auxiliary, require
 from fewshot.lock import held
 from fewshot.lora_stage import tuned_encoder
-from fewshot.manifest import trained_on, write_manifest
+from fewshot.manifest import write_manifest
 from fewshot.outcome import Outcome, joined
 from fewshot.provenance import scored_from
 from fewshot.report import write_report
@@ -219,18 +219,20 @@ def score(config: Config) -> None:
     for stale in ("scores.json", "report.html"):  # of another result
         (config.out / stale).unlink(missing_ok=True)
     write_result(config.out, outcome, len(tree.class_names))
-    write_manifest(config.out, as_plain(config), scorer, items, outcome)
+    trained_on = write_manifest(config.out, as_plain(config), scorer, items, outcome)
     print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
     if outcome.skipped:
         print(skipped_summary(outcome.skipped))
-    if seen := trained_on(items, parts):
-        print(f"{seen} of these images are among the shots that the parts were trained on")
+    if trained_on:
+        print(f"{trained_on} of these images are among the shots that the parts were trained on")
     truth, rows = true_labels(items, config.labels), None
     if truth is not None:
         record = read_record(config.parts)
         scores = scores_of(outcome, truth, tree, parts, record, scorer.threshold)
         source = scored_from(config.out / "result.txt", config.labels)
-        write_scores(config.out / "scores.json", scores | {"trained_on": seen, "made_from": source})
+        write_scores(
+            config.out / "scores.json", scores | {"trained_on": trained_on, "made_from": source}
+        )
         rows = scores["rows"]
         print(f"\n{as_text(scores)}")
     if config.report:

@@ -10,7 +10,6 @@ from fewshot.data import ImageItem
 from fewshot.device import precision_in_use
 from fewshot.features import Encoder
 from fewshot.files import atomic_write
-from fewshot.images import known_as
 from fewshot.inference import CODE, Scorer
 from fewshot.outcome import Outcome
 from fewshot.provenance import IMAGES, image_rows, rows_digest, write_rows
@@ -36,11 +35,14 @@ def write_manifest(
     scorer: Scorer,
     items: Sequence[ImageItem],
     outcome: Outcome,
-) -> None:
+) -> int:
     """Writes `out/manifest.json`, and each test image's hash beside it. Neither holds a time of
-    day: the same run gives the same bytes.
+    day: the same run gives the same bytes. Returns how many of the images are among the shots,
+    whatever they are called.
     """
     parts, encoders, rows = scorer.parts, scorer.encoders, image_rows(items)
+    shots = {key for _, key in parts["text"]["shots"]}
+    trained_on = sum(key in shots for _, key in rows)
     write_rows(out / IMAGES, rows)
     record = {
         "config": config,
@@ -50,7 +52,7 @@ def write_manifest(
             "parts": scorer.hashes,
             "images": len(items),
             "images_sha256": rows_digest(rows),
-            "images_trained_on": trained_on(items, parts),
+            "images_trained_on": trained_on,
         },
         "made_from": {f"{stage}.pkl": part["meta"]["inputs"] for stage, part in parts.items()},
         "looks": as_plain(scorer.looks) | {"threshold": scorer.threshold},
@@ -70,12 +72,7 @@ def write_manifest(
     with atomic_write(out / MANIFEST) as file:
         json.dump(record, file, indent=1, sort_keys=True)
         file.write("\n")
-
-
-def trained_on(items: Sequence[ImageItem], parts: Parts) -> int:
-    """How many of the images are among the shots, whatever they are called."""
-    shots = {key for _, key in parts["text"]["shots"]}
-    return sum(known_as(item.path) in shots for item in items)
+    return trained_on
 
 
 def parameters(encoders: Sequence[Encoder], parts: Parts) -> dict[str, int]:

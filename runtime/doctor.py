@@ -86,13 +86,13 @@ def _weight_file(path: Path, needed: bool) -> tuple[Row, int]:
     from runtime.hashing import sha256_of
     from runtime.weights_file import count_numbers, safe_load
 
-    digest = sha256_of(path)
     try:
         count = count_numbers(safe_load(path))
     except ValueError as error:
         return Row("wrong", "weights", str(error), FIND_WEIGHTS, needed), 0
     if path.parent == ROOT / PARTS:
         return Row("ok", "part", f"{PARTS}/{path.name}: {count:,} parameters"), count
+    digest = sha256_of(path)
     value = f"{path.name}: {_public_name(digest)}, {count:,} parameters, SHA-256 {digest}"
     return Row("ok", "weights", value), count
 

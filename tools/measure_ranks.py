@@ -83,7 +83,6 @@ def train_s(config: Config, count: int, root: Path, out: Path) -> tuple[float, i
 
 def exchange(numbers: int) -> None:
     """Prints the seconds in which this process's pieces of so many numbers reach all."""
-    sys.path.insert(0, str(ROOT))
     import runtime  # noqa: F401  (before jittor)
     from fewshot.exchange import gathered
     from fewshot.pieces import Pieces
