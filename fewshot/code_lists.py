@@ -16,6 +16,7 @@ FEATURES_CODE = (
     "runtime/onednn.py",
     "runtime/prepare.py",
     "runtime/product.py",
+    "runtime/resample.py",
     "runtime/rebuild.py",  # from here on: how weight files are read
     "runtime/safetensors_file.py",
     "runtime/tensors.py",

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from runtime import cpu_operator, resample
+
 RATIO = (3 / 4, 4 / 3)  # width to height of a crop before it is made square
 TRIES = 10  # draws of a shape until one fits into the image
+LEVELS = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)  # every level once
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ def crop_box(
 
 def random_view(image: Image.Image, side: int, crops: Crops, seed: int, view: int) -> Image.Image:
     """The random crop number `view`, resized to side x side, RGB, mirrored or not."""
-    return _cut(image.convert("RGB"), pixel_digest(image), side, crops, seed, view)
+    return _cut(
+        image.convert("RGB"), side, *draw(pixel_digest(image), image.size, crops, seed, view)
+    )
 
 
 def pixel_digest(image: Image.Image) -> bytes:
@@ -72,10 +77,8 @@ def draw(
 
 
 def _cut(
-    rgb: Image.Image, digest: bytes, side: int, crops: Crops, seed: int, view: int
+    rgb: Image.Image, side: int, box: tuple[int, int, int, int], mirrored: bool
 ) -> Image.Image:
-    """`random_view` of an image that is RGB already and was hashed."""
-    box, mirrored = draw(digest, rgb.size, crops, seed, view)
     # resize(box=box) saves 6 % and looks beyond the box: up to 16 of 255 apart at the borders
     cut = rgb.crop(box).resize((side, side), Image.Resampling.BICUBIC)
     return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut
@@ -91,18 +94,29 @@ def make_views(
 ) -> Callable[[Image.Image], np.ndarray]:
     """A transform from one decoded image to `count` views [P,3,R,R]: the centre view, then crops.
 
-    centre and to_array are a model's own preprocessing, of a photo and of a square RGB crop. The
-    image is converted and hashed once, and the views are written where they will lie.
+    centre and to_array are a model's own preprocessing, of a photo and of a square RGB crop;
+    to_array takes each level by itself. The image is converted and hashed once, and the views are
+    written where they will lie, by `runtime.resample` or, under `--precision plain`, by Pillow.
     """
+    table = None
+    if count > 1 and cpu_operator.precision != "plain":
+        table = to_array(Image.fromarray(LEVELS)).reshape(3, 256)
+        resample.function()  # compiled here, before threads ask for it
 
     def views(image: Image.Image) -> np.ndarray:
         first = centre(image)
         found = np.empty((count, *first.shape), first.dtype)
         found[0] = first
-        if count > 1:
-            rgb, digest = image.convert("RGB"), pixel_digest(image)
-            for view in range(1, count):
-                found[view] = to_array(_cut(rgb, digest, side, crops, seed, view))
+        if count == 1:
+            return found
+        rgb, digest = image.convert("RGB"), pixel_digest(image)
+        drawn = [draw(digest, rgb.size, crops, seed, view) for view in range(1, count)]
+        if table is None:
+            for crop, out in zip(drawn, found[1:], strict=True):
+                out[:] = to_array(_cut(rgb, side, *crop))
+        else:
+            boxes = np.array([(*box, mirrored) for box, mirrored in drawn], np.int32)
+            resample.views(np.asarray(rgb), boxes, table, found[1:])
         return found
 
     return views

@@ -55,9 +55,14 @@ struct Setting {
 
 // from[length][head], rows `stride` apart -> to[head][padded], zeros at the end.
 inline void transpose(const Setting& s, const float* from, long stride, float* to) {
-    memset(to, 0, s.head() * s.padded() * sizeof(float));
-    for (long l = 0; l < s.length; l++)
-        for (long d = 0; d < s.head(); d++) to[d * s.padded() + l] = from[l * stride + d];
+    for (long l = 0; l < s.padded(); l += LANES)
+        for (long d = 0; d < s.head(); d += LANES) {
+            vec lines[LANES];
+            for (int i = 0; i < LANES; i++)
+                lines[i] = l + i < s.length ? at(from + (l + i) * stride + d) : vec{};
+            turn<ivec>(lines);
+            for (int i = 0; i < LANES; i++) at(to + (d + i) * s.padded() + l) = lines[i];
+        }
 }
 
 // Products of one query with all keys -> its weights, in place; zero for padding and, where

@@ -74,3 +74,13 @@ def run(headers: tuple[str, ...], code: str, inputs: list, shape, data: dict):
     for each in found:
         each.compile_options = options
     return found if several else found[0]
+
+
+def address(headers: tuple[str, ...], function: str) -> int:
+    """Where the compiled C++ function of these headers lies, for `ctypes` to call."""
+    import jittor as jt
+
+    with jt.flag_scope(use_cuda=0):
+        code = f"*out0_p = (int64)&{function};"
+        found = jt.code((1,), "int64", [], cpu_header=text(headers), cpu_src=code)
+        return int(found.numpy()[0])

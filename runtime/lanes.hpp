@@ -28,6 +28,21 @@ inline vec exponential(vec x) {
 
 inline vec magnitude(vec x) { return x < 0.0f ? -x : x; }
 
+// 16 lines of 16 numbers become their 16 columns: four times, the upper lines are dealt between the
+// lower. Order: a vector of whole numbers of the same width.
+template <class Order, class Line>
+inline void turn(Line* lines) {
+    const Order left{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}, right = left + 8;
+    Line next[LANES];
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = __builtin_shuffle(lines[i], lines[i + 8], left);
+            next[2 * i + 1] = __builtin_shuffle(lines[i], lines[i + 8], right);
+        }
+        std::copy_n(next, 16, lines);
+    }
+}
+
 inline float total(vec x) {
     float sum = 0;
     for (int i = 0; i < LANES; i++) sum += x[i];

@@ -27,8 +27,8 @@ inline dnnl::stream& stream() {
 // Work space, one piece for each part that an array can play. Operators run one after the other, so
 // all shapes share the pieces; they grow to the largest and stay.
 inline void* scratch(int part, size_t bytes) {
-    static void* held[5] = {};
-    static size_t sizes[5] = {};
+    static void* held[6] = {};
+    static size_t sizes[6] = {};
     if (sizes[part] < bytes) {
         ::free(held[part]);
         sizes[part] = 0;

@@ -10,7 +10,7 @@ typedef unsigned short bf16;
 
 enum { ROWS = 256 };  // at a time: what one layer leaves for the next stays in the cache
 enum Activation { QUICK_GELU, GELU };
-enum Part { SOURCE, HIDDEN, GATED, PADDED_X, PADDED_Y };  // of the work space
+enum Part { SOURCE, HIDDEN, GATED, PADDED_X, PADDED_Y, PADDED_RESIDUAL };  // of the work space
 
 struct Layer {
     long inputs, outputs;
@@ -58,7 +58,7 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
     if (bias) p.bias = matrix(1, s.outputs, type::f32);
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;
-    if (sum) after.append_sum(1);
+    if (sum) after.append_binary(dnnl::algorithm::binary_add, p.y);
     attributes.set_post_ops(after);
     dnnl::matmul::primitive_desc d({p.x, p.w, p.bias, p.y}, attributes, engine());
     p.work = dnnl::matmul(d);
@@ -66,18 +66,19 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
     return plans.emplace(key, p).first->second;
 }
 
-// y[rows][outputs] = x w (+ bias), added to what is there where `sum`; x is as `half` says.
-inline void multiply(const Layer& s, long rows, const void* x, void* w, float* bias, float* y,
-                     bool sum) {
-    const Plan& p = plan_of(s, rows, bias, sum);
+// y[rows][outputs] = x w (+ bias) (+ residual); x is as `half` says.
+inline void multiply(const Layer& s, long rows, const void* x, void* w, float* bias,
+                     const float* residual, float* y) {
+    const Plan& p = plan_of(s, rows, bias, residual);
     if (!p.by_rows && rows < ROWS) {  // other ways of oneDNN take another order for few rows
         size_t source = rows * s.inputs * s.bytes(), result = rows * s.outputs * sizeof(float);
         char* all_x = (char*)scratch(PADDED_X, ROWS * s.inputs * s.bytes());
         float* all_y = (float*)scratch(PADDED_Y, ROWS * s.outputs * sizeof(float));
+        float* all = (float*)scratch(PADDED_RESIDUAL, ROWS * s.outputs * sizeof(float));
         memset(all_x + source, 0, ROWS * s.inputs * s.bytes() - source);
         memcpy(all_x, x, source);
-        if (sum) memcpy(all_y, y, result);
-        multiply(s, ROWS, all_x, w, bias, all_y, sum);
+        if (residual) memcpy(all, residual, result);
+        multiply(s, ROWS, all_x, w, bias, residual ? all : nullptr, all_y);
         memcpy(y, all_y, result);
         return;
     }
@@ -87,6 +88,8 @@ inline void multiply(const Layer& s, long rows, const void* x, void* w, float* b
     std::unordered_map<int, memory> all{{DNNL_ARG_SRC, on(p.x, x)}, {DNNL_ARG_WEIGHTS, on(p.w, w)},
                                         {DNNL_ARG_DST, on(p.y, y)}};
     if (bias) all.insert({DNNL_ARG_BIAS, on(p.bias, bias)});
+    if (residual)
+        all.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, on(p.y, residual)});
     p.work.execute(stream(), all);
     stream().wait();
 }
@@ -142,10 +145,9 @@ inline vec slope(Activation kind, vec x) {
 inline void linear(const Layer& s, long rows, const float* x, void* w, float* bias,
                    const float* residual, float* y) {
     for (long r = 0; r < rows; r += ROWS) {
-        long count = std::min<long>(ROWS, rows - r), size = count * s.outputs;
-        if (residual) memcpy(y + r * s.outputs, residual + r * s.outputs, size * sizeof(float));
+        long count = std::min<long>(ROWS, rows - r), first = r * s.outputs;
         auto source = factor(s, x + r * s.inputs, count * s.inputs, SOURCE);
-        multiply(s, count, source, w, bias, y + r * s.outputs, residual);
+        multiply(s, count, source, w, bias, residual ? residual + first : nullptr, y + first);
     }
 }
 
@@ -164,7 +166,7 @@ inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, 
         float* u = kept ? kept + r * hidden
                         : (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
         auto source = factor(s.wide, x + r * width, count * width, SOURCE);
-        multiply(s.wide, count, source, w1, b1, u, false);
+        multiply(s.wide, count, source, w1, b1, nullptr, u);
         void* g = scratch(GATED, ROWS * hidden * s.narrow.bytes());
         Activation kind = s.kind;
         if (s.narrow.half)
@@ -173,8 +175,7 @@ inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, 
             });
         else
             over(size, [=](long i) { at((float*)g + i) = activated(kind, at(u + i)); });
-        memcpy(y + r * width, residual + r * width, count * width * sizeof(float));
-        multiply(s.narrow, count, g, w2, b2, y + r * width, true);
+        multiply(s.narrow, count, g, w2, b2, residual + r * width, y + r * width);
     }
 }
 
@@ -188,10 +189,11 @@ inline void mlp_backward(const Mlp& s, long rows, const float* dy, const float* 
         const float* u = kept + r * hidden;
         float* du = (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
         auto source = factor(back2, dy + r * width, count * width, SOURCE);
-        multiply(back2, count, source, w2, nullptr, du, false);
+        multiply(back2, count, source, w2, nullptr, nullptr, du);
         Activation kind = s.kind;
         over(size, [=](long i) { at(du + i) *= slope(kind, at(u + i)); });
-        multiply(back1, count, factor(back1, du, size, GATED), w1, nullptr, dx + r * width, false);
+        auto slopes = factor(back1, du, size, GATED);
+        multiply(back1, count, slopes, w1, nullptr, nullptr, dx + r * width);
     }
 }
 

@@ -89,7 +89,7 @@ class Head(Common):
 class Mta(Common):
     """JPEG files to lines of a result, by MTA over views."""
 
-    images: int = 2
+    images: int = 16
     """files"""
     views: int = 64
     """of each"""

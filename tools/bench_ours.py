@@ -159,12 +159,10 @@ def mta(images: int, views: int, folder: Path) -> Ways:
     cut = make_views(make_preprocess(224), to_array, 224, Crops(), 0, views)
 
     def lines() -> np.ndarray:
-        modes = []
-        for path in paths:
-            with jt.no_grad():
-                features = model.encode_image(cut(decode(path))).numpy()
-            modes.append(solve(features[None], text)[0][0])
-        return top5(np.stack(modes) @ text.T)
+        with jt.no_grad():
+            features = [model.encode_image(cut(decode(path))).numpy() for path in paths]
+        modes, _ = solve(np.stack(features), text)
+        return top5(modes @ text.T)
 
     return by_precision(lines)
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from fewshot.transforms import RATIO, Crops, crop_box, make_views, random_view
 from jclip.preprocess import make_preprocess, to_array
+from runtime import cpu_operator
 
 SEEDED = ["9eeaf634c6d0df1c", "fe34d84889e26103"]  # of views 1 and 2, with the pinned Pillow
 
@@ -72,8 +73,10 @@ def test_the_first_view_is_the_centre_view(mode):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
-def test_each_further_view_is_the_random_view_of_its_number(mode):
-    """Converted and hashed once or for each view: the same bytes."""
+@pytest.mark.parametrize("precision", ["fp32", "plain"])
+def test_each_further_view_is_the_random_view_of_its_number(mode, precision, monkeypatch):
+    """All at once by our own operator, or one by one by Pillow: the same bytes."""
+    monkeypatch.setattr(cpu_operator, "precision", precision)
     image, crops = photo().convert(mode), Crops((0.08, 1.0))
     views = make_views(make_preprocess(16), to_array, 16, crops, 5, 9)(image)
     for view in range(1, 9):
