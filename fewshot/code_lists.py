@@ -12,6 +12,7 @@ FEATURES_CODE = (
     "runtime/*.hpp",
     "runtime/attention.py",
     "runtime/cpu_operator.py",
+    "runtime/cuda_operator.py",
     "runtime/norm.py",
     "runtime/onednn.py",
     "runtime/prepare.py",

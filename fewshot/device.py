@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import jittor as jt
 
-from runtime import compiling, cpu_operator
+from runtime import compiling, cpu_operator, cuda_operator
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto", "plain"]
@@ -14,8 +14,8 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
     """Switches Jittor to "cpu", "cuda" or, for "auto", to CUDA where there is one; returns "cpu" or
     "cuda".
 
-    precision, of the products of frozen layers on the CPU: "auto" is bf16 where the processor
-    multiplies bf16 itself, else fp32; "plain" is fp32 by Jittor's own operators. Raises ValueError
+    precision, of the products of frozen layers: "auto" is bf16 where the CPU multiplies bf16
+    itself, else fp32, as on a GPU; "plain" is fp32 by Jittor's own operators. Raises ValueError
     where CUDA is asked for and Jittor was built without it, and for bf16 where there is none.
     """
     if name not in get_args(Device):
@@ -27,13 +27,15 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
     jt.flags.use_cuda = int(chosen == "cuda")
     if chosen == "cuda":
         jt.cudnn.set_max_workspace_ratio(0.05)  # else a quarter of the GPU's memory
-    has_bf16 = chosen == "cpu" and cpu_operator.multiplies_bf16()
+    operators = cpu_operator if chosen == "cpu" else cuda_operator
+    has_bf16 = operators.multiplies_bf16()
     if precision == "bf16" and not has_bf16:
         raise ValueError(
-            "precision bf16 needs a CPU with AMX or AVX-512-bf16: --precision fp32 or auto"
+            "precision bf16 needs a CPU with AMX or AVX-512-bf16, or a GPU from sm_80 on: "
+            "--precision fp32 or auto"
         )
-    if precision == "auto":
-        precision = "bf16" if has_bf16 else "fp32"
+    if precision == "auto":  # no operator for a GPU has run on one yet
+        precision = "bf16" if has_bf16 and chosen == "cpu" else "fp32"
     cpu_operator.precision = precision
     return chosen
 

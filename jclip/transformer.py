@@ -76,7 +76,11 @@ def linear(
     """
     if product.fits(x, [weight], [bias]):
         return product.linear(kept, x, weight, bias, residual)
-    y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
+    if product.fits_gpu(x, weight):
+        y = product.on_gpu(kept, x, weight)
+        y = y if bias is None else y + bias
+    else:
+        y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
     return y if residual is None else residual + y
 
 
@@ -84,6 +88,8 @@ def project(kept: product.Weights, x: jt.Var, weight: jt.Var) -> jt.Var:
     """x weight: [..., K] -> [..., N], for a weight[K, N], to which `kept` belongs."""
     if product.fits(x, [weight]):
         return product.linear(kept, x, weight, turned=True)
+    if product.fits_gpu(x, weight):
+        return product.on_gpu(kept, x, weight, turned=True)
     return jt.matmul(x, weight)
 
 

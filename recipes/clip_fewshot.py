@@ -69,7 +69,7 @@ class Config:
     device: Device = "auto"
     """where Jittor computes; auto takes CUDA where it works"""
     precision: Precision = "fp32"
-    """of frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto; plain, Jittor's own"""
+    """of frozen layers: fp32; bf16, with AMX, AVX-512-bf16 or a GPU; auto; plain, Jittor's own"""
     until: str = ""
     """last stage to run, as the README names them"""
     only: str = ""

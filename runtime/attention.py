@@ -1,13 +1,13 @@
-"""Self-attention on the CPU as one operator, forward and backward.
+"""Self-attention as one operator, forward and backward: on the CPU, and on a GPU.
 
-Jittor 1.3.11 computes the two products of attention in plain loops, several times slower, and
-writes every array between them. Source: Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762),
-section 3.2.
+Jittor 1.3.11 computes the two products of attention in plain loops on the CPU, several times
+slower, and writes every array between them. Source: Vaswani et al. 2017
+(https://arxiv.org/abs/1706.03762), section 3.2.
 """
 
 from functools import cache
 
-from runtime import cpu_operator
+from runtime import cpu_operator, cuda_operator
 from runtime.cpu_operator import LANES
 
 HEADERS = ("lanes", "attention")
@@ -17,11 +17,22 @@ CODE = """
     fast_attention::run(s, in0_p, %s, out0_p);
 """
 FORWARD, BACKWARD = CODE % "nullptr", CODE % "in1_p"
+WIDEST = 64  # numbers of a head on a GPU, where a row of one lies in a thread's registers
+CUDA_CODE = """
+    int heads = data["heads"];
+    cuda_attention::Setting s{(int)in0->shape[0], (int)in0->shape[1], heads, (int)data["causal"]};
+    cuda_attention::%s<%d><<<s.sequences * heads, s.threads()>>>(s, %s);
+"""
+CUDA_FORWARD, CUDA_BACKWARD = "in0_p, out0_p", "in0_p, in1_p, out0_p, out1_p"
 
 
 def fits(qkv, heads: int) -> bool:
-    """Whether this path takes it: float32 on the CPU, a head of a multiple of 16 numbers."""
-    return cpu_operator.taken(qkv) and qkv.shape[2] // 3 // heads % LANES == 0
+    """Whether this path takes it: float32, a head of a multiple of 16 numbers, on the CPU, or on a
+    GPU in bf16 and at most 64 numbers.
+    """
+    head = qkv.shape[2] // 3 // heads
+    on_gpu = cuda_operator.taken(qkv) and head <= WIDEST
+    return (on_gpu or cpu_operator.taken(qkv)) and head % LANES == 0
 
 
 def attention(qkv, heads: int, causal: bool = False):
@@ -33,7 +44,7 @@ def attention(qkv, heads: int, causal: bool = False):
     if qkv.ndim != 3 or qkv.shape[2] % (3 * heads) or not fits(qkv, heads):
         raise ValueError(
             f"attention: qkv is {qkv.dtype} {tuple(qkv.shape)} for {heads} heads; this path takes "
-            f"float32 [N, L, 3D] on the CPU, heads of a multiple of {LANES} numbers"
+            f"float32 [N, L, 3D], heads of a multiple of {LANES} numbers"
         )
     return function()({"heads": heads, "causal": int(causal)})(qkv)
 
@@ -52,10 +63,20 @@ def function():
             self.qkv = qkv
             n, length, packed = qkv.shape
             shape = (n, length, packed // 3)
+            if jt.flags.use_cuda:
+                return self.on_gpu("forward", CUDA_FORWARD, [qkv], [shape])[0]
             return cpu_operator.run(HEADERS, FORWARD, [qkv], shape, self.setting)
 
         def grad(self, dy):
             inputs, shape = [self.qkv, dy], tuple(self.qkv.shape)
+            if jt.flags.use_cuda:
+                kept = (shape[0], self.setting["heads"], shape[1], 2)
+                return self.on_gpu("backward", CUDA_BACKWARD, inputs, [shape, kept])[0]
             return cpu_operator.run(HEADERS, BACKWARD, inputs, shape, self.setting)
+
+        def on_gpu(self, kernel, arguments, inputs, shapes):
+            head = self.qkv.shape[2] // 3 // self.setting["heads"]
+            code = CUDA_CODE % (kernel, head, arguments)
+            return cuda_operator.run("attention_cuda", code, inputs, shapes, self.setting)
 
     return Attention

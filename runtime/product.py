@@ -1,4 +1,5 @@
-"""Linear layers of a frozen network on the CPU, by oneDNN with weights laid out once.
+"""Linear layers of a frozen network: on the CPU by oneDNN with weights laid out once, on a GPU in
+bf16 where asked.
 
 Jittor 1.3.11 multiplies through `dnnl_sgemm`, in fp32 only, and lays the weights out anew in each
 call. Here they are packed once, the bias and the residual sum are part of the product, and the two
@@ -11,7 +12,7 @@ way. Source: oneDNN 2.6, developer guide, matmul.
 import math
 from functools import cache
 
-from runtime import cpu_operator
+from runtime import cpu_operator, cuda_operator
 from runtime.cpu_operator import LANES
 
 HEADERS = ("lanes", "onednn", "product")
@@ -49,7 +50,7 @@ def operator(task: int, arrays: list, shape, **setting: int):
 
 
 class Weights:
-    """A frozen layer's weight as oneDNN wants it, kept until the weight changes."""
+    """A frozen layer's weight as oneDNN or a GPU wants it, kept until the weight changes."""
 
     def __init__(self):
         self._id, self._kept = None, {}
@@ -58,15 +59,26 @@ class Weights:
         """weight[N, ...] of K numbers a row, float32, for x[., K] -> [., N], or where `turned` for
         x[., N] -> [., K].
         """
-        if weight.id != self._id:  # a new one with each update
-            self._id = weight.id
-            self._kept.clear()
-        if (half, turned) not in self._kept:
+        kept = self._of(weight)
+        if (half, turned) not in kept:
             outputs, inputs = matrix(weight)[::-1] if turned else matrix(weight)
             room = (-(-inputs // 64) * 64) * (-(-outputs // 64) * 64) // (2 if half else 1)
             setting = {"inputs": inputs, "outputs": outputs, "half": half, "turned": turned}
-            self._kept[half, turned] = operator(PACK, [weight], (room,), **setting).stop_grad()
-        return self._kept[half, turned]
+            kept[half, turned] = operator(PACK, [weight], (room,), **setting).stop_grad()
+        return kept[half, turned]
+
+    def rounded(self, weight):
+        """The weight in bfloat16, for a GPU: [N, K], of a weight[N, ...] of K numbers a row."""
+        kept = self._of(weight)
+        if "rounded" not in kept:
+            kept["rounded"] = weight.reshape(matrix(weight)).bfloat16().stop_grad()
+        return kept["rounded"]
+
+    def _of(self, weight) -> dict:
+        """What is kept of this weight; nothing yet where it changed."""
+        if weight.id != self._id:  # a new one with each update
+            self._id, self._kept = weight.id, {}
+        return self._kept
 
 
 def matrix(weight) -> tuple[int, int]:
@@ -107,6 +119,22 @@ def mlp(kept: tuple[Weights, Weights], x, residual, wide, narrow, kind: str):
     `kept` holds their layouts from call to call.
     """
     return functions()[1](kept, wide, narrow, ACTIVATIONS.index(kind), half())(x, residual)
+
+
+def fits_gpu(x, weight) -> bool:
+    """Whether a frozen layer's product goes through a GPU's tensor cores."""
+    return cuda_operator.taken(x, weight) and cpu_operator.frozen(weight)
+
+
+def on_gpu(kept: Weights, x, weight, turned: bool = False):
+    """x[..., K] weight[N, ...]^T -> [..., N] float32, of factors rounded to bf16: sums are fp32,
+    the result is rounded to bf16 once. Where `turned` the weight is [K, N]. See `fits_gpu`.
+    """
+    import jittor as jt
+
+    half = kept.rounded(weight)
+    multiply = jt.matmul if turned else jt.nn.matmul_transpose
+    return multiply(x.bfloat16(), half).float32()
 
 
 @cache

@@ -25,7 +25,7 @@ def test_auto_is_what_the_processor_multiplies(monkeypatch, has_bf16):
 
 def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch):
     monkeypatch.setattr(cpu_operator, "multiplies_bf16", lambda: False)
-    with pytest.raises(ValueError, match="needs a CPU with AMX or AVX-512-bf16: --precision fp32"):
+    with pytest.raises(ValueError, match="AVX-512-bf16, or a GPU from sm_80 on: --precision fp32"):
         use_device("cpu", "bf16")
 
 

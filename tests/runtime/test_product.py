@@ -142,3 +142,24 @@ def test_what_it_takes():
     assert not product.fits(x, [layer.weight])
     with jt.no_grad():
         assert product.fits(x, [layer.weight], [layer.bias])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_product_of_a_gpu(turned):
+    """On a CPU: Jittor's bf16 product there sums in bf16 too, 8 bits."""
+    kept, x, dy, weight = product.Weights(), draw(3, 5, 32), draw(3, 5, 48), draw(48, 32)
+    matrix = weight.T if turned else weight.reshape(48, 2, 16)  # [K, N], or as a convolution's
+    frozen_weight = jt.array(np.ascontiguousarray(matrix)).stop_grad()
+    for factor in (1, 2):  # a changed weight is rounded anew
+        var = jt.array(x)
+        y = product.on_gpu(kept, var, frozen_weight, turned)
+        slopes = jt.grad((y * jt.array(dy)).sum(), var).numpy()
+        assert y.dtype == "float32"
+        for found, exact in ((y.numpy(), x @ weight.T), (slopes, dy @ weight)):
+            assert np.abs(found - factor * exact).max() < 0.1 * np.abs(factor * exact).max()
+        frozen_weight = (2 * frozen_weight).stop_grad()
+
+
+def test_a_gpu_is_needed_for_its_product(monkeypatch):
+    monkeypatch.setattr(cpu_operator, "precision", "bf16")
+    assert not product.fits_gpu(jt.zeros((2, 32)), frozen(32, 32).weight)

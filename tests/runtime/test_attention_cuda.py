@@ -1,0 +1,146 @@
+"""The GPU's attention without a GPU: its threads as threads of the CPU, and nvcc's word on it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime import attention
+
+HEADER = Path(attention.__file__).parent / "attention_cuda.hpp"
+EMULATION = """
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <thread>
+#include <vector>
+#define __global__
+#define __device__
+#define __shared__ static  // one block runs at a time
+#define __launch_bounds__(count)
+struct Index { unsigned x; };
+static thread_local Index threadIdx, blockIdx, blockDim;
+static pthread_barrier_t barrier;
+static void __syncthreads() { pthread_barrier_wait(&barrier); }
+static float rsqrtf(float x) { return 1 / sqrtf(x); }
+#include HEADER
+
+template <class F>
+void launch(unsigned blocks, unsigned threads, F kernel) {
+    for (unsigned block = 0; block < blocks; block++) {
+        pthread_barrier_init(&barrier, nullptr, threads);
+        std::vector<std::thread> all;
+        for (unsigned i = 0; i < threads; i++)
+            all.emplace_back([=] {
+                threadIdx = {i}, blockIdx = {block}, blockDim = {threads};
+                kernel();
+            });
+        for (auto& each : all) each.join();
+        pthread_barrier_destroy(&barrier);
+    }
+}
+
+int main(int count, char** arguments) {  // sequences, length, heads, causal; qkv and dy on stdin
+    int n = atoi(arguments[1]), l = atoi(arguments[2]), h = atoi(arguments[3]);
+    cuda_attention::Setting s{n, l, h, atoi(arguments[4])};
+    size_t size = (size_t)n * l * h * NUMBERS;
+    std::vector<float> qkv(3 * size), dy(size), out(size), dqkv(3 * size), kept(2 * n * h * l);
+    if (fread(qkv.data(), 4, 3 * size, stdin) != 3 * size) return 1;
+    if (fread(dy.data(), 4, size, stdin) != size) return 1;
+    launch(n * h, s.threads(), [&] {
+        cuda_attention::forward<NUMBERS>(s, qkv.data(), out.data());
+    });
+    launch(n * h, s.threads(), [&] {
+        cuda_attention::backward<NUMBERS>(s, qkv.data(), dy.data(), dqkv.data(), kept.data());
+    });
+    fwrite(out.data(), 4, size, stdout);
+    fwrite(dqkv.data(), 4, 3 * size, stdout);
+}
+"""
+KERNELS = """
+#include "HEADER"
+namespace cuda_attention {
+template __global__ void forward<NUMBERS>(Setting, const float*, float*);
+template __global__ void backward<NUMBERS>(Setting, const float*, const float*, float*, float*);
+}
+"""
+
+
+FIXED = ["setarch", "-R"]  # no random addresses, which now and then TSan of GCC 12 cannot take
+
+
+@pytest.fixture(scope="module", params=[16, 64])
+def emulated(request, tmp_path_factory) -> tuple[list, int]:
+    """(the program's command, numbers of a head). Where addresses may be fixed, TSan watches for
+    threads that get in each other's way.
+    """
+    folder, head = tmp_path_factory.mktemp("emulated"), request.param
+    (folder / "main.cc").write_text(EMULATION)
+    watched = subprocess.run([*FIXED, "true"], capture_output=True).returncode == 0
+    options = ["-std=c++17", "-O1", "-pthread", *["-fsanitize=thread"] * watched]
+    defines = [f"-DNUMBERS={head}", f"-DHEADER={json.dumps(str(HEADER))}"]
+    command = ["g++", *options, *defines, "-o", "program", "main.cc"]
+    subprocess.run(command, cwd=folder, check=True)
+    return [*FIXED * watched, folder / "program"], head
+
+
+def exact(qkv: np.ndarray, dy: np.ndarray, heads: int, causal: bool) -> tuple:
+    """(out[N,L,D], dqkv[N,L,3D]) in float64."""
+    n, length, packed = qkv.shape
+    head = packed // 3 // heads
+    q, k, v = (
+        part.reshape(n, length, heads, head).transpose(0, 2, 1, 3).astype(float)
+        for part in np.split(qkv, 3, axis=2)
+    )
+    g = dy.reshape(n, length, heads, head).transpose(0, 2, 1, 3).astype(float)
+    scores = q @ k.swapaxes(2, 3) / np.sqrt(head)
+    if causal:
+        scores[..., np.triu_indices(length, 1)[0], np.triu_indices(length, 1)[1]] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    slopes = g @ v.swapaxes(2, 3)
+    slopes = weights * (slopes - (weights * slopes).sum(-1, keepdims=True)) / np.sqrt(head)
+    parts = slopes @ k, slopes.swapaxes(2, 3) @ q, weights.swapaxes(2, 3) @ g
+
+    def joined(x: np.ndarray) -> np.ndarray:
+        return x.transpose(0, 2, 1, 3).reshape(n, length, heads * head)
+
+    return joined(weights @ v), np.concatenate([joined(part) for part in parts], axis=2)
+
+
+@pytest.mark.parametrize(
+    ("length", "causal"),
+    [(1, False), (50, False), (24, True), (33, True), (150, False), (150, True)],
+)
+def test_values_gradients_and_no_race(emulated, length, causal):
+    """One tile and several, fewer rows than threads and more; TSan ends the program at a race."""
+    program, head = emulated
+    n, heads = 2, 2
+    rng = np.random.default_rng(length)
+    qkv = rng.normal(0, 2, (n, length, 3 * heads * head)).astype(np.float32)
+    dy = rng.normal(0, 1, (n, length, heads * head)).astype(np.float32)
+    arguments = [str(each) for each in (n, length, heads, int(causal))]
+    done = subprocess.run(
+        [*program, *arguments], input=qkv.tobytes() + dy.tobytes(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found = np.frombuffer(done.stdout, np.float32)
+    out, dqkv = exact(qkv, dy, heads, causal)
+    # sums of up to 150 products of 64 numbers, in fp32
+    np.testing.assert_allclose(found[: out.size], out.ravel(), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(found[out.size :], dqkv.ravel(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is missing")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_nvcc_compiles_it(tmp_path, arch):
+    """As Jittor calls it. The block's memory stays below the 48 kB that every GPU gives."""
+    source = KERNELS.replace("HEADER", str(HEADER), 1).replace("NUMBERS>", f"{attention.WIDEST}>")
+    (tmp_path / "kernels.cu").write_text(source)
+    options = ["-std=c++14", "--use_fast_math", f"-arch={arch}", "-c", "-o", "kernels.o"]
+    command = ["nvcc", *options, "kernels.cu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
