@@ -1,5 +1,7 @@
 """Which device Jittor computes on, and how exactly."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import jittor as jt
@@ -38,6 +40,17 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
         precision = "bf16" if has_bf16 and chosen == "cpu" else "fp32"
     cpu_operator.precision = precision
     return chosen
+
+
+@contextmanager
+def in_fp32() -> Iterator[None]:
+    """Within, products that would be bf16 are fp32."""
+    before = cpu_operator.precision
+    cpu_operator.precision = "fp32" if before == "bf16" else before
+    try:
+        yield
+    finally:
+        cpu_operator.precision = before
 
 
 def precision_in_use() -> str:

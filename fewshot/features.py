@@ -25,7 +25,7 @@ import jclip
 import runtime
 from fewshot.arrays import opened_arrays
 from fewshot.code_lists import FEATURES_CODE, code_digest
-from fewshot.device import precision_in_use
+from fewshot.device import in_fp32, precision_in_use
 from fewshot.engine import Predictor
 from fewshot.exchange import share, wait
 from fewshot.files import atomic_write
@@ -131,8 +131,13 @@ class Encoder:
             raise ValueError(f"a training image cannot be read: {next(iter(broken.values()))}")
         return features
 
+    @in_fp32()
     def sentences(self, texts: Sequence[str]) -> np.ndarray:
-        """features[S,E] float32 of sentences, in their order."""
+        """features[S,E] float32 of sentences, in their order.
+
+        Never of bf16 products: all images meet them, and what each is off by decides more first
+        guesses than what an image is off by (docs/speed.md).
+        """
         distinct = sorted(set(texts))
         file = self.file("text", distinct)
         if not file.exists():

@@ -10,10 +10,7 @@ the largest value, then `ALL OK`; exits with 1 otherwise. Not yet run on a GPU.
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -30,50 +27,21 @@ from fewshot.device import use_device
 from fewshot.engine import fit
 from fewshot.pieces import WHOLE
 from fewshot.runlog import Run
-from runtime import attention, cpu_operator, product
-
-EXACT = 0.0  # indices and copies
-FLOAT32 = 1e-4  # sums of up to 1,000 terms in float32
-FAST_MATH = 1e-3  # CUDA kernels are compiled with --use_fast_math
-TF32 = 5e-3  # 10 bits of mantissa
-FLOAT16 = 5e-3  # 10 bits of mantissa, inputs rounded once
-BFLOAT16 = 3e-2  # 7 bits of mantissa, inputs rounded once
-BFLOAT16_CPU = 0.3  # Jittor's CPU kernel also accumulates in bfloat16
+from tools.checks import (
+    BFLOAT16,
+    BFLOAT16_CPU,
+    EXACT,
+    FAST_MATH,
+    FLOAT16,
+    FLOAT32,
+    TF32,
+    Check,
+    draw,
+    softmax,
+)
+from tools.operator_checks import own
 
 LOSSES = (2.318358, 1.880121, 1.460759, 1.035533, 0.638125, 0.33219, 0.147412, 0.058089)
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    run: Callable[[], jt.Var]
-    expected: np.ndarray
-    tolerance: float
-
-    def passes(self) -> bool:
-        """Runs the check and prints its line."""
-        started = time.monotonic()
-        try:
-            result = self.run().float32().numpy()
-            scale = np.abs(self.expected).max() + 1e-12
-            error = float(np.abs(result - self.expected).max() / scale)
-            good = result.shape == np.shape(self.expected) and error <= self.tolerance
-            words = f"{error:.2g}"
-        except Exception as problem:  # one failing kernel must not hide the state of the others
-            good, words = False, " ".join(str(problem)[-300:].split())
-        print(f"{'ok ' if good else 'BAD'}  {self.name:<28} {words}", end="", flush=True)
-        print(f"  {time.monotonic() - started:.1f} s", flush=True)
-        return good
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    """Normal float32 values, the same on every call with the same arguments."""
-    return np.random.RandomState(seed).randn(*shape).astype(np.float32)
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    shifted = np.exp(x - x.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def products(cuda: bool) -> Iterator[Check]:
@@ -262,60 +230,6 @@ def training_losses(dtype: str = "float32") -> jt.Var:
             seed=0,
         )
     return jt.array([loss.item() for loss in losses])
-
-
-def own(cuda: bool) -> Iterator[Check]:
-    """The kit's operators: on a GPU those of `--precision bf16`."""
-    for name, length, causal in (("attention", 50, False), ("causal attention", 77, True)):
-        qkv, dy = draw(4, length, 3 * 128), draw(4, length, 128, seed=1)
-        both = attention_in_float64(qkv.astype(np.float64), dy.astype(np.float64), causal)
-        yield Check(f"fused {name}", partial(fused_attention, cuda, qkv, dy, causal), both, FLOAT32)
-    if cuda:
-        x, weight = draw(3, 50, 96), draw(64, 96, seed=1)
-        exact = x.astype(np.float64) @ weight.T
-        yield Check("frozen layer bfloat16", partial(frozen_layer, x, weight), exact, BFLOAT16)
-
-
-def fused_attention(cuda: bool, qkv: np.ndarray, dy: np.ndarray, causal: bool) -> jt.Var:
-    """Result and gradient of two heads of 64 side by side, [N,L,4D]."""
-    var = jt.array(qkv)
-    with asked("bf16" if cuda else "fp32"):
-        assert attention.fits(var, 2), "the operator does not take this"
-        y = attention.attention(var, 2, causal)
-        slopes = jt.grad((y * jt.array(dy)).sum(), var)
-        return jt.concat([y, slopes], dim=2)
-
-
-def attention_in_float64(qkv: np.ndarray, dy: np.ndarray, causal: bool) -> np.ndarray:
-    """What `fused_attention` is to find."""
-    parts, gradients = [], []
-    for first in (0, 64):
-        q, k, v = (qkv[:, :, i + first : i + first + 64] for i in (0, 128, 256))
-        g = dy[:, :, first : first + 64]
-        hidden = np.triu(np.full((q.shape[1],) * 2, -1e9), 1) if causal else 0
-        weights = softmax(q @ k.swapaxes(1, 2) / 8 + hidden)
-        slopes = g @ v.swapaxes(1, 2)
-        slopes = weights * (slopes - (weights * slopes).sum(-1, keepdims=True)) / 8
-        parts.append(weights @ v)
-        gradients.append((slopes @ k, slopes.swapaxes(1, 2) @ q, weights.swapaxes(1, 2) @ g))
-    return np.concatenate([*parts, *(pair[i] for i in range(3) for pair in gradients)], axis=2)
-
-
-def frozen_layer(x: np.ndarray, weight: np.ndarray) -> jt.Var:
-    with asked("bf16"):
-        kept, frozen = product.Weights(), jt.array(weight).stop_grad()
-        assert product.fits_gpu(jt.array(x), frozen), "the operator does not take this"
-        return product.on_gpu(kept, jt.array(x), frozen)
-
-
-@contextmanager
-def asked(precision: str) -> Iterator[None]:
-    """Within, `--precision` is this."""
-    before, cpu_operator.precision = cpu_operator.precision, precision
-    try:
-        yield
-    finally:
-        cpu_operator.precision = before
 
 
 def training(cuda: bool) -> Iterator[Check]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fewshot.features import Encoder, Views, image_features
 from fewshot.transforms import Crops
+from runtime import cpu_operator
 from tests.kit import TINY, write_tiny_clip
 
 
@@ -125,6 +126,14 @@ def test_sentences_come_in_their_order(place, tmp_path):
     assert features[0].tobytes() == features[2].tobytes() != features[1].tobytes()
     again = encoder(place, tmp_path).sentences(texts[::-1])
     assert again[::-1].tobytes() == features.tobytes()
+
+
+def test_sentences_are_never_bf16(place, tmp_path, monkeypatch):
+    texts = ["a photo of a cat", "a photo of a dog"]
+    exact = encoder(place, tmp_path / "fp32").sentences(texts)
+    monkeypatch.setattr(cpu_operator, "precision", "bf16")
+    rounded = encoder(place, tmp_path / "bf16").sentences(texts)
+    assert rounded.tobytes() == exact.tobytes() and cpu_operator.precision == "bf16"
 
 
 def test_what_one_encoder_cannot_take_is_unreadable_for_all(place, tmp_path):
