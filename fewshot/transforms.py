@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -71,7 +72,10 @@ def draw(
     digest: bytes, size: tuple[int, int], crops: Crops, seed: int, view: int
 ) -> tuple[tuple[int, int, int, int], bool]:
     """(box, mirrored or not) of view number `view` of the image known by `digest`."""
-    rng = np.random.default_rng((seed, view, *digest))
+    entropy: Any = (seed, view, *digest)
+    if 0 <= seed < 2**32:
+        entropy = np.array(entropy, np.uint32)  # the same stream, four times as fast
+    rng = np.random.default_rng(entropy)
     box = crop_box(*size, crops.scale, rng)
     return box, bool(rng.random() < 0.5) and crops.flip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewshot.transforms import RATIO, Crops, crop_box, make_views, random_view
+from fewshot.transforms import RATIO, Crops, crop_box, draw, make_views, random_view
 from jclip.preprocess import make_preprocess, to_array
 from runtime import cpu_operator
 
@@ -107,6 +107,14 @@ def test_a_seed_draws_the_crops_that_it_always_drew():
     """These bytes are in every cache and result: a change of them changes what users measured."""
     views = [random_view(photo(), 16, Crops(), 0, view) for view in (1, 2)]
     assert [hashlib.sha256(view.tobytes()).hexdigest()[:16] for view in views] == SEEDED
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32, 2**40 + 1])
+def test_a_crop_is_drawn_from_seed_view_and_digest(seed):
+    digest, crops = bytes(range(32)), Crops()
+    rng = np.random.default_rng((seed, 3, *digest))
+    expected = crop_box(500, 400, crops.scale, rng), bool(rng.random() < 0.5)
+    assert draw(digest, (500, 400), crops, seed, 3) == expected
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.2)])
