@@ -2,6 +2,7 @@
 // units of 2^-22 and rounds to 8 bits, across before down, or down first where that leaves less.
 // A pass adds lines of bytes, for which the pass across has its picture turned.
 // Compiled by Jittor after lanes.hpp.
+#include <new>
 #include <vector>
 
 namespace resample {
@@ -116,9 +117,10 @@ inline void crop(const Picture& photo, const Picture& columns, const int* box, l
 }
 
 // pixels[height][width][3] and `count` boxes (left, top, right, bottom, mirrored or not)
-// -> out[count][3][side][side], each level as table[3][256] has it.
-inline void views(const byte* pixels, long height, long width, const int* boxes, long count,
-                  long side, const float* table, float* out) {
+// -> out[count][3][side][side], each level as table[3][256] has it. Answers 1 where memory does not
+// suffice, else 0.
+inline long views(const byte* pixels, long height, long width, const int* boxes, long count,
+                  long side, const float* table, float* out) try {
     Picture photo, columns, one, other;
     photo.shape(height, 3 * width);
     for (long y = 0; y < height; y++)
@@ -131,6 +133,9 @@ inline void views(const byte* pixels, long height, long width, const int* boxes,
                 for (long x = 0; x < side; x++)
                     out[box[4] ? side - 1 - x : x] = table[256 * c + one.line(y)[3 * x + c]];
     }
+    return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
 }
 
 }  // namespace resample

@@ -13,6 +13,7 @@ def views(pixels: np.ndarray, boxes: np.ndarray, table: np.ndarray, out: np.ndar
 
     boxes[P,5] int32: (left, top, right, bottom, mirrored or not) each, within the photo.
     table[3,256] float32: what each level of a channel becomes. Any thread may call.
+    Raises MemoryError; takes twice the photo's bytes for the time of the call.
     """
     arrays = [(pixels, np.uint8), (boxes, np.int32), (table, np.float32), (out, np.float32)]
     assert all(each.dtype == kind and each.flags.c_contiguous for each, kind in arrays)
@@ -21,7 +22,8 @@ def views(pixels: np.ndarray, boxes: np.ndarray, table: np.ndarray, out: np.ndar
     assert (0 <= left).all() and (left < right).all() and (right <= width).all()
     assert (0 <= top).all() and (top < bottom).all() and (bottom <= height).all()
     at = [each.ctypes.data for each, _ in arrays]
-    function()(at[0], height, width, at[1], len(boxes), out.shape[-1], at[2], at[3])
+    if function()(at[0], height, width, at[1], len(boxes), out.shape[-1], at[2], at[3]):
+        raise MemoryError(f"crops of a photo of {width} x {height} pixels")
 
 
 @cache
@@ -30,4 +32,4 @@ def function():
     address = cpu_operator.address(("lanes", "resample"), "resample::views")
     pointer, number = ctypes.c_void_p, ctypes.c_long
     kinds = [pointer, number, number, pointer, number, number, pointer, pointer]
-    return ctypes.CFUNCTYPE(None, *kinds)(address)
+    return ctypes.CFUNCTYPE(number, *kinds)(address)

@@ -72,9 +72,43 @@ def test_the_least_cosine_is_of_rows():
     assert bench.least_cosine(rows, rows[:2]) is None
 
 
+PUBLIC = """
+import jittor as jt
+
+class CLIP(jt.Module):
+    def __init__(self, vision_width, **_):
+        self.weight = jt.zeros(vision_width)
+
+    def encode_image(self, images):
+        return images.mean(3).mean(2) + self.weight.mean()
+"""
+
+
 def test_a_worker_that_ends_is_named(tmp_path):
     with pytest.raises(SystemExit, match=r"a worker ended: .*bench_ours.py"):
-        bench.Worker(sys.executable, "bench_ours.py", "views", {"unknown": 1}, tmp_path)
+        bench.Worker([sys.executable, "bench_ours.py"], "views", {"unknown": 1}, tmp_path)
+
+
+def test_what_is_no_checkout_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="no checkout of JCLIP, jclip/model.py is missing"):
+        bench.Image(stock=tmp_path)
+
+
+def test_a_checkout_is_run_beside_ours(tmp_path):
+    """Of its package nothing but the model is imported: the rest may need what is not here."""
+    (tmp_path / "jclip").mkdir()
+    (tmp_path / "jclip/__init__.py").write_text("import what_is_not_here\n")
+    (tmp_path / "jclip/model.py").write_text(PUBLIC)
+    settings = {"batch": 2}
+    worker = bench.Worker(
+        [sys.executable, "bench_stock.py", str(tmp_path)], "image", settings, tmp_path
+    )
+    try:
+        (way,) = worker.ways
+        assert worker.run(way, tmp_path / "found.npy")["seconds"] > 0
+    finally:
+        worker.close()
+    assert np.load(tmp_path / "found.npy").shape == (2, 3)
 
 
 def test_the_command_line():

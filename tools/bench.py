@@ -48,7 +48,21 @@ class Common:
 
 
 @dataclass(frozen=True)
-class Image(Common):
+class Encoding(Common):
+    """What the benchmarks of the two towers take beside it."""
+
+    stock: Path | None = None
+    """a checkout of github.com/uyzhang/JCLIP, the public CLIP in Jittor"""
+
+    def __post_init__(self):
+        if self.stock and not (self.stock / "jclip/model.py").is_file():
+            raise SystemExit(
+                f"bench: {self.stock}: no checkout of JCLIP, jclip/model.py is missing"
+            )
+
+
+@dataclass(frozen=True)
+class Image(Encoding):
     """Images to features, ViT-B/32, from arrays."""
 
     batch: int = 64
@@ -56,7 +70,7 @@ class Image(Common):
 
 
 @dataclass(frozen=True)
-class Text(Common):
+class Text(Encoding):
     """The contest's 403 classes to text features."""
 
     sentences: int = 8
@@ -120,8 +134,9 @@ ITEMS = {  # what a second is counted in
 class Worker:
     """A process that runs ways."""
 
-    def __init__(self, python: str, script: str, name: str, settings: dict, folder: Path):
-        command = [python, str(TOOLS / script), name, json.dumps(settings), str(folder)]
+    def __init__(self, program: list[str], name: str, settings: dict, folder: Path):
+        python, script, *more = program
+        command = [python, str(TOOLS / script), name, json.dumps(settings), str(folder), *more]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -153,18 +168,20 @@ class Worker:
 def main(options: Common) -> dict:
     """Runs one benchmark and prints what it found."""
     name = type(options).__name__.lower()
-    common = set(vars(Common()))
+    common = set(vars(Encoding()))
     settings = {key: value for key, value in vars(options).items() if key not in common}
-    workers = [(sys.executable, "bench_ours.py")]  # first: it writes the inputs
-    workers += [(str(options.peers), "bench_peer.py")] if options.peers else []
+    workers = [[sys.executable, "bench_ours.py"]]  # first: it writes the inputs
+    stock = getattr(options, "stock", None)
+    workers += [[sys.executable, "bench_stock.py", str(stock)]] if stock else []
+    workers += [[str(options.peers), "bench_peer.py"]] if options.peers else []
     groups = [workers] if options.in_turn else [[worker] for worker in workers]
     found: dict[str, dict] = {}
     with TemporaryDirectory() as folder:
         for group in groups:
             with ExitStack() as stack:
                 ways: dict[str, Worker] = {}
-                for python, script in group:
-                    worker = Worker(python, script, name, settings, Path(folder))
+                for program in group:
+                    worker = Worker(program, name, settings, Path(folder))
                     stack.callback(worker.close)
                     ways |= dict.fromkeys(worker.ways, worker)
                 first = next(iter(found or ways))

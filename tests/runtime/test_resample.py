@@ -1,6 +1,9 @@
 """Crops of one photo against Pillow's own, level by level."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from PIL import Image
 
 from runtime import resample
 
+ROOT = Path(resample.__file__).parents[1]
 TABLE = np.arange(768, dtype=np.float32).reshape(3, 256)  # tells levels and channels apart
 
 
@@ -79,6 +83,28 @@ def test_threads_share_nothing():
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda pixels: crops(pixels, boxes, 56).tobytes(), photos))
     assert found == alone
+
+
+def test_too_little_memory_is_an_error_of_python():
+    """A limit of the address space stands in for a full memory."""
+    code = """
+import resource, sys
+import numpy as np
+import runtime
+from runtime import resample
+table, out = np.zeros((3, 256), "f4"), np.zeros((1, 3, 8, 8), "f4")
+box = np.array([(0, 0, 4, 4, 0)], np.int32)
+resample.views(np.zeros((8, 8, 3), np.uint8), box, table, out)
+pixels = np.zeros((20_000, 10_000, 3), np.uint8)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+try:
+    resample.views(pixels, box, table, out)
+except MemoryError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("crops of a photo of 10000 x 20000 pixels\n"), done.stderr
 
 
 @pytest.mark.parametrize(
