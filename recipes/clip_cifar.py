@@ -22,6 +22,7 @@ import jclip
 from fewshot.baseline import ROWS, Baseline
 from fewshot.baseline_result import stored_result, write_result
 from fewshot.classifier import text_logits
+from fewshot.device import in_fp32
 from fewshot.engine import predict
 from fewshot.linear_protocol import linear_protocol
 from fewshot.open_set import DataSet
@@ -101,7 +102,8 @@ def zero_shot(job: Baseline[Config], model: jclip.CLIP, phase: Run) -> None:
     texts = texts_of(test.class_names, job.config.text)
     every = [text for group in texts.sentences for text in group]
     tokens = jclip.tokenize(every, context_length=model.sizes.context_length)
-    vectors = predict(model.encode_text, tokens, batch=ROWS[job.device])
+    with in_fp32():  # as every class text
+        vectors = predict(model.encode_text, tokens, batch=ROWS[job.device])
     text = class_vectors(vectors, sentence_weights(texts, vectors, job.config.text))
     logits = text_logits(job.outputs(model.encode_image, test), text, 1.0)
     extra = {"prompts": texts.files}
