@@ -7,21 +7,30 @@
 namespace fast_attention {
 
 using namespace lanes;
-enum { ROWS = 6, WIDE = 4 };  // 6 x 4 vectors of sums fill AVX-512's 32 registers
+// 6 x 4 registers of sums fill AVX-512's 32, 6 x 2 the 16 of others. A vector wider than the
+// processor's registers would lie in memory: a tenth of the speed.
+#if defined(__AVX512F__)
+enum { REGISTER = 16, ROWS = 6, WIDE = 4 };
+#elif defined(__AVX__)
+enum { REGISTER = 8, ROWS = 6, WIDE = 2 };
+#else
+enum { REGISTER = 4, ROWS = 6, WIDE = 2 };
+#endif
+typedef float reg __attribute__((vector_size(4 * REGISTER), aligned(4), may_alias));
 
-// c[R][16 V] = sum over k of a[r * row + k * step] * b[k * ldb + ...]
+// c[R][REGISTER V] = sum over k of a[r * row + k * step] * b[k * ldb + ...]
 template <int R, int V>
 inline void tile(long depth, const float* a, long row, long step, const float* b, long ldb,
                  float* c, long ldc) {
-    vec sums[R][V] = {};
+    reg sums[R][V] = {};
     for (long k = 0; k < depth; k++, a += step, b += ldb) {
-        vec line[V];
-        for (int v = 0; v < V; v++) line[v] = at(b + v * LANES);
+        reg line[V];
+        for (int v = 0; v < V; v++) line[v] = *(const reg*)(b + v * REGISTER);
         for (int r = 0; r < R; r++)
             for (int v = 0; v < V; v++) sums[r][v] += a[r * row] * line[v];
     }
     for (int r = 0; r < R; r++)
-        for (int v = 0; v < V; v++) at(c + r * ldc + v * LANES) = sums[r][v];
+        for (int v = 0; v < V; v++) *(reg*)(c + r * ldc + v * REGISTER) = sums[r][v];
 }
 
 template <int V>
@@ -39,11 +48,12 @@ inline void band(long rows, long depth, const float* a, long row, long step, con
 // c[rows][columns] = a b; columns is a multiple of LANES.
 inline void multiply(long rows, long columns, long depth, const float* a, long row, long step,
                      const float* b, long ldb, float* c, long ldc) {
-    for (; columns >= WIDE * LANES; columns -= WIDE * LANES, b += WIDE * LANES, c += WIDE * LANES)
+    const long wide = WIDE * REGISTER;
+    for (; columns >= wide; columns -= wide, b += wide, c += wide)
         band<WIDE>(rows, depth, a, row, step, b, ldb, c, ldc);
-    if (columns == 3 * LANES) band<3>(rows, depth, a, row, step, b, ldb, c, ldc);
-    if (columns == 2 * LANES) band<2>(rows, depth, a, row, step, b, ldb, c, ldc);
-    if (columns == LANES) band<1>(rows, depth, a, row, step, b, ldb, c, ldc);
+    if (columns == 3 * REGISTER) band<3>(rows, depth, a, row, step, b, ldb, c, ldc);
+    if (columns == 2 * REGISTER) band<2>(rows, depth, a, row, step, b, ldb, c, ldc);
+    if (columns == REGISTER) band<1>(rows, depth, a, row, step, b, ldb, c, ldc);
 }
 
 struct Setting {
