@@ -43,14 +43,20 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
 
 
 @contextmanager
-def in_fp32() -> Iterator[None]:
-    """Within, products that would be bf16 are fp32."""
-    before = cpu_operator.precision
-    cpu_operator.precision = "fp32" if before == "bf16" else before
+def asked(precision: str) -> Iterator[None]:
+    """Within, `precision_in_use` is this."""
+    before, cpu_operator.precision = cpu_operator.precision, precision
     try:
         yield
     finally:
         cpu_operator.precision = before
+
+
+@contextmanager
+def in_fp32() -> Iterator[None]:
+    """Within, products that would be bf16 are fp32."""
+    with asked("fp32" if precision_in_use() == "bf16" else precision_in_use()):
+        yield
 
 
 def precision_in_use() -> str:

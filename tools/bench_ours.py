@@ -29,10 +29,8 @@ from jclip.preprocess import make_preprocess, to_array
 from models.head import LPPlusPlus
 from models.lora import LoraAdapters, LoraConfig
 from runtime import cpu_operator, cuda_operator
-from tools.bench_worker import Ways, serve
+from tools.bench_worker import ROWS, Ways, random_pixels, serve
 from tools.clip_inputs import VIT_B32
-
-ROWS = 256  # rows of a call, of the text encoder
 
 
 def precisions() -> list[str]:
@@ -65,7 +63,7 @@ def image(batch: int, folder: Path) -> Ways:
     and nothing else.
     """
     model = clip()
-    pixels = jt.array(np.random.default_rng(0).normal(0, 1, (batch, 3, 224, 224)).astype("f4"))
+    pixels = jt.array(random_pixels(batch))
 
     def encode() -> np.ndarray:
         with jt.no_grad():
@@ -78,9 +76,7 @@ def image(batch: int, folder: Path) -> Ways:
         with jt.no_grad():
             x = jt.ones((tokens, width))
             for number, block in enumerate(blocks, 1):
-                rows = (
-                    tokens if number < len(blocks) else batch
-                )  # the class token alone, in the end
+                rows = tokens if number < len(blocks) else batch  # in the end one token an image
                 for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
                     wide = jt.ones((rows, layer.weight.shape[1]))
                     layer(wide).sync()
@@ -161,9 +157,9 @@ def mta(images: int, views: int, folder: Path) -> Ways:
     text = np.random.default_rng(0).normal(0, 1, (403, 512)).astype("f4")
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     np.save(folder / "text.npy", text)
-    cut = make_views(make_preprocess(224), to_array, 224, Crops(), 0, views)
 
     def lines() -> np.ndarray:
+        cut = make_views(make_preprocess(224), to_array, 224, Crops(), 0, views)
         with jt.no_grad():
             features = [model.encode_image(cut(decode(path))).numpy() for path in paths]
         modes, _ = solve(np.stack(features), text)

@@ -20,11 +20,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tools.bench_worker import Ways, serve
+from tools.bench_worker import ROWS, Ways, random_pixels, serve
 from tools.clip_inputs import VIT_B32
 from tools.clip_peer import declare_operator, huggingface_config
 
-ROWS = 256  # rows of a call, of the text encoder
 LENGTH_STEP = 8  # lengths of calls are multiples of this, so that few shapes are compiled
 
 
@@ -72,8 +71,7 @@ def encoders(embed: Callable) -> dict[str, Callable]:
 
 def image(batch: int, folder: Path) -> Ways:
     """The image tower; OpenVINO's in bf16 where the processor has it, by its own choice."""
-    pixels = np.random.default_rng(0).normal(0, 1, (batch, 3, 224, 224)).astype("f4")
-    given = torch.from_numpy(pixels)
+    given = torch.from_numpy(random_pixels(batch))
     ways = {name: lambda f=f: f(given) for name, f in encoders(embed_images).items()}
     return ways | {"openvino": openvino_tower(given)}
 

@@ -15,11 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import runtime  # noqa: F401, I001  (Jittor starts offline; its operators stay as they are)
 import jittor as jt
 
-from tools.bench_worker import Ways, serve
+from tools.bench_worker import ROWS, Ways, random_pixels, serve
 from tools.clip_inputs import VIT_B32
 
 NAME = "JCLIP, stock Jittor, fp32"
-ROWS = 256  # rows of a call, of the text encoder
 
 
 def clip(checkout: Path) -> Any:
@@ -36,7 +35,7 @@ def clip(checkout: Path) -> Any:
 
 def image(checkout: Path, batch: int, folder: Path) -> Ways:
     model = clip(checkout)
-    pixels = jt.array(np.random.default_rng(0).normal(0, 1, (batch, 3, 224, 224)).astype("f4"))
+    pixels = jt.array(random_pixels(batch))
 
     def encode() -> np.ndarray:
         with jt.no_grad():

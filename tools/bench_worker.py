@@ -15,6 +15,12 @@ from time import perf_counter
 import numpy as np
 
 Ways = dict[str, Callable[[], np.ndarray]]
+ROWS = 256  # rows of a call, of the text encoder
+
+
+def random_pixels(batch: int) -> np.ndarray:
+    """The images [B,3,224,224] float32 that every image tower is given."""
+    return np.random.default_rng(0).normal(0, 1, (batch, 3, 224, 224)).astype("f4")
 
 
 def serve(benchmarks: dict[str, Callable[..., Ways]], tidy: Callable[[], None]) -> None:

@@ -1,13 +1,13 @@
 """The kit's own operators against NumPy in float64, for `tools/check_device.py`."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import jittor as jt
 import numpy as np
 
-from runtime import attention, cpu_operator, product
+from fewshot.device import asked
+from runtime import attention, product
 from tools.checks import BFLOAT16, FLOAT32, Check, draw, softmax
 
 
@@ -15,7 +15,7 @@ def own(cuda: bool) -> Iterator[Check]:
     """The kit's operators: on a GPU those of `--precision bf16`."""
     for name, length, causal in (("attention", 50, False), ("causal attention", 77, True)):
         qkv, dy = draw(4, length, 3 * 128), draw(4, length, 128, seed=1)
-        both = attention_in_float64(qkv.astype(np.float64), dy.astype(np.float64), causal)
+        both = np.concatenate(attention_in_float64(qkv, dy, 2, causal), axis=2)
         yield Check(f"fused {name}", partial(fused_attention, cuda, qkv, dy, causal), both, FLOAT32)
     if cuda:
         x, weight = draw(3, 50, 96), draw(64, 96, seed=1)
@@ -33,19 +33,27 @@ def fused_attention(cuda: bool, qkv: np.ndarray, dy: np.ndarray, causal: bool) -
         return jt.concat([y, slopes], dim=2)
 
 
-def attention_in_float64(qkv: np.ndarray, dy: np.ndarray, causal: bool) -> np.ndarray:
-    """What `fused_attention` is to find."""
-    parts, gradients = [], []
-    for first in (0, 64):
-        q, k, v = (qkv[:, :, i + first : i + first + 64] for i in (0, 128, 256))
-        g = dy[:, :, first : first + 64]
-        hidden = np.triu(np.full((q.shape[1],) * 2, -1e9), 1) if causal else 0
-        weights = softmax(q @ k.swapaxes(1, 2) / 8 + hidden)
-        slopes = g @ v.swapaxes(1, 2)
-        slopes = weights * (slopes - (weights * slopes).sum(-1, keepdims=True)) / 8
-        parts.append(weights @ v)
-        gradients.append((slopes @ k, slopes.swapaxes(1, 2) @ q, weights.swapaxes(1, 2) @ g))
-    return np.concatenate([*parts, *(pair[i] for i in range(3) for pair in gradients)], axis=2)
+def attention_in_float64(
+    qkv: np.ndarray, dy: np.ndarray, heads: int, causal: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(result[N,L,D], gradient[N,L,3D] of sum(result dy)) by the definition."""
+    n, length, packed = qkv.shape
+    parts = qkv.astype(float).reshape(n, length, 3, heads, packed // 3 // heads)
+    q, k, v = parts.transpose(2, 0, 3, 1, 4)  # [N,H,L,D/H] each
+    dy = dy.astype(float).reshape(n, length, heads, -1).transpose(0, 2, 1, 3)
+    scale = q.shape[-1] ** -0.5
+    scores = q @ k.swapaxes(-1, -2) * scale
+    if causal:
+        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+    p = softmax(scores)
+    dp = dy @ v.swapaxes(-1, -2)
+    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
+    gradients = np.stack([ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ dy])
+
+    def rows(heads_first: np.ndarray) -> np.ndarray:
+        return heads_first.transpose(0, 2, 1, 3).reshape(n, length, -1)
+
+    return rows(p @ v), np.concatenate([rows(each) for each in gradients], axis=-1)
 
 
 def frozen_layer(x: np.ndarray, weight: np.ndarray) -> jt.Var:
@@ -53,13 +61,3 @@ def frozen_layer(x: np.ndarray, weight: np.ndarray) -> jt.Var:
         kept, frozen = product.Weights(), jt.array(weight).stop_grad()
         assert product.fits_gpu(jt.array(x), frozen), "the operator does not take this"
         return product.on_gpu(kept, jt.array(x), frozen)
-
-
-@contextmanager
-def asked(precision: str) -> Iterator[None]:
-    """Within, `--precision` is this."""
-    before, cpu_operator.precision = cpu_operator.precision, precision
-    try:
-        yield
-    finally:
-        cpu_operator.precision = before

@@ -6,6 +6,7 @@ import pytest
 
 from runtime import cpu_operator
 from runtime.attention import attention, fits
+from tools.operator_checks import attention_in_float64
 
 pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
 
@@ -19,28 +20,6 @@ SHAPES = [  # sequences, tokens, width, heads, causal
 ]
 
 
-def expected(qkv: np.ndarray, dy: np.ndarray, heads: int, causal: bool):
-    """(result, gradient of sum(result dy)) by the definition."""
-    n, length, packed = qkv.shape
-    parts = qkv.astype(float).reshape(n, length, 3, heads, packed // 3 // heads)
-    q, k, v = parts.transpose(2, 0, 3, 1, 4)  # [N,H,L,D/H] each
-    dy = dy.astype(float).reshape(n, length, heads, -1).transpose(0, 2, 1, 3)
-    scale = q.shape[-1] ** -0.5
-    scores = q @ k.swapaxes(-1, -2) * scale
-    if causal:
-        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
-    p = np.exp(scores - scores.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    dp = dy @ v.swapaxes(-1, -2)
-    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
-    gradients = np.stack([ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ dy])
-
-    def rows(heads_first):
-        return heads_first.transpose(0, 2, 1, 3).reshape(n, length, -1)
-
-    return rows(p @ v), np.concatenate([rows(each) for each in gradients], axis=-1)
-
-
 @pytest.mark.parametrize(("n", "length", "width", "heads", "causal"), SHAPES)
 def test_values_and_gradients(n, length, width, heads, causal):
     random = np.random.default_rng(length)
@@ -49,7 +28,7 @@ def test_values_and_gradients(n, length, width, heads, causal):
     x = jt.array(qkv)
     y = attention(x, heads, causal)
     found = y.numpy(), jt.grad((y * jt.array(dy)).sum(), x).numpy()
-    for ours, theirs in zip(found, expected(qkv, dy, heads, causal), strict=True):
+    for ours, theirs in zip(found, attention_in_float64(qkv, dy, heads, causal), strict=True):
         # fp32: sums of at most 131 terms of size 5, each rounded to 6e-8 of itself
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from runtime import attention
+from tools.operator_checks import attention_in_float64
 
 HEADER = Path(attention.__file__).parent / "attention_cuda.hpp"
 EMULATION = """
@@ -89,30 +90,6 @@ def emulated(request, tmp_path_factory) -> tuple[list, int]:
     return [*FIXED * watched, folder / "program"], head
 
 
-def exact(qkv: np.ndarray, dy: np.ndarray, heads: int, causal: bool) -> tuple:
-    """(out[N,L,D], dqkv[N,L,3D]) in float64."""
-    n, length, packed = qkv.shape
-    head = packed // 3 // heads
-    q, k, v = (
-        part.reshape(n, length, heads, head).transpose(0, 2, 1, 3).astype(float)
-        for part in np.split(qkv, 3, axis=2)
-    )
-    g = dy.reshape(n, length, heads, head).transpose(0, 2, 1, 3).astype(float)
-    scores = q @ k.swapaxes(2, 3) / np.sqrt(head)
-    if causal:
-        scores[..., np.triu_indices(length, 1)[0], np.triu_indices(length, 1)[1]] = -np.inf
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    slopes = g @ v.swapaxes(2, 3)
-    slopes = weights * (slopes - (weights * slopes).sum(-1, keepdims=True)) / np.sqrt(head)
-    parts = slopes @ k, slopes.swapaxes(2, 3) @ q, weights.swapaxes(2, 3) @ g
-
-    def joined(x: np.ndarray) -> np.ndarray:
-        return x.transpose(0, 2, 1, 3).reshape(n, length, heads * head)
-
-    return joined(weights @ v), np.concatenate([joined(part) for part in parts], axis=2)
-
-
 @pytest.mark.parametrize(
     ("length", "causal"),
     [(1, False), (50, False), (24, True), (33, True), (150, False), (150, True)],
@@ -130,7 +107,7 @@ def test_values_gradients_and_no_race(emulated, length, causal):
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     found = np.frombuffer(done.stdout, np.float32)
-    out, dqkv = exact(qkv, dy, heads, causal)
+    out, dqkv = attention_in_float64(qkv, dy, heads, causal)
     # sums of up to 150 products of 64 numbers, in fp32
     np.testing.assert_allclose(found[: out.size], out.ravel(), rtol=0, atol=2e-5)
     np.testing.assert_allclose(found[out.size :], dqkv.ravel(), rtol=0, atol=1e-4)
