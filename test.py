@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tools.environment import enter
+from runtime.environment import enter
 
 enter()
 
-from fewshot.stopping import finished, listen, stoppable
+from runtime.signals import finished, listen, stoppable
 
 if __name__ == "__main__":
     listen("test.py")  # Jittor's import may compile for minutes
@@ -23,30 +23,30 @@ if __name__ == "__main__":
 import numpy as np  # after enter(), which may restart in .venv
 from tqdm import tqdm
 
-from fewshot import submission
-from fewshot.auxiliary_stage import auxiliary_encoder
-from fewshot.classifier import NEEDED
-from fewshot.config import as_plain, from_plain, parse, reported, require_ranges
-from fewshot.data import ImageItem, read_labels, test_items
-from fewshot.device import Device, Precision, use_device
-from fewshot.exchange import wait
-from fewshot.features import Encoder, Views
-from fewshot.images import skipped_summary, watched
-from fewshot.inference import Looks, Scorer
-from fewshot.inputs import AUXILIARY, find_auxiliary, require
-from fewshot.lock import held
-from fewshot.lora_stage import tuned_encoder
-from fewshot.manifest import write_manifest
-from fewshot.outcome import Outcome, joined
-from fewshot.provenance import scored_from
-from fewshot.report import write_report
-from fewshot.scores import as_text, scores_of, write_scores
-from fewshot.shards import PieceStore, pieces_of, shard_of
-from fewshot.stages import Parts, read_parts, read_record
-from fewshot.transforms import Crops
-from fewshot.verify import read_manifest, verdict
-from runtime.hashing import sha256_of
-from runtime.rank import apart, begin, first, rank, ranks
+from data.decoding import skipped_summary, watched
+from data.few_shot_dataset import ImageItem, read_labels, test_items
+from data.inputs import AUXILIARY, find_auxiliary, require
+from data.views import Crops
+from engine.config import as_plain, from_plain, parse, reported, require_ranges
+from engine.device import Device, Precision, use_device
+from engine.distributed import wait
+from engine.run_lock import held
+from fewshot.evaluation.report.page import write_report
+from fewshot.evaluation.scores import as_text, scores_of, write_scores
+from fewshot.features.encoder import Encoder, Views
+from fewshot.inference import submission
+from fewshot.inference.ensemble import NEEDED
+from fewshot.inference.predictions import Outcome, joined
+from fewshot.inference.scorer import Looks, Scorer
+from fewshot.inference.shards import PieceStore, pieces_of, shard_of
+from fewshot.provenance.links import scored_from
+from fewshot.provenance.manifest import write_manifest
+from fewshot.provenance.verify import read_manifest, verdict
+from fewshot.stages.auxiliary import auxiliary_encoder
+from fewshot.stages.lora import tuned_encoder
+from fewshot.stages.pipeline import Parts, read_parts, read_record
+from runtime.distributed import apart, begin, first, rank, ranks
+from weight_files.hashing import sha256_of
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sys
 
-from tools.environment import enter
+from runtime.environment import enter
 
 RECIPES = {
     "clip_fewshot": "the main job: trained parts for test.py from a few images a class",
@@ -26,11 +26,11 @@ def main(arguments: list[str]) -> None:
     enter()
     from importlib import import_module
 
-    from fewshot.config import parse, reported
-    from fewshot.images import watched
-    from fewshot.lock import held
-    from fewshot.stopping import listen, stoppable
-    from runtime.rank import begin
+    from data.decoding import watched
+    from engine.config import parse, reported
+    from engine.run_lock import held
+    from runtime.distributed import begin
+    from runtime.signals import listen, stoppable
 
     begin()
     name = arguments[0]

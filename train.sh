@@ -10,10 +10,10 @@ if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
 fi
 
 if [ "${1:-}" = --demo ]; then
-    . tools/environment.sh
+    . scripts/environment.sh
     use_environment requirements.txt
     data=Dataset/demo made=runs/demo
-    "$python" tools/make_demo.py $data
+    "$python" -m scripts.make_demo $data
     # digits are not mirrored and hardly cut
     crops=(--crops.flip False --crops.scale 0.8 1)
     # random crops, as CLIP itself was trained on: else views at test time are strange to the model

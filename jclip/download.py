@@ -5,8 +5,9 @@ Names, addresses and hashes are those of https://github.com/openai/CLIP, clip/cl
 
 from pathlib import Path
 
-from runtime.download import download_file
-from runtime.hashing import sha256_of
+from runtime.paths import ROOT
+from weight_files.download import download_file
+from weight_files.hashing import sha256_of
 
 SITE = "https://openaipublic.azureedge.net/clip/models"  # then /<SHA-256>/<file>
 MODELS = {  # name: (file, SHA-256)
@@ -23,7 +24,7 @@ MODELS = {  # name: (file, SHA-256)
         "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
     ),
 }
-MAIN_FOLDER = Path(__file__).resolve().parent.parent
+MAIN_FOLDER = ROOT
 SHARED_FOLDER = Path("~/.cache/clip")  # where OpenAI's own package keeps them
 
 

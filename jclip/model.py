@@ -14,7 +14,7 @@ from jclip.initial import initialise
 from jclip.resnet import ModifiedResNet
 from jclip.sizes import ClipSizes
 from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, linear, patch_rows, project
-from runtime import product
+from kernels import linear as product
 
 LENGTH_STEP = 8  # text is cut to a multiple of this: few lengths occur, so little is compiled
 

@@ -8,7 +8,9 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from runtime import attention, norm, product
+from kernels import attention
+from kernels import layer_norm as norm
+from kernels import linear as product
 
 MASKED = -1e30  # finite, so that no NaN can arise of it; its softmax weight is exactly 0
 

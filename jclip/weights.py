@@ -10,7 +10,7 @@ import numpy as np
 from jclip.huggingface import MARK as HUGGINGFACE_MARK
 from jclip.huggingface import renamed as from_huggingface
 from jclip.sizes import ClipSizes, read_sizes
-from runtime.weights_file import safe_load
+from weight_files.reader import safe_load
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # sizes in OpenAI's files

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.baseline import Baseline
-from fewshot.baseline_result import stored_result
-from fewshot.open_set import DataSet
-from fewshot.photo_training import PhotoConfig, photo_batches
-from fewshot.targets import classify
-from models.freezing import trainable
-from models.networks import build
-from models.pretrained import load_pretrained
+from baselines.datasets.registry import DataSet
+from baselines.photo_training import PhotoConfig, photo_batches
+from baselines.results import stored_result
+from baselines.targets import classify
+from baselines.trainer import Baseline
+from models.backbones.freezing import trainable
+from models.backbones.networks import build
+from models.backbones.pretrained import load_pretrained
 
 
 @dataclass(frozen=True)

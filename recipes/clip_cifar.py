@@ -19,17 +19,17 @@ import jittor as jt
 from jittor import nn
 
 import jclip
-from fewshot.baseline import ROWS, Baseline
-from fewshot.baseline_result import stored_result, write_result
-from fewshot.classifier import text_logits
-from fewshot.device import in_fp32
-from fewshot.engine import predict
-from fewshot.linear_protocol import linear_protocol
-from fewshot.open_set import DataSet
-from fewshot.photo_training import PhotoConfig, photo_batches
-from fewshot.runlog import Run
-from fewshot.targets import classify
-from fewshot.text import TextConfig, class_vectors, sentence_weights, texts_of
+from baselines.datasets.registry import DataSet
+from baselines.linear_protocol import linear_protocol
+from baselines.photo_training import PhotoConfig, photo_batches
+from baselines.results import stored_result, write_result
+from baselines.targets import classify
+from baselines.trainer import ROWS, Baseline
+from engine.device import in_fp32
+from engine.run_log import Run
+from engine.trainer import predict
+from fewshot.inference.ensemble import text_logits
+from fewshot.text.class_texts import TextConfig, class_vectors, sentence_weights, texts_of
 
 
 @dataclass(frozen=True)

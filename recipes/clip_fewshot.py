@@ -12,26 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from fewshot.auxiliary_stage import auxiliary_encoder, train_auxiliary
-from fewshot.classifier import text_logits
-from fewshot.code_lists import PARTS_CODE
-from fewshot.config import as_plain, require_ranges
-from fewshot.device import Device, Precision, precision_in_use, use_device
-from fewshot.exchange import wait
-from fewshot.features import Encoder, Views, code_version
-from fewshot.head_stage import HeadConfig, mean_views, train_channel, train_gda, train_head
-from fewshot.inputs import AUXILIARY, find_auxiliary, require
-from fewshot.lora_stage import LoraStageConfig, train_lora, tuned_encoder
-from fewshot.negatives import NEGATIVES
-from fewshot.ood_stage import OodConfig, mined_negatives, train_ood
-from fewshot.prompt_stage import PromptConfig, train_prompt, tuned_text
-from fewshot.runlog import Run
-from fewshot.shots import read_shots
-from fewshot.stages import Parts, Schedule, Stage
-from fewshot.text import TEMPLATES, TextConfig, class_vectors, sentence_weights, texts_of
-from fewshot.transforms import Crops
-from runtime.hashing import sha256_of
-from runtime.rank import first
+from data.inputs import AUXILIARY, find_auxiliary, require
+from data.shots import read_shots
+from data.views import Crops
+from engine.code_version import PARTS_CODE
+from engine.config import as_plain, require_ranges
+from engine.device import Device, Precision, precision_in_use, use_device
+from engine.distributed import wait
+from engine.run_log import Run
+from fewshot.features.encoder import Encoder, Views, code_version
+from fewshot.inference.ensemble import text_logits
+from fewshot.stages.auxiliary import auxiliary_encoder, train_auxiliary
+from fewshot.stages.heads import HeadConfig, mean_views, train_channel, train_gda, train_head
+from fewshot.stages.lora import LoraStageConfig, train_lora, tuned_encoder
+from fewshot.stages.ood import OodConfig, mined_negatives, train_ood
+from fewshot.stages.pipeline import Parts, Schedule, Stage
+from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
+from fewshot.text.class_texts import (
+    TEMPLATES,
+    TextConfig,
+    class_vectors,
+    sentence_weights,
+    texts_of,
+)
+from fewshot.text.negatives import NEGATIVES
+from runtime.distributed import first
+from weight_files.hashing import sha256_of
 
 
 @dataclass(frozen=True)

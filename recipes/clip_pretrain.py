@@ -15,17 +15,17 @@ import jittor as jt
 import numpy as np
 
 import jclip
-from fewshot import checkpoint
-from fewshot.config import as_plain, require_ranges
-from fewshot.device import Device, use_device
-from fewshot.engine import fit
-from fewshot.images import BrokenImage, load_images
-from fewshot.lists import read_captions
-from fewshot.losses import contrastive
-from fewshot.pieces import WHOLE
-from fewshot.runlog import Run
-from fewshot.schedules import warm_cosine
-from fewshot.transforms import Crops, make_views
+from data.decoding import BrokenImage, load_images
+from data.lists import read_captions
+from data.views import Crops, make_views
+from engine import checkpoint
+from engine.config import as_plain, require_ranges
+from engine.device import Device, use_device
+from engine.losses import contrastive
+from engine.micro_batches import WHOLE
+from engine.run_log import Run
+from engine.schedules import warm_cosine
+from engine.trainer import fit
 from jclip.preprocess import make_preprocess, to_array
 from jclip.sizes import ClipSizes, heads_of
 

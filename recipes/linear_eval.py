@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fewshot.baseline import Baseline, BaselineConfig
-from fewshot.baseline_result import stored_result
-from fewshot.linear_protocol import linear_protocol
-from models.networks import build
-from models.pretrained import load_pretrained
+from baselines.linear_protocol import linear_protocol
+from baselines.results import stored_result
+from baselines.trainer import Baseline, BaselineConfig
+from models.backbones.networks import build
+from models.backbones.pretrained import load_pretrained
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from typing import Literal
 import jittor as jt
 from jittor import nn
 
-from fewshot import checkpoint
-from fewshot.baseline import Baseline, BaselineConfig
-from fewshot.contrast import nt_xent
-from fewshot.engine import evaluating, fit
-from fewshot.metrics import accuracy
-from fewshot.pipelines import simclr
-from fewshot.probe import knn_scores
-from fewshot.schedules import warm_cosine
-from models.lars import Lars
-from models.networks import build
+from baselines.lars import Lars
+from baselines.linear_probe import knn_scores
+from baselines.nt_xent import nt_xent
+from baselines.trainer import Baseline, BaselineConfig
+from baselines.transforms.compose import simclr
+from engine import checkpoint
+from engine.schedules import warm_cosine
+from engine.trainer import evaluating, fit
+from fewshot.evaluation.metrics import accuracy
+from models.backbones.networks import build
 
 OPTIMIZERS = {"sgd": jt.optim.SGD, "lars": Lars}
 

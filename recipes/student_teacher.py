@@ -20,19 +20,19 @@ from typing import Literal
 import jittor as jt
 import numpy as np
 
-from fewshot.baseline import Baseline, BaselineConfig
-from fewshot.baseline_result import stored_result
-from fewshot.batches import PairedBatches
-from fewshot.distill_step import DistilConfig, distillation_step
-from fewshot.image_sets import ImageSet
-from fewshot.image_splits import read_or_draw_split
-from fewshot.linear_protocol import linear_protocol
-from fewshot.pipelines import cifar_train, strong, weak
-from fewshot.runlog import Run
-from fewshot.semi import fixmatch_step, guessed
-from fewshot.targets import Repeated, Targets, classify
-from models.networks import Network, build, suited
-from models.pretrained import load_pretrained
+from baselines.batches import PairedBatches
+from baselines.datasets.image_sets import ImageSet
+from baselines.datasets.splits import read_or_draw_split
+from baselines.distillation_step import DistilConfig, distillation_step
+from baselines.linear_protocol import linear_protocol
+from baselines.results import stored_result
+from baselines.semi_supervised import fixmatch_step, guessed
+from baselines.targets import Repeated, Targets, classify
+from baselines.trainer import Baseline, BaselineConfig
+from baselines.transforms.compose import cifar_train, strong, weak
+from engine.run_log import Run
+from models.backbones.networks import Network, build, suited
+from models.backbones.pretrained import load_pretrained
 
 PHASES = ("teacher", "student", "st_class", "ssl")  # in the order in which they are made
 FIRST_READ = {  # by which phase, of fields that the phases before do not look at

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime import private_copy
+from runtime.cuda13 import private_copy
 from runtime.onednn import jittor_home
 
 Version = tuple[int, int]

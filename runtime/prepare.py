@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from runtime import cuda, onednn, private_copy
-from runtime.rank import ranks
+from runtime import cuda, onednn
+from runtime.cuda13 import private_copy
+from runtime.distributed import ranks
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was decided for this process; printed by `runtime.doctor`."""
+    """What was decided for this process; printed by `scripts.doctor`."""
 
     onednn: Path | None
     threads: int
@@ -94,7 +95,7 @@ def prepare() -> Prepared:
     environ.setdefault("log_silent", "1")  # Jittor logs to stdout, in colour, between our own lines
     environ.setdefault("cache_name", "default")  # else each git branch compiles everything anew
     environ.setdefault("gdb_path", "")
-    environ.setdefault("use_parallel_op_compiler", "0")  # it races; see `runtime.compiling`
+    environ.setdefault("use_parallel_op_compiler", "0")  # it races; see `kernels.compiling`
     # Jittor would compile for MPI wherever it is installed; under mpirun it must
     environ["use_mpi"] = str(int("OMPI_COMM_WORLD_SIZE" in environ))
     config = python_config()

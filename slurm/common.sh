@@ -3,7 +3,7 @@
 
 set -uo pipefail
 
-STOPPED=75 # status of a command that stopped because it was asked to (fewshot/stopping.py)
+STOPPED=75 # status of a command that stopped because it was asked to (runtime/signals.py)
 job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
 task=$job${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID} # an array's number alone means every task
 folder=runs/$SLURM_JOB_NAME-$job

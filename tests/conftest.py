@@ -1,11 +1,9 @@
 """Every test runs from the repository's root, with Jittor prepared before its first import."""
 
-import sys
 import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parents[1]
 
 import runtime  # noqa: E402, F401
 
@@ -17,7 +15,7 @@ with warnings.catch_warnings():
 
 import pytest  # noqa: E402
 
-from runtime import compiling  # noqa: E402
+from kernels import compiling  # noqa: E402
 
 compiling.in_parallel()
 
@@ -31,6 +29,6 @@ def same_draws():
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """The demo's data with parts trained on a tiny CLIP; tests write beside it, not into it."""
-    from tests.job import make_place
+    from tests.helpers.job import make_place
 
     return make_place(tmp_path_factory.mktemp("job"))

@@ -1,0 +1,220 @@
+"""Random transforms of one image that the field uses and Jittor lacks.
+
+Each is a pure function of an RGB image and a NumPy Generator. Geometry works on uint8 arrays
+[H,W,3], colour on PIL images, erasing on float32 arrays [3,H,W]; the first two take either kind.
+The colour operations and the blur equal torchvision's on PIL images (`tests/golden/baselines`).
+"""
+
+import functools
+import math
+
+import numpy as np
+from PIL import Image, ImageEnhance
+from scipy.ndimage import correlate1d
+
+from data.views import TRIES, crop_box
+
+Picture = Image.Image | np.ndarray
+BILINEAR = Image.Resampling.BILINEAR
+LUMINANCE = "L"  # Pillow's grey: .299 R + .587 G + .114 B
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """A PIL RGB image of either kind."""
+    if isinstance(picture, np.ndarray):
+        return Image.fromarray(picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def as_array(picture: Picture) -> np.ndarray:
+    """uint8 [H,W,3] of either kind."""
+    return picture if isinstance(picture, np.ndarray) else np.asarray(as_image(picture))
+
+
+def padded_crop(
+    picture: Picture, rng: np.random.Generator, *, padding: int, mode: str = "zero"
+) -> np.ndarray:
+    """A crop of the image's own size out of the image with `padding` pixels around it.
+
+    mode: "zero" pads with black (ResNet on CIFAR, He et al. 2016), "reflect" with the mirrored
+    image without its border row (FixMatch). Raises ValueError for another mode, or for a padding
+    that reflection cannot fill.
+    """
+    pixels = as_array(picture)
+    if mode not in ("zero", "reflect"):
+        raise ValueError(f"the padding's mode is {mode!r}; it must be 'zero' or 'reflect'")
+    if not 0 <= padding < min(pixels.shape[:2]):
+        raise ValueError(f"padding is {padding}; it must lie below the image's shorter side")
+    top, left = (int(offset) - padding for offset in rng.integers(2 * padding + 1, size=2))
+    height, width = pixels.shape[:2]
+    if mode == "reflect":
+        return pixels.take(_mirrored(top, height), 0).take(_mirrored(left, width), 1)
+    cut = np.zeros_like(pixels)
+    inside = pixels[max(top, 0) : height + top, max(left, 0) : width + left]
+    above, before = max(-top, 0), max(-left, 0)
+    cut[above : above + inside.shape[0], before : before + inside.shape[1]] = inside
+    return cut
+
+
+@functools.lru_cache(maxsize=4096)
+def _mirrored(first: int, length: int) -> np.ndarray:
+    """The places first .. first + length - 1, folded back into 0 .. length - 1."""
+    places = np.abs(np.arange(first, first + length))
+    return np.minimum(places, 2 * (length - 1) - places)
+
+
+def flip(picture: Picture, rng: np.random.Generator, *, chance: float = 0.5) -> Picture:
+    """Mirrors left and right with probability `chance`."""
+    if rng.random() >= chance:
+        return picture
+    if isinstance(picture, np.ndarray):
+        return picture[:, ::-1]
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def resized_crop(
+    picture: Picture,
+    rng: np.random.Generator,
+    *,
+    side: int,
+    scale: tuple[float, float] = (0.08, 1.0),
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """A random piece (`crop_box`), resized to side x side: torchvision's RandomResizedCrop."""
+    image = as_image(picture)
+    box = crop_box(image.width, image.height, scale, rng)
+    return image.crop(box).resize((side, side), resample)
+
+
+def resized(picture: Picture, rng: object = None, *, side: int) -> Picture:
+    """side x side, bicubic, whatever the shape was; an image of that size is left as it is."""
+    if isinstance(picture, np.ndarray) and picture.shape[:2] == (side, side):
+        return picture
+    image = as_image(picture)
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def shift_hue(image: Image.Image, share: float) -> Image.Image:
+    """Turns the hue by `share` of the circle, -.5 to .5, in steps of 1/256."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = hue.point([(level + int(share * 255)) % 256 for level in range(256)])
+    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+
+
+def colour_jitter(
+    picture: Picture,
+    rng: np.random.Generator,
+    *,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+) -> Image.Image:
+    """torchvision's ColorJitter: the four changes in random order.
+
+    Brightness, contrast and saturation are multiplied by a uniform draw from 1 - strength (at
+    least 0) to 1 + strength, the hue is turned by one from -hue to hue.
+    """
+    if not 0 <= hue <= 0.5:
+        raise ValueError(f"hue is {hue}; it must lie within 0 and .5")
+    image = as_image(picture)
+    strengths = (brightness, contrast, saturation)
+    low, high = [max(0.0, 1 - s) for s in strengths], [1 + s for s in strengths]
+    factors = rng.uniform([*low, -hue], [*high, hue])
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for place in rng.permutation(4):
+        if place == 3 and hue:
+            image = shift_hue(image, factors[3])
+        elif place < 3 and strengths[place]:
+            image = enhancers[place](image).enhance(factors[place])
+    return image
+
+
+def jitter(
+    picture: Picture, rng: np.random.Generator, *, strength: float, chance: float = 0.8
+) -> Picture:
+    """SimCLR's colour distortion (appendix A): jitter of .8, .8, .8, .2 times `strength`."""
+    if rng.random() >= chance:
+        return picture
+    s = strength
+    return colour_jitter(
+        picture, rng, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s
+    )
+
+
+def greyscale(picture: Picture, rng: np.random.Generator, *, chance: float = 0.2) -> Picture:
+    """Grey in all three channels, with probability `chance`."""
+    if rng.random() >= chance:
+        return picture
+    return as_image(picture).convert(LUMINANCE).convert("RGB")
+
+
+def blurred(pixels: np.ndarray, sigma: float, size: int) -> np.ndarray:
+    """uint8 [H,W,3] under a Gaussian of deviation `sigma` cut off to size x size, odd.
+
+    The border is reflected, and results are rounded half to even, as torchvision does.
+    """
+    offsets = np.arange(size, dtype=np.float32) - size // 2
+    kernel = np.exp(-0.5 * (offsets / np.float32(sigma)) ** 2)
+    kernel /= kernel.sum()
+    soft = correlate1d(pixels.astype(np.float32), kernel, axis=0, mode="mirror")
+    soft = correlate1d(soft, kernel, axis=1, mode="mirror")
+    return np.rint(soft).clip(0, 255).astype(np.uint8)
+
+
+def gaussian_blur(
+    picture: Picture,
+    rng: np.random.Generator,
+    *,
+    sigma: tuple[float, float] = (0.1, 2.0),
+    chance: float = 0.5,
+) -> Picture:
+    """SimCLR's blur: a uniform deviation, a kernel of a tenth of the shorter side, made odd."""
+    if rng.random() >= chance:
+        return picture
+    pixels = as_array(picture)
+    size = 2 * (min(pixels.shape[:2]) // 10 // 2) + 1
+    return blurred(pixels, rng.uniform(*sigma), size)
+
+
+def random_erasing(
+    array: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    chance: float = 0.5,
+    scale: tuple[float, float] = (0.02, 0.33),
+    ratio: tuple[float, float] = (0.3, 3.3),
+    noise: bool = False,
+) -> np.ndarray:
+    """A copy of array[3,H,W] with a random rectangle of 0, or of normal noise (Zhong et al. 2020).
+
+    The rectangle takes a uniform share of the area within `scale`, its height to width is
+    log-uniform within `ratio`; where none of ten draws fits, nothing is erased: torchvision's way.
+    """
+    if rng.random() >= chance:
+        return array
+    _, height, width = array.shape
+    for _ in range(TRIES):
+        area = height * width * rng.uniform(*scale)
+        shape = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        h, w = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if h < height and w < width:
+            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            erased = array.copy()
+            hole = erased[:, top : top + h, left : left + w]
+            hole[:] = rng.standard_normal(hole.shape, np.float32) if noise else 0
+            return erased
+    return array
+
+
+def cutout(array: np.ndarray, rng: np.random.Generator, *, size: int) -> np.ndarray:
+    """A copy of array[3,H,W] with a square of 0 (DeVries & Taylor 2017): its centre is anywhere,
+    so its `size` is cut by the border.
+    """
+    _, height, width = array.shape
+    top, left = int(rng.integers(height)) - size // 2, int(rng.integers(width)) - size // 2
+    erased = array.copy()
+    erased[:, max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
+    return erased

@@ -1,0 +1,208 @@
+"""What `benchmarks/bench.py` measures of this kit; run by it.
+
+Weights are random, of ViT-B/32's shape: they cost what trained ones cost. Benchmarks that share
+inputs with a peer write them into the folder given.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jittor as jt
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import jclip
+import runtime  # noqa: F401, I001  (before jittor)
+from benchmarks.bench_worker import ROWS, Ways, random_pixels, serve
+from benchmarks.clip_inputs import VIT_B32
+from data.decoding import decode
+from data.views import Crops, draw, make_views, pixel_digest
+from engine.device import use_device
+from engine.losses import class_cross_entropy
+from fewshot.inference.mta import solve
+from fewshot.inference.submission import top5
+from fewshot.text.prompt_files import CLASS_TEXTS, read_text_files
+from jclip.preprocess import make_preprocess, to_array
+from kernels import cpu_operator, cuda_operator
+from models.heads.lpplusplus import LPPlusPlus
+from models.lora.adapters import LoraAdapters, LoraConfig
+
+
+def precisions() -> list[str]:
+    """bf16 where the processor multiplies it, fp32, and Jittor's own operators, which on a GPU are
+    those of fp32.
+    """
+    if jt.flags.use_cuda:
+        return ["bf16"] * cuda_operator.multiplies_bf16() + ["fp32"]
+    return ["bf16"] * cpu_operator.multiplies_bf16() + ["fp32", "plain"]
+
+
+def under(precision: str, way: Callable[[], np.ndarray]) -> np.ndarray:
+    """The way's result with the operators switched so."""
+    cpu_operator.precision = precision
+    return way()
+
+
+def by_precision(way: Callable[[], np.ndarray]) -> Ways:
+    """The same way, once for each precision."""
+    return {f"ours, {name}": partial(under, name, way) for name in precisions()}
+
+
+def clip() -> jclip.CLIP:
+    jt.set_global_seed(0)
+    return jclip.CLIP(jclip.ClipSizes(**VIT_B32)).eval()
+
+
+def image(batch: int, folder: Path) -> Ways:
+    """ViT-B/32's image tower, and the limit: the matrix products of its blocks that a feature needs
+    and nothing else.
+    """
+    model = clip()
+    pixels = jt.array(random_pixels(batch))
+
+    def encode() -> np.ndarray:
+        with jt.no_grad():
+            return model.encode_image(pixels).numpy()
+
+    tokens, width = batch * 50, VIT_B32["vision_width"]
+    blocks = model.visual.transformer.resblocks
+
+    def products() -> np.ndarray:
+        with jt.no_grad():
+            x = jt.ones((tokens, width))
+            for number, block in enumerate(blocks, 1):
+                rows = tokens if number < len(blocks) else batch  # in the end one token an image
+                for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
+                    wide = jt.ones((rows, layer.weight.shape[1]))
+                    layer(wide).sync()
+                for _ in range(3):  # query, key and value
+                    block.attn.out_proj(x).sync()
+        return np.zeros(1)
+
+    best = precisions()[0]
+    return by_precision(encode) | {f"limit: products alone, {best}": partial(under, best, products)}
+
+
+def contest_sentences(count: int) -> list[list[str]]:
+    """`count` sentences for each of the contest's 403 classes."""
+    files = [file for file in read_text_files(CLASS_TEXTS) if file.domain]
+    entries = [entry for file in files for entry in file.classes if entry.contest]
+    return [list(entry.sentences[:count]) for entry in entries]
+
+
+def text(sentences: int, folder: Path) -> Ways:
+    """The contest's sentences, shortest first, each call cut after its longest."""
+    model = clip()
+    texts = [text for group in contest_sentences(sentences) for text in group]
+    tokens = jclip.tokenize(texts)
+    tokens = tokens[np.argsort(tokens.argmax(axis=1), kind="stable")]
+    np.save(folder / "tokens.npy", tokens)
+
+    def encode() -> np.ndarray:
+        with jt.no_grad():
+            calls = [tokens[i : i + ROWS] for i in range(0, len(tokens), ROWS)]
+            return np.concatenate([model.encode_text(call).numpy() for call in calls])
+
+    return by_precision(encode)
+
+
+def lora(batch: int, classes: int, folder: Path) -> Ways:
+    """One training step of CLIP-LoRA: both towers, a sentence a class."""
+    model = clip()
+    tokens = jclip.tokenize([group[0] for group in contest_sentences(1)])[:classes]
+    random = np.random.default_rng(0)
+    pixels = random.normal(0, 1, (batch, 3, 224, 224)).astype("f4")
+    labels = random.integers(0, len(tokens), batch).astype(np.int32)
+    np.savez(folder / "lora.npz", tokens=tokens, pixels=pixels, labels=labels)
+    adapters = LoraAdapters(model, LoraConfig(), seed=0)
+    optimizer = jt.optim.AdamW(list(adapters.parameters()), 2e-4, weight_decay=0.01)
+    images, targets = jt.array(pixels), jt.array(labels)
+
+    def step() -> np.ndarray:
+        features = jt.normalize(model.encode_image(images), dim=1)
+        vectors = jt.normalize(model.encode_text(tokens), dim=1)
+        loss = class_cross_entropy(100 * jt.matmul(features, vectors.transpose()), targets)
+        optimizer.step(loss)
+        jt.sync_all(True)
+        return loss.numpy()
+
+    return by_precision(step)
+
+
+def head(shots: int, classes: int, iterations: int, folder: Path) -> Ways:
+    """LP++ on random features of which each class has a mean."""
+    random = np.random.default_rng(0)
+    means = random.normal(0, 1, (classes, 512))
+    labels = np.repeat(np.arange(374), shots)
+    features = (means[labels] + random.normal(0, 2, (len(labels), 512))).astype("f4")
+    text = (means + random.normal(0, 1, means.shape)).astype("f4")
+    held = (means[labels] + random.normal(0, 2, (len(labels), 512))).astype("f4")
+    np.savez(folder / "head.npz", features=features, labels=labels, text=text, held=held)
+
+    def fit(form: str) -> np.ndarray:
+        model = LPPlusPlus(n_iter=iterations, form=form).fit(features, labels, text)
+        return np.array([(model.predict(held) == labels).mean()])
+
+    return {f"ours, {form}": partial(fit, form) for form in ("corrected", "published")}
+
+
+def mta(images: int, views: int, folder: Path) -> Ways:
+    """From JPEG files to the lines of a result, all classes by zero-shot CLIP."""
+    model, paths = clip(), sample_photos(folder, images)
+    text = np.random.default_rng(0).normal(0, 1, (403, 512)).astype("f4")
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    np.save(folder / "text.npy", text)
+
+    def lines() -> np.ndarray:
+        cut = make_views(make_preprocess(224), to_array, 224, Crops(), 0, views)
+        with jt.no_grad():
+            features = [model.encode_image(cut(decode(path))).numpy() for path in paths]
+        modes, _ = solve(np.stack(features), text)
+        return top5(modes @ text.T)
+
+    return by_precision(lines)
+
+
+def views(images: int, views: int, side: int, folder: Path) -> Ways:
+    """Views of JPEG files: decoded once an image, against opened anew for every view."""
+    crops, centre = Crops(), make_preprocess(side)
+    transform = make_views(centre, to_array, side, crops, 0, views)
+    paths = sample_photos(folder, images)
+    digests = {path: pixel_digest(decode(path)) for path in paths}
+
+    def anew(path: Path, view: int) -> np.ndarray:
+        with Image.open(path) as opened:
+            if not view:
+                return centre(opened)
+            photo = opened.convert("RGB")
+        box, mirrored = draw(digests[path], photo.size, crops, 0, view)
+        photo = photo.crop(box).resize((side, side), Image.Resampling.BICUBIC)
+        return to_array(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else photo)
+
+    def opened(path: Path) -> np.ndarray:
+        return np.stack([anew(path, view) for view in range(views)])
+
+    def first_lines(cut: Callable[[Path], np.ndarray]) -> np.ndarray:
+        """One line of pixels of each view: no more is kept, as when views are encoded at once."""
+        return np.stack([cut(path)[:, :, 0] for path in paths])
+
+    return {
+        "ours, decoded once": lambda: first_lines(lambda path: transform(decode(path))),
+        "opened for every view": lambda: first_lines(opened),
+    }
+
+
+def sample_photos(folder: Path, count: int) -> list[Path]:
+    """scikit-learn's two sample photos (640 x 427), in turn, as JPEG files."""
+    photos = load_sample_images().images
+    paths = [folder / f"photo_{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.fromarray(photos[number % len(photos)]).save(path, quality=90)
+    return paths
+
+
+if __name__ == "__main__":
+    use_device("auto")
+    serve({each.__name__: each for each in (image, text, lora, head, mta, views)}, jt.gc)

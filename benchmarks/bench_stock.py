@@ -1,0 +1,59 @@
+"""JCLIP (github.com/uyzhang/JCLIP), CLIP on Jittor's own operators, out of a checkout: the peer of
+`benchmarks/bench.py image` and `text` for those who use it; run by it.
+"""
+
+import importlib
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jittor as jt
+import numpy as np
+
+import runtime  # noqa: F401, I001  (Jittor starts offline; its operators stay as they are)
+from benchmarks.bench_worker import ROWS, Ways, random_pixels, serve
+from benchmarks.clip_inputs import VIT_B32
+
+NAME = "JCLIP, stock Jittor, fp32"
+
+
+def clip(checkout: Path) -> Any:
+    """Its model with random weights; no other module of it is run."""
+    package = ModuleType("public")
+    package.__path__ = [str(checkout / "jclip")]
+    sys.modules["public"] = package
+    jt.set_global_seed(0)
+    model = importlib.import_module("public.model").CLIP(**VIT_B32)
+    for parameter in model.parameters():  # some are left as memory was
+        parameter.assign(jt.randn(parameter.shape) * 0.02)
+    return model.eval()
+
+
+def image(checkout: Path, batch: int, folder: Path) -> Ways:
+    model = clip(checkout)
+    pixels = jt.array(random_pixels(batch))
+
+    def encode() -> np.ndarray:
+        with jt.no_grad():
+            return model.encode_image(pixels).numpy()
+
+    return {NAME: encode}
+
+
+def text(checkout: Path, sentences: int, folder: Path) -> Ways:
+    model = clip(checkout)
+    tokens = np.load(folder / "tokens.npy")
+
+    def encode() -> np.ndarray:
+        with jt.no_grad():
+            calls = [jt.array(tokens[i : i + ROWS]) for i in range(0, len(tokens), ROWS)]
+            return np.concatenate([model.encode_text(call).numpy() for call in calls])
+
+    return {f"{NAME}, 77 tokens": encode}
+
+
+if __name__ == "__main__":
+    checkout = Path(sys.argv.pop())
+    serve({"image": partial(image, checkout), "text": partial(text, checkout)}, jt.gc)

@@ -1,0 +1,1 @@
+"""Data sets on disk, few-shot splits, decoding and views of images."""

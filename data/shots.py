@@ -1,0 +1,78 @@
+"""The labelled images that a run may train on."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.decoding import content_key
+from data.few_shot_dataset import DataError, ImageItem, Tree
+from data.few_shot_splits import (
+    SEED,
+    SHOTS,
+    default_split,
+    draw_split,
+    read_split,
+    split_path,
+    write_split,
+)
+from runtime.distributed import apart
+
+
+@dataclass(frozen=True)
+class Shots:
+    """The images of a split, ordered by class and content: the order of its lines changes nothing.
+
+    N images, K base classes (those with a shot).
+    """
+
+    paths: list[Path]  # [N]
+    keys: list[str]  # [N], of the images' contents
+    ids: list[int]  # [N], the classes' own numbers
+
+    @classmethod
+    def of(cls, items: list[ImageItem]) -> "Shots":
+        """Raises OSError naming an image that cannot be read."""
+        keyed = sorted((item.label, content_key(item.path), item.path) for item in items)
+        ids, keys, paths = zip(*keyed, strict=True)
+        return cls(list(paths), list(keys), list(ids))
+
+    @property
+    def pairs(self) -> list[list]:
+        """[class id, hash of the image] of every shot."""
+        return [list(pair) for pair in zip(self.ids, self.keys, strict=True)]
+
+    @property
+    def digest(self) -> str:
+        """One hash of all pairs."""
+        return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()
+
+    @property
+    def base_ids(self) -> list[int]:
+        return sorted(set(self.ids))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """labels[N]: places among the base classes."""
+        return np.searchsorted(self.base_ids, self.ids)
+
+
+def chosen_split(data: Path, split: Path | None, tree: Tree) -> Path:
+    """The split that is named, else the one kept for these data, else one drawn now and kept."""
+    if split:
+        return split
+    try:
+        return default_split(data)
+    except DataError:
+        path = split_path(data)
+        with apart():  # each process that shares the run reads it back
+            write_split(path, draw_split(tree, SHOTS, SEED), tree)
+        print(f"split: drew {SHOTS} images a class -> {path}; keep it, it is part of your entry")
+        return path
+
+
+def read_shots(data: Path, split: Path | None, tree: Tree) -> Shots:
+    """The shots of the chosen split."""
+    return Shots.of(read_split(chosen_split(data, split, tree), tree))

@@ -1,0 +1,64 @@
+"""Which device Jittor computes on, and how exactly."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+import jittor as jt
+
+from kernels import compiling, cpu_operator, cuda_operator
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "auto", "plain"]
+
+
+def use_device(name: Device, precision: Precision = "fp32") -> str:
+    """Switches Jittor to "cpu", "cuda" or, for "auto", to CUDA where there is one; returns "cpu" or
+    "cuda".
+
+    precision, of the products of frozen layers: "auto" is bf16 where the CPU multiplies bf16
+    itself, else fp32, as on a GPU; "plain" is fp32 by Jittor's own operators. Raises ValueError
+    where CUDA is asked for and Jittor was built without it, and for bf16 where there is none.
+    """
+    if name not in get_args(Device):
+        raise ValueError(f"device is {name!r}, but must be auto, cpu or cuda")
+    if name == "cuda" and not jt.has_cuda:
+        raise ValueError("no usable CUDA: `python -m scripts.doctor` says what is missing")
+    compiling.in_parallel()
+    chosen = "cuda" if jt.has_cuda and name != "cpu" else "cpu"
+    jt.flags.use_cuda = int(chosen == "cuda")
+    if chosen == "cuda":
+        jt.cudnn.set_max_workspace_ratio(0.05)  # else a quarter of the GPU's memory
+    operators = cpu_operator if chosen == "cpu" else cuda_operator
+    has_bf16 = operators.multiplies_bf16()
+    if precision == "bf16" and not has_bf16:
+        raise ValueError(
+            "precision bf16 needs a CPU with AMX or AVX-512-bf16, or a GPU from sm_80 on: "
+            "--precision fp32 or auto"
+        )
+    if precision == "auto":  # no operator for a GPU has run on one yet
+        precision = "bf16" if has_bf16 and chosen == "cpu" else "fp32"
+    cpu_operator.precision = precision
+    return chosen
+
+
+@contextmanager
+def asked(precision: str) -> Iterator[None]:
+    """Within, `precision_in_use` is this."""
+    before, cpu_operator.precision = cpu_operator.precision, precision
+    try:
+        yield
+    finally:
+        cpu_operator.precision = before
+
+
+@contextmanager
+def in_fp32() -> Iterator[None]:
+    """Within, products that would be bf16 are fp32."""
+    with asked("fp32" if precision_in_use() == "bf16" else precision_in_use()):
+        yield
+
+
+def precision_in_use() -> str:
+    """What `use_device` chose: "fp32", "bf16" or "plain"."""
+    return cpu_operator.precision

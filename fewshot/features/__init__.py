@@ -1,0 +1,1 @@
+"""Features of images and sentences, computed once and cached."""

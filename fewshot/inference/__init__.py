@@ -1,0 +1,1 @@
+"""From test images to the submission."""

@@ -1,0 +1,1 @@
+"""Manifest, verification and audit of a result."""

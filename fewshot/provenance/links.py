@@ -1,0 +1,173 @@
+"""What a result follows from, link by link: written down when it is made, looked up by an audit.
+
+A link is a file, or a group of files, that something else was made from. Needs no Jittor, so that
+an audit runs on any machine that has the files.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.datasets.image_sets import ImageSet
+from data.decoding import known_as
+from data.few_shot_dataset import ImageItem
+from engine.code_version import ROOT
+from runtime.files import atomic_write, printable
+from weight_files.hashing import sha256_of
+from weight_files.known_weights import known_by_content, known_by_name, known_weights
+
+OK, CHANGED, MISSING, NOT_RECORDED = "ok", "changed", "missing", "not recorded"
+RESULT = "result"  # what stands at the end of a chain
+SHARED_WEIGHTS = Path("~/.cache/clip")  # where OpenAI's own package keeps its files
+LISTED = 3  # names of a group that are shown
+DIGITS = 12  # of a hash that are shown
+IMAGES = "images.sha256"  # hashes of the test images, beside the manifest
+
+Rows = list[tuple[str, str]]  # (name, SHA-256, or why it could not be read)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One thing that a result follows from, and whether it is still what it was."""
+
+    name: str
+    state: str
+    into: tuple[str, ...] = ()  # what was made from it
+    path: str = ""
+    recorded: str = ""
+    found: str = ""
+    note: str = ""
+
+    def __str__(self) -> str:
+        shown = [text for text in (self.path, self.note) if text]
+        if self.state == CHANGED and self.recorded and self.found:
+            shown.append(f"recorded {self.recorded[:DIGITS]}, found {self.found[:DIGITS]}")
+        users = f" -> {few(self.into)}" if self.into else ""
+        return printable(f"{self.state:12}  {self.name}{users}: {'; '.join(shown)}")
+
+
+def compared(name: str, recorded: str | None, found: str, **more) -> Link:
+    """The link of something that has the hash `found` today."""
+    if not recorded:
+        return Link(name, NOT_RECORDED, found=found, **more)
+    state = OK if found == recorded else CHANGED
+    return Link(name, state, recorded=recorded, found=found, **more)
+
+
+def file_link(name: str, path: Path, recorded: str | None, into: Iterable[str] = ()) -> Link:
+    """The link of one file."""
+    more: dict[str, Any] = {"into": tuple(into), "path": path.as_posix()}
+    try:
+        return compared(name, recorded, sha256_of(path), **more)
+    except OSError as error:
+        note = error.strerror or str(error)
+        return Link(name, MISSING, recorded=recorded or "", note=note, **more)
+
+
+def weight_path(given: str) -> Path:
+    """The weight file that a configuration names, by its path or as an official model."""
+    official = next((each for each in known_weights() if each.name == given), None)
+    if official is None:
+        return Path(given)
+    files = [folder.expanduser() / official.file for folder in (ROOT, SHARED_WEIGHTS)]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def weight_link(name: str, path: Path, recorded: str | None, into: Iterable[str] = ()) -> Link:
+    """The link of a weight file, with what it is. A file that goes by a public one's name, and is
+    another, counts as changed whatever was recorded.
+    """
+    link = file_link(name, path, recorded, into)
+    known, claimed = known_by_content(link.found or link.recorded), known_by_name(path)
+    note = f"known: {known.what} ({known.name})" if known else "unknown file"
+    if claimed and link.found and not claimed.is_content(link.found):
+        note = f"{note}, called like {claimed.what} ({claimed.name})"
+        return replace(link, state=CHANGED, note=note)
+    return replace(link, note="; ".join(filter(None, (link.note, note))))
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def code_link(name: str, recorded: dict | None, into: Iterable[str], root: Path = ROOT) -> Link:
+    """The link of the source files that `code_hashes` listed."""
+    into = tuple(into)
+    if not recorded:
+        return Link(name, NOT_RECORDED, into, note="only the commit says which code made it")
+    gone = [file for file in recorded if not (root / file).is_file()]
+    here = [file for file in recorded if file not in gone]
+    other = [file for file in here if sha256_of(root / file) != recorded[file]]
+    if not gone and not other:
+        return Link(name, OK, into, note=f"{len(recorded)} files")
+    state = CHANGED if other else MISSING
+    return Link(name, state, into, note=f"{few(other + gone)} of {len(recorded)} files")
+
+
+def image_rows(items: Iterable[ImageItem]) -> Rows:
+    """The name and the hash of each image."""
+    return [(item.name, known_as(item.path)) for item in items]
+
+
+def rows_digest(rows: Rows) -> str:
+    """One hash of names and contents, in order."""
+    text = "".join(f"{name}\n{key}\n" for name, key in rows)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def write_rows(path: Path, rows: Rows) -> None:
+    """Writes the rows as `sha256sum` does."""
+    with atomic_write(path) as file:
+        file.writelines(f"{key}  {name}\n" for name, key in rows)
+
+
+def read_rows(path: Path) -> Rows:
+    """What `write_rows` wrote; empty where there is no such file."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    pairs = (line.partition("  ") for line in lines)
+    return [(name, key) for key, _, name in pairs]
+
+
+def image_set_digest(images: ImageSet) -> dict:
+    """How many images a set has, and one hash of their keys, labels and contents."""
+    digest = hashlib.sha256()
+    for key, label, image in zip(images.keys, images.labels, images.images, strict=True):
+        content = known_as(image) if isinstance(image, Path) else _memory_hash(image)
+        digest.update(f"{key}\n{label}\n{content}\n".encode("utf-8", "surrogateescape"))
+    return {"images": len(images), "sha256": digest.hexdigest()}
+
+
+def _memory_hash(image: np.ndarray | bytes) -> str:
+    return hashlib.sha256(image if isinstance(image, bytes) else image.tobytes()).hexdigest()
+
+
+def scored_from(result: Path, labels: Path | None) -> dict:
+    """What scores.json is of: a result and, unless folders are the labels, a file of labels."""
+    return {"result.txt": sha256_of(result), "labels": sha256_of(labels) if labels else None}
+
+
+def versions_here(then: dict[str, str]) -> list[str]:
+    """What is installed in another version than recorded, a line each; it may change a result."""
+    here = {"python": platform.python_version()}
+    for name in then.keys() - here:
+        try:
+            here[name] = version(name)
+        except PackageNotFoundError:
+            here[name] = "none"
+    return [f"{n}: {then[n]} then, {here[n]} here" for n in sorted(then) if then[n] != here[n]]
+
+
+def as_json(links: Sequence[Link]) -> str:
+    """The links as a JSON list."""
+    return json.dumps([asdict(link) for link in links], indent=1) + "\n"

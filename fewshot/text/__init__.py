@@ -1,0 +1,1 @@
+"""Class texts: from names and sentences to class vectors."""

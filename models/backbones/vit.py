@@ -1,0 +1,203 @@
+"""ViT and DeiT with timm's names and first values.
+
+Sources: ViT (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929); DeiT with the distillation
+token (Touvron et al. 2021, https://arxiv.org/abs/2012.12877). Shapes: B images, C classes,
+L tokens, D width, R pixels a side of an image, P of a patch, G patches a side.
+"""
+
+from dataclasses import dataclass
+
+import jittor as jt
+import numpy as np
+from jittor import nn
+
+from jclip.transformer import LayerNorm, Linear, attend_packed, linear, patch_rows
+from kernels import linear as product
+from models.backbones.layers import DropPath, Rule, initialise
+
+EPSILON = 1e-6  # of every layer norm
+
+
+@dataclass(frozen=True)
+class VitSizes:
+    """What a ViT is built from."""
+
+    image_size: int = 224
+    """R: pixels a side of an image"""
+    patch_size: int = 16
+    """P: pixels a side of a patch; divides `image_size`"""
+    depth: int = 12
+    """blocks"""
+    width: int = 768
+    """D: numbers of a token"""
+    heads: int = 12
+    """attention heads; divides `width`"""
+    drop_path: float = 0.0
+    """probability of dropping a path of the last block in training, growing from 0 with depth"""
+
+    def __post_init__(self):
+        for whole, part in (("image_size", "patch_size"), ("width", "heads")):
+            a, b = getattr(self, whole), getattr(self, part)
+            if b < 1 or a < b or a % b:
+                raise ValueError(f"{part} {b} does not divide {whole} {a}")
+        if self.depth < 1:
+            raise ValueError(f"depth {self.depth} is less than 1")
+
+
+SIZES = {  # width, heads
+    "vit_tiny": (192, 3),
+    "vit_small": (384, 6),
+    "vit_base": (768, 12),
+    "deit_tiny": (192, 3),
+    "deit_small": (384, 6),
+    "deit_base": (768, 12),
+}
+
+
+class PatchEmbed(jt.Module):
+    """A convolution of stride P as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
+
+    def __init__(self, patch_size: int, width: int):
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
+        self.kept = product.Weights()
+
+    def execute(self, images: jt.Var) -> jt.Var:
+        x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
+        return linear(self.kept, x, self.proj.weight, self.proj.bias)
+
+
+class Attention(jt.Module):
+    """Self-attention with one projection for query, key and value: [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, width: int, heads: int):
+        self.heads = heads
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        return self.proj(attend_packed(self.qkv(x), self.heads))
+
+
+class Mlp(jt.Module):
+    """Two linear layers, four times as wide between them: [..., D] -> [..., D]."""
+
+    def __init__(self, width: int):
+        self.fc1 = Linear(width, 4 * width)
+        self.fc2 = Linear(4 * width, width)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        return self.fc2(nn.gelu(self.fc1(x)))
+
+
+class Block(jt.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, width: int, heads: int, drop_path: float):
+        self.norm1 = LayerNorm(width, eps=EPSILON)
+        self.attn = Attention(width, heads)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = LayerNorm(width, eps=EPSILON)
+        self.mlp = Mlp(width)
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class VisionTransformer(jt.Module):
+    """Images [B, 3, R, R] -> logits [B, C]; features [B, D] where `num_classes` is 0."""
+
+    head_names: tuple[str, ...] = ("head",)
+    layer_names: tuple[str, ...] = ()
+    last_names: tuple[str, ...] = ("norm",)  # trained with the last block
+    prefix_tokens = 1  # before those of the patches
+
+    def __init__(self, sizes: VitSizes, num_classes: int):
+        self.sizes, self.num_classes, width = sizes, num_classes, sizes.width
+        self.width = width
+        self.block_names = tuple(f"blocks.{place}" for place in range(sizes.depth))
+        tokens = (sizes.image_size // sizes.patch_size) ** 2 + self.prefix_tokens
+        for name in self.token_names():
+            setattr(self, name, jt.zeros((1, 1, width)))
+        self.pos_embed = jt.zeros((1, tokens, width))
+        self.patch_embed = PatchEmbed(sizes.patch_size, width)
+        rates = np.linspace(0, sizes.drop_path, sizes.depth).tolist()
+        self.blocks = nn.Sequential(*[Block(width, sizes.heads, rate) for rate in rates])
+        self.norm = LayerNorm(width, eps=EPSILON)
+        for name in self.head_names:
+            setattr(self, name, nn.Linear(width, num_classes) if num_classes else nn.Identity())
+        initialise(self, self._first)
+
+    def token_names(self) -> tuple[str, ...]:
+        """Parameters that stand before the patches' tokens, in order."""
+        return ("cls_token",)
+
+    def tokens(self, images: jt.Var) -> jt.Var:
+        """Images [B, 3, R, R] -> all tokens after the last norm [B, L, D].
+
+        Raises ValueError for another size than the network was built for.
+        """
+        side = self.sizes.image_size
+        if tuple(images.shape[1:]) != (3, side, side):
+            raise ValueError(f"images {tuple(images.shape)}: built for [B, 3, {side}, {side}]")
+        x = self.patch_embed(images)
+        shape = (x.shape[0], 1, self.width)
+        first = [getattr(self, name).broadcast(shape) for name in self.token_names()]
+        return self.norm(self.blocks(jt.concat([*first, x], dim=1) + self.pos_embed))
+
+    def features(self, images: jt.Var) -> jt.Var:
+        """Images [B, 3, R, R] -> the class token [B, D]."""
+        return self.tokens(images)[:, 0]
+
+    def execute(self, images: jt.Var) -> jt.Var:
+        return self.head(self.features(images))
+
+    def _first(self, name: str, shape: tuple[int, ...]) -> Rule:
+        if name == "cls_token":
+            return "normal", 1e-6
+        if name.startswith("patch_embed."):  # torch's own for a convolution
+            return "uniform", (3 * self.sizes.patch_size**2) ** -0.5
+        if name in ("pos_embed", "dist_token") or len(shape) == 2:
+            return "normal", 0.02  # timm cuts it at 2, a hundred deviations away
+        return None if "norm" in name else ("uniform", 0.0)  # biases of linear layers
+
+
+class DistilledTransformer(VisionTransformer):
+    """A DeiT: a ViT with a second token and classifier, which a teacher's answers train.
+
+    In training, images give (logits, distillation logits), each [B, C]; in evaluation the mean of
+    both. Where `num_classes` is 0 they give the features.
+    """
+
+    head_names = ("head", "head_dist")
+    prefix_tokens = 2
+
+    def token_names(self) -> tuple[str, ...]:
+        return ("cls_token", "dist_token")
+
+    def both_features(self, images: jt.Var) -> tuple[jt.Var, jt.Var]:
+        """Images [B, 3, R, R] -> the class token and the distillation token, each [B, D]."""
+        tokens = self.tokens(images)
+        return tokens[:, 0], tokens[:, 1]
+
+    def features(self, images: jt.Var) -> jt.Var:
+        """Images [B, 3, R, R] -> the mean of both tokens [B, D], as timm has it."""
+        first, second = self.both_features(images)
+        return (first + second) / 2
+
+    def classify(self, first: jt.Var, second: jt.Var) -> tuple[jt.Var, jt.Var]:
+        """The two tokens [B, D] -> (logits, distillation logits), each [B, C]."""
+        return self.head(first), self.head_dist(second)
+
+    def mean_logits(self, images: jt.Var) -> jt.Var:
+        """Images [B, 3, R, R] -> the mean of both classifiers [B, C], in training too."""
+        first, second = self.classify(*self.both_features(images))
+        return (first + second) / 2
+
+    def execute(self, images: jt.Var) -> jt.Var | tuple[jt.Var, jt.Var]:
+        if not self.num_classes:
+            return self.features(images)
+        if self.is_training():
+            return self.classify(*self.both_features(images))
+        return self.mean_logits(images)

@@ -1,0 +1,1 @@
+"""Separation of base classes from new ones."""

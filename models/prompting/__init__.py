@@ -1,0 +1,1 @@
+"""Learned text prompts and their queue."""

@@ -1,0 +1,1 @@
+"""A private copy of Jittor that builds with CUDA 13."""

@@ -1,0 +1,41 @@
+"""Prepares a private copy of Jittor for CUDA 13.
+
+Jittor 1.3.11 does not build against CUDA 13. This command copies the installed Jittor into the
+Python environment that runs it (share/jittor-cuda13), applies the edits of runtime/cuda13/edits.py,
+lays NVIDIA's wheels out as a toolkit and compiles a small kernel as a check. The installed Jittor
+stays as it is. Every command of the kit uses the copy on a machine with a device and a driver for
+CUDA 13. Compiled for sm_90, not yet run on a GPU.
+"""
+
+import argparse
+import sys
+
+from runtime import cuda
+from runtime.cuda13 import private_copy
+from runtime.cuda13.edits import EditError
+from runtime.cuda13.toolkit import ToolkitError
+from runtime.environment import enter
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m runtime.cuda13", description=__doc__)
+    parser.add_argument(
+        "--arch", help="compile the check for this architecture (default: the device's, else sm_90)"
+    )
+    architecture = parser.parse_args().arch or next(iter(cuda.driver().architectures), "sm_90")
+    if private_copy.is_ready():
+        print(f"{private_copy.folder()} stands and fits; remove it to prepare it anew.")
+        return 0
+    try:
+        private_copy.build(architecture)
+    except (EditError, ToolkitError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Prepared {private_copy.folder()}; a kernel compiled for {architecture}.")
+    print("The first start on a GPU compiles Jittor once more, for a few minutes.")
+    return 0
+
+
+if __name__ == "__main__":
+    enter()
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Writing a file whole or not at all, and printing its name; needs no package."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from runtime.distributed import first
+
+REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: "make room, and the same command goes on",
+    errno.EDQUOT: "make room, and the same command goes on",
+    errno.EFBIG: "allow larger files, and the same command goes on",
+    errno.EROFS: "name another folder",
+    errno.EACCES: "name another folder, or become its owner",
+    errno.EPERM: "name another folder, or become its owner",
+}
+
+
+def refused(error: OSError, path: str | Path) -> OSError:
+    """The same error, naming what could not be written and the remedy."""
+    remedy = REMEDIES.get(error.errno, "")
+    reason = f"cannot be written ({error.strerror}{remedy and f': {remedy}'})"
+    return type(error)(error.errno, reason, str(path))
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """An error within that names no file, as that of a full disk, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise refused(error, path) from error
+        raise
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Yields an open file (mode "w" or "wb") that takes the place of `path` when the block ends.
+
+    Written beside `path` under a temporary name, flushed to the disk, then renamed: a reader sees
+    the old content or all of the new. Missing folders are made. An error inside the block leaves
+    `path` as it was; a symbolic link stays a link. Text is UTF-8 with "\\n" line ends, and file
+    names that are not UTF-8 keep their bytes. Of several processes that share a run, all but the
+    first write to nowhere.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f'{path}: mode is {mode!r}, not "w" or "wb"')
+    if not first():
+        with TemporaryFile(mode.replace("w", "w+")) as file:  # some formats seek as they write
+            yield file
+        return
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    text: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = open(temporary, mode.replace("w", "x"), **(text if mode == "w" else {}))
+    except OSError as error:
+        raise refused(error, path) from error
+    try:
+        with naming(path):
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def printable(name: str) -> str:
+    """`name` as any terminal can print it: bytes that are not UTF-8 become \\udcXX."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

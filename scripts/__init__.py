@@ -1,0 +1,1 @@
+"""Commands that users run by hand."""

@@ -1,0 +1,84 @@
+"""Retraces a result to its data: every link of the chain, and which are changed or gone.
+
+    python -m scripts.audit runs/demo                      a main job's folder, with manifest.json
+    python -m scripts.audit runs/clip_cifar                a baseline's, with <phase>/result.json
+
+Compares hashes and runs nothing again. A line a link: ok, changed, missing, or not recorded; status
+0 only where all are ok. Paths are taken from where the command is typed, as `test.py` took them.
+Needs neither weights' networks nor Jittor. docs/audit.md says what the links are.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from runtime.environment import enter
+
+enter("tyro")
+
+from baselines.audit import Phase, phases_in
+from engine.config import reported
+from fewshot.provenance.audit import PLACES, Job
+from fewshot.provenance.links import OK, Link, as_json, versions_here
+from fewshot.provenance.verify import MANIFEST
+from runtime.files import atomic_write
+
+HELP = {
+    "data": "data of the main job, where they lie elsewhere today",
+    "split": "its test images",
+    "weights": "its CLIP weight file",
+    "auxiliary": "its auxiliary weight file",
+    "parts": "its folder of trained parts",
+    "shots": "its few-shot split, where it is not the one kept for the data",
+    "root": "a baseline's data",
+}
+
+
+def audit(run: Path, places: dict[str, str]) -> tuple[list[Link], list[str]]:
+    """(the links of a run, further lines to print). places: fields of HELP that were given.
+
+    Raises ValueError where the folder holds no run.
+    """
+    manifest = run / MANIFEST
+    if manifest.is_file():
+        job = Job(manifest, places)
+        again = [f"to do it again: python test.py --verify {manifest}"]
+        return job.links(), [*_versions([job.record["versions"]]), *again]
+    root = Path(places["root"]) if places.get("root") else None
+    phases = [Phase(folder, root) for folder in phases_in(run)]
+    if not phases:
+        raise ValueError(f"{run}: holds neither {MANIFEST} nor <phase>/result.json of a run")
+    made_from = [phase.record().get("made_from", {}) for phase in phases]
+    links = [link for phase in phases for link in phase.links()]
+    return links, _versions(each.get("versions", {}) for each in made_from)
+
+
+def _versions(recorded: Iterable[dict[str, str]]) -> list[str]:
+    lines = {line for then in recorded for line in versions_here(then)}
+    return [f"another version: {line}" for line in sorted(lines)]
+
+
+def main() -> int:
+    """Prints the links; returns the status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    for name in (*PLACES, "shots", "root"):
+        parser.add_argument(f"--{name}", help=HELP[name])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the links there too")
+    given = parser.parse_args()
+    with reported("audit"):
+        places = {name: value for name in HELP if (value := getattr(given, name)) is not None}
+        links, lines = audit(given.run, places)
+        if given.json:
+            with atomic_write(given.json) as file:
+                file.write(as_json(links))
+    print("\n".join([*map(str, links), *lines]))
+    bad = [link.name for link in links if link.state != OK]
+    verdict = f"{len(bad)} of {len(links)} links are not ok: {', '.join(bad)}"
+    print(f"audit: {given.run}: {verdict if bad else f'all {len(links)} links are ok'}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""Are Jittor's results right on this device?
+
+    python -m scripts.check_device [--device cpu|cuda]        (a minute or two the first time)
+
+Every operation of CLIP, forward and backward, against NumPy in float64, then eight training steps
+against losses from a CPU. Prints one line a check, `ok` or `BAD` with the largest error relative to
+the largest value, then `ALL OK`; exits with 1 otherwise. Not yet run on a GPU.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from runtime.environment import enter
+
+enter()
+
+import runtime  # noqa: I001  (before jittor)
+import jittor as jt
+import numpy as np
+
+from engine.device import use_device
+from engine.trainer import fit
+from engine.micro_batches import WHOLE
+from engine.run_log import Run
+from scripts.checks import (
+    BFLOAT16,
+    BFLOAT16_CPU,
+    EXACT,
+    FAST_MATH,
+    FLOAT16,
+    FLOAT32,
+    TF32,
+    Check,
+    draw,
+    softmax,
+)
+from scripts.operator_checks import own
+
+LOSSES = (2.318358, 1.880121, 1.460759, 1.035533, 0.638125, 0.33219, 0.147412, 0.058089)
+
+
+def products(cuda: bool) -> Iterator[Check]:
+    """Matrix products in every type that CLIP may use."""
+    a, b = draw(64, 96), draw(96, 32, seed=1)
+    x, y = draw(12, 50, 64), draw(12, 64, 50, seed=1)
+    exact = a.astype(np.float64) @ b
+    yield Check("product float32", lambda: jt.matmul(jt.array(a), jt.array(b)), exact, FLOAT32)
+    yield Check("batched product", lambda: jt.matmul(jt.array(x), jt.array(y)), x @ y, FLOAT32)
+    half = {"float16": FLOAT16, "bfloat16": BFLOAT16 if cuda else BFLOAT16_CPU, "float64": FLOAT32}
+    for dtype, tolerance in half.items():
+        yield Check(
+            f"product {dtype}",
+            partial(product_in, dtype, a, b),
+            exact,
+            tolerance,
+        )
+    if cuda:
+        yield Check("product TF32", lambda: with_tensor_cores(a, b), exact, TF32)
+
+
+def product_in(dtype: str, a: np.ndarray, b: np.ndarray) -> jt.Var:
+    return jt.matmul(jt.array(a).cast(dtype), jt.array(b).cast(dtype))
+
+
+def with_tensor_cores(a: np.ndarray, b: np.ndarray) -> jt.Var:
+    with jt.flag_scope(use_tensorcore=1):
+        product = jt.matmul(jt.array(a), jt.array(b))
+        product.sync()
+    return product
+
+
+def elementwise(_: bool) -> Iterator[Check]:
+    """Normalisation, activations, attention weights."""
+    x = draw(12, 50, 64)
+    v = jt.array
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    normal = (x - mean) / np.sqrt(variance + 1e-5)
+    yield Check("layer norm", lambda: jt.nn.LayerNorm(64)(v(x)), normal, FAST_MATH)
+    yield Check("softmax", lambda: jt.nn.softmax(v(x), -1), softmax(x), FLOAT32)
+    mask = np.triu(np.full((50, 50), -1e9, np.float32), 1)
+    scores = draw(12, 50, 50)
+    yield Check(
+        "causal softmax",
+        lambda: jt.nn.softmax(v(scores) + v(mask), -1),
+        softmax(scores.astype(np.float64) + mask),
+        FLOAT32,
+    )
+    gelu = x / (1 + np.exp(-1.702 * x.astype(np.float64)))
+    yield Check("QuickGELU", lambda: v(x) * jt.sigmoid(1.702 * v(x)), gelu, FAST_MATH)
+    unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    yield Check("unit rows", lambda: v(x) / v(x).norm(dim=-1, keepdim=True), unit, FLOAT32)
+    logs = np.log(np.exp(x.astype(np.float64)) + 1) + np.sqrt(np.abs(x))
+    yield Check(
+        "exp, log, sqrt",
+        lambda: jt.log(jt.exp(v(x)) + 1) + jt.sqrt(jt.abs(v(x))),
+        logs,
+        FAST_MATH,
+    )
+
+
+def indexing(_: bool) -> Iterator[Check]:
+    """Gathering tokens, sorting classes."""
+    a, table = draw(64, 96), draw(100, 16)
+    tokens = np.random.RandomState(2).randint(0, 100, (4, 7))
+    rows = np.array([3, 1, 2])
+    v = jt.array
+    yield Check("embedding", lambda: v(table)[v(tokens)], table[tokens], EXACT)
+    yield Check("index", lambda: v(a)[v(rows)][:, 5:9], a[rows][:, 5:9], EXACT)
+    yield Check("argmax", lambda: jt.argmax(v(a), dim=1)[0], a.argmax(1), EXACT)
+    yield Check("argsort", lambda: jt.argsort(v(a), dim=1)[0], a.argsort(1), EXACT)
+    yield Check("top 5", lambda: jt.topk(v(a), 5)[0], -np.sort(-a, 1)[:, :5], EXACT)
+    yield Check("where", lambda: jt.where(v(a) > 0.5)[1], np.where(a > 0.5)[1], EXACT)
+    yield Check("running sum", lambda: jt.cumsum(v(a), 1), a.astype(np.float64).cumsum(1), FLOAT32)
+    joined = np.concatenate([a[:, :1], a], 1)
+    yield Check("concatenate", lambda: jt.concat([v(a)[:, :1], v(a)], dim=1), joined, EXACT)
+    turned = a.reshape(8, 8, 96).transpose(2, 0, 1)
+    yield Check("permute", lambda: v(a).reshape(8, 8, 96).permute(2, 0, 1), turned, EXACT)
+
+
+def windows(x: np.ndarray, size: int, padding: int, stride: int) -> np.ndarray:
+    """Windows of images [N,C,H,W] as [N,C,H',W',size,size]."""
+    padded = np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2))
+    view = np.lib.stride_tricks.sliding_window_view(padded, (1, 1, size, size))
+    return view[:, :, ::stride, ::stride, 0, 0]
+
+
+def convolve(x: np.ndarray, w: np.ndarray, padding: int, stride: int) -> np.ndarray:
+    view = windows(x.astype(np.float64), w.shape[-1], padding, stride)
+    return np.einsum("nchwij,ocij->nohw", view, w)
+
+
+def convolutions(cuda: bool) -> Iterator[Check]:
+    """The patch embedding, and what ModifiedResNet adds."""
+    x, w, patch = draw(4, 3, 32, 32), draw(8, 3, 3, 3, seed=1), draw(8, 3, 8, 8, seed=2)
+    v, conv = jt.array, jt.nn.conv2d
+    y = convolve(x, w, 1, 1)
+    yield Check("convolution", lambda: conv(v(x), v(w), None, 1, 1), y, FAST_MATH)
+    patches = convolve(x, patch, 0, 8)
+    yield Check("patch embedding", lambda: conv(v(x), v(patch), None, 8), patches, FAST_MATH)
+    gradient = np.einsum("nchwij,nohw->ocij", windows(x, 3, 1, 1), 2 * y)
+    yield Check("gradient of weights", lambda: weight_gradient(x, w), gradient, FAST_MATH)
+    pooled = windows(x, 2, 0, 2).mean((-1, -2))
+    yield Check("average pooling", lambda: jt.nn.AvgPool2d(2)(v(x)), pooled, FLOAT32)
+    mean, variance = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)
+    normal = (x - mean) / np.sqrt(variance + 1e-5)
+    yield Check("batch norm, training", lambda: jt.nn.BatchNorm(3)(v(x)), normal, FAST_MATH)
+    if cuda:  # sizes of their own: Jittor keeps one algorithm a shape, whatever the type
+        for dtype, tolerance, size in (("float16", 1e-2, 30), ("bfloat16", 5e-2, 28)):
+            part = np.ascontiguousarray(x[:, :, :size, :size])
+            yield Check(
+                f"convolution {dtype}",
+                partial(convolution_in, dtype, part, w),
+                convolve(part, w, 1, 1),
+                tolerance,
+            )
+
+
+def convolution_in(dtype: str, x: np.ndarray, w: np.ndarray) -> jt.Var:
+    return jt.nn.conv2d(jt.array(x).cast(dtype), jt.array(w).cast(dtype), None, 1, 1)
+
+
+def weight_gradient(x: np.ndarray, w: np.ndarray) -> jt.Var:
+    weights = jt.array(w)
+    y = jt.nn.conv2d(jt.array(x), weights, None, 1, 1)
+    return jt.grad((y * y).sum(), weights)
+
+
+class Block(jt.nn.Module):
+    """Attention with four heads and a classifier; float32 parameters, products in `dtype`."""
+
+    def __init__(self, dtype: str):
+        shapes = {"attention": (64, 192), "output": (64, 64), "classes": (64, 10)}
+        for seed, (name, shape) in enumerate(shapes.items()):
+            setattr(self, name, jt.array(0.1 * draw(*shape, seed=seed)))
+        self.dtype = dtype
+
+    def product(self, x: jt.Var, y: jt.Var) -> jt.Var:
+        return jt.matmul(x.cast(self.dtype), y.cast(self.dtype)).float32()
+
+    def execute(self, x: jt.Var) -> jt.Var:
+        """[16,7,64] to class scores [16,10]."""
+        parts = self.product(x, self.attention).chunk(3, -1)
+        q, k, v = (part.reshape(16, 7, 4, 16).permute(0, 2, 1, 3) for part in parts)
+        weights = jt.nn.softmax(self.product(q, k.transpose(0, 1, 3, 2)) / 4, -1)
+        mixed = self.product(weights, v).permute(0, 2, 1, 3).reshape(16, 7, 64)
+        x = x + self.product(mixed, self.output)
+        x = x * jt.sigmoid(1.702 * x)
+        return self.product(x.mean(1), self.classes)
+
+
+class SameBatch:
+    """One and the same batch, once an epoch."""
+
+    def __init__(self):
+        self.size, self.pieces = 16, WHOLE
+        self.images = jt.array(draw(16, 7, 64, seed=9))
+        self.labels = jt.array(np.arange(16) % 10)
+
+    def __len__(self) -> int:
+        return 1
+
+    def epoch(self, index: int) -> Iterator[tuple[jt.Var, jt.Var]]:
+        yield self.images, self.labels
+
+
+def training_losses(dtype: str = "float32") -> jt.Var:
+    """The losses of eight AdamW steps in the kit's own loop, [8]."""
+    block, losses = Block(dtype), []
+    optimizer = jt.optim.AdamW(block.parameters(), 1e-2)
+
+    def step(batch: tuple[jt.Var, jt.Var]) -> dict[str, jt.Var]:
+        images, labels = batch
+        losses.append(jt.nn.cross_entropy_loss(block(images), labels))
+        return {"loss": losses[-1]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            step,
+            optimizer,
+            SameBatch(),
+            module=block,
+            epochs=len(LOSSES),
+            schedule=lambda step: 1e-2,
+            run=Run(Path(folder), {}),
+            seed=0,
+        )
+    return jt.array([loss.item() for loss in losses])
+
+
+def training(cuda: bool) -> Iterator[Check]:
+    """Losses against those of a CPU in float32."""
+    expected = np.array(LOSSES)
+    types = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 6e-2 if cuda else BFLOAT16_CPU}
+    for dtype, tolerance in types.items():
+        yield Check(f"training {dtype}", partial(training_losses, dtype), expected, tolerance)
+    yield Check(
+        "training again, difference",
+        lambda: training_losses() - training_losses(),
+        np.zeros(len(LOSSES)),
+        EXACT,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    device = use_device(parser.parse_args().device)
+    cuda = device == "cuda"
+    if cuda:
+        jt.cudnn.set_max_workspace_ratio(0.05)  # the default takes a quarter of the GPU's memory
+    print(f"Jittor {jt.__version__} on {device}. {' '.join(runtime.PREPARED.notes)}", flush=True)
+    groups = (products, elementwise, indexing, convolutions, own, training)
+    results = [check.passes() for group in groups for check in group(cuda)]
+    bad = results.count(False)
+    print(f"{bad} of {len(results)} BAD" if bad else "ALL OK", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Downloads a baseline data set's official archive and checks it.
+
+    python -m scripts.get_data cifar10                 (to Dataset/cifar10/)
+    python -m scripts.get_data caltech101 --root PLACE
+
+A partial file is completed. Without a network it says where to fetch the file by hand, where to put
+it, and its checksum. The recipes read archives as they are: nothing has to be unpacked.
+"""
+
+import argparse
+from pathlib import Path
+
+from runtime.environment import enter
+
+enter("tyro")
+
+from baselines.datasets.archives import ARCHIVES, download
+from engine.config import reported
+from runtime.paths import ROOT
+
+
+def main() -> None:
+    """Downloads and prints the place."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=sorted(ARCHIVES))
+    parser.add_argument("--root", type=Path, help="folder to fill; by default Dataset/<name>")
+    given = parser.parse_args()
+    with reported("get_data"):
+        print(download(given.name, given.root or ROOT / "Dataset" / given.name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Makes `tests/golden/clip` from OpenAI's own CLIP: features, parameter names, tokens, pixels.
+
+    PEER/bin/python -m tests.golden.clip.make --openai-clip FOLDER
+
+PEER is an environment with torch, torchvision, ftfy and regex; FOLDER a checkout of
+https://github.com/openai/CLIP. Weights, images and photos are drawn from seeds on both sides
+(`benchmarks/clip_inputs.py`), so that the files hold only what came out.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[3]
+from benchmarks import clip_inputs, clip_peer
+
+GOLDEN = ROOT / "tests/golden/clip"
+TEXTS = 300
+RESOLUTION = 64
+MODES = ("RGB", "L", "LA", "P", "RGBA", "CMYK", "I;16", "1")
+SIDES = ((64, 64), (65, 64), (1, 9), (7, 10), (640, 10), (301, 224), (150, 333))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--openai-clip", type=Path, required=True, help="checkout of openai/CLIP")
+    clip = clip_peer.openai_package(parser.parse_args().openai_clip)
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    features, shapes = tiny_models(clip)
+    replace_file(GOLDEN / "features.npz", lambda file: np.savez_compressed(file, **features))
+    write_json("parameters.json", shapes)
+    write_json("tokens.json", tokens(clip))
+    write_json("pixels.json", pixels(clip))
+
+
+def tiny_models(clip) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[int]]]]:
+    """Features of the tiny models, and the names and shapes of their parameters."""
+    ids = clip.clip.tokenize(list(clip_inputs.SENTENCES), truncate=True).numpy()
+    features, shapes = {}, {}
+    for kind, sizes in clip_inputs.TINY.items():
+        model = clip_peer.openai_model(clip, sizes, clip_inputs.TINY_SEED)
+        images = clip_inputs.seeded_images(
+            clip_inputs.TINY_IMAGES, sizes["image_resolution"], clip_inputs.TINY_SEED
+        )
+        features[f"{kind}_image"], features[f"{kind}_text"] = clip_peer.features(model, images, ids)
+        shapes[kind] = {
+            name: list(value.shape)
+            for name, value in model.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+    return features, shapes
+
+
+def tokens(clip) -> list[dict]:
+    """Strings and their token ids, cut to 77; zeros after the end are left out."""
+    texts = clip_inputs.varied_texts(TEXTS, clip_inputs.TINY_SEED)
+    rows = clip.clip.tokenize(texts, truncate=True).numpy()
+    return [
+        {"text": text, "ids": np.trim_zeros(row, "b").tolist()}
+        for text, row in zip(texts, rows, strict=True)
+    ]
+
+
+def pixels(clip) -> list[dict]:
+    """SHA-256 of the preprocessed float32 [3, R, R] of photos of odd sizes and modes."""
+    transform = clip.clip._transform(RESOLUTION)
+    specifications = [(mode, *sides, clip_inputs.TINY_SEED) for mode in MODES for sides in SIDES]
+    return [
+        {
+            "photo": specification,
+            "resolution": RESOLUTION,
+            "sha256": hashlib.sha256(
+                transform(clip_inputs.photo(*specification)).numpy().tobytes()
+            ).hexdigest(),
+        }
+        for specification in specifications
+    ]
+
+
+def write_json(name: str, content: list | dict) -> None:
+    text = json.dumps(content, ensure_ascii=True).replace("}, ", "},\n") + "\n"
+    replace_file(GOLDEN / name, lambda file: file.write(text.encode()))
+
+
+def replace_file(path: Path, write) -> None:
+    """Writes to a temporary name in the same folder, then renames."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        write(file)
+    os.replace(temporary, path)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

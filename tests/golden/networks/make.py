@@ -1,0 +1,178 @@
+"""Makes `tests/golden/networks/`: outputs of torchvision's and timm's networks, and their names.
+
+    PEER/bin/python -m tests.golden.networks.make
+
+PEER is an environment with torch, torchvision, timm and NumPy, never one with Jittor. Weights and
+images are drawn from a seed on both sides (`benchmarks/clip_inputs.py`). Made with torch 2.13.0,
+torchvision 0.28.0 and timm 1.0.31.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torchvision
+from timm.layers import resample_abs_pos_embed
+from timm.models.deit import VisionTransformerDistilled
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[3]
+from benchmarks.clip_inputs import seeded_images, seeded_weight
+
+GOLDEN = ROOT / "tests/golden/networks"
+SEED = 2606
+CLASSES = 10
+SMALL_VIT = {"img_size": 32, "patch_size": 8}
+TINY_DEIT = {"img_size": 8, "patch_size": 4, "depth": 1, "embed_dim": 12, "num_heads": 3}
+CONVOLUTIONS = ("resnet18", "resnet50", "resnet101") + tuple(
+    f"efficientnet_b{size}" for size in range(5)
+)
+TRANSFORMERS = {  # our names, timm's
+    "vit_tiny": "vit_tiny_patch16_224",
+    "vit_small": "vit_small_patch16_224",
+    "vit_base": "vit_base_patch16_224",
+    "deit_tiny": "deit_tiny_distilled_patch16_224",
+    "deit_small": "deit_small_distilled_patch16_224",
+    "deit_base": "deit_base_distilled_patch16_224",
+}
+# Cases: our network, image size, images, options of the peer, and whose gradients are stored.
+CASES: dict[str, tuple[str, int, int, dict[str, Any], tuple[str, ...]]] = {
+    "resnet18": ("resnet18", 64, 8, {}, ("conv1", "layer1.0.bn1", "layer4.0.downsample.0", "fc")),
+    "resnet18_small": ("resnet18", 16, 8, {}, ("conv1", "layer2.1.conv1", "layer4.1.bn2", "fc")),
+    "resnet50": ("resnet50", 64, 8, {}, ("conv1", "layer2.0.conv2", "layer4.2.bn3", "fc")),
+    "efficientnet_b0": (
+        "efficientnet_b0",
+        64,
+        8,
+        {"dropout": 0.0, "stochastic_depth_prob": 0.0},
+        ("features.0.0", "features.2.0.block.2.fc1", "features.6.1.block.1.0", "classifier.1"),
+    ),
+    "efficientnet_b4": ("efficientnet_b4", 64, 2, {}, ()),
+    "vit_tiny": (
+        "vit_tiny",
+        32,
+        4,
+        SMALL_VIT,
+        ("patch_embed.proj", "blocks.0.attn.qkv", "blocks.7.mlp.fc1", "norm", "head"),
+    ),
+    "deit_tiny": (
+        "deit_tiny",
+        32,
+        4,
+        SMALL_VIT,
+        ("patch_embed.proj", "blocks.3.norm1", "blocks.11.attn.proj", "head_dist"),
+    ),
+}
+# So deep a network with random weights is chaotic (torch in fp32 is 40 % off its float64) unless
+# its blocks add less to their input.
+GAINS = {"efficientnet_b4": 0.5}
+
+
+def peer(name: str, classes: int, **options) -> nn.Module:
+    if name in TRANSFORMERS:
+        return timm.create_model(TRANSFORMERS[name], num_classes=classes, **options)
+    return getattr(torchvision.models, name)(num_classes=classes, **options)
+
+
+def fill(model: nn.Module, seed: int, gain: float = 1.0) -> None:
+    """Seeded weights; convolutions and matrices are multiplied by `gain`."""
+    state = {
+        name: (gain if value.ndim > 1 else 1.0)
+        * torch.from_numpy(np.array(seeded_weight(name, tuple(value.shape), seed)))
+        if value.dtype.is_floating_point
+        else value
+        for name, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+
+
+def features_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What enters the classifier [B, width]."""
+    if hasattr(model, "forward_head"):
+        return model.forward_head(model.forward_features(images), pre_logits=True)
+    last = "fc" if hasattr(model, "fc") else "classifier"
+    body = nn.Sequential(*[part for name, part in model.named_children() if name != last])
+    return body(images).flatten(1)
+
+
+def outcome(case: str) -> dict[str, np.ndarray]:
+    """Features and logits in evaluation, then what one training step's forward and backward do."""
+    name, size, count, options, grads = CASES[case]
+    model = peer(name, CLASSES, **options)
+    if case.endswith("_small"):
+        model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    fill(model, SEED, GAINS.get(case, 1.0))
+    images = torch.from_numpy(seeded_images(count, size, SEED))
+    labels = torch.arange(count) % CLASSES
+    with torch.no_grad():
+        model.eval()
+        result = {"features": features_of(model, images), "logits": model(images)}
+    if grads:
+        model.train()
+        if name.startswith("deit"):
+            model.set_distilled_training(True)
+        outputs = model(images)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        losses = [nn.functional.cross_entropy(o, labels) for o in outputs]
+        sum(losses).backward()
+        result |= {f"trained_logits_{i}": output.detach() for i, output in enumerate(outputs)}
+        parameters = dict(model.named_parameters())
+        tokens = [part for part in ("cls_token", "dist_token", "pos_embed") if part in parameters]
+        for part in [f"{part}.weight" for part in grads] + tokens:
+            result[f"gradient.{part}"] = parameters[part].grad.norm()
+        for part, value in model.named_buffers():
+            if "running" in part:
+                result[f"after.{part}"] = value[:4]
+    return {part: value.numpy() for part, value in result.items()}
+
+
+def names() -> dict[str, np.ndarray]:
+    """Of each network, lines of "name shape", as stored in public files."""
+    result = {}
+    for name in (*CONVOLUTIONS, *TRANSFORMERS):
+        with torch.device("meta"):
+            state = peer(name, 1000).state_dict()
+        lines = [
+            f"{part} {tuple(v.shape)}" for part, v in state.items() if "num_batches" not in part
+        ]
+        result[name] = np.array("\n".join(sorted(lines)))
+    return result
+
+
+def positions() -> dict[str, np.ndarray]:
+    """Position embeddings of a 6 x 6 grid behind two tokens, brought to other grids by timm."""
+    embedding = torch.from_numpy(
+        np.random.default_rng(SEED).standard_normal((1, 38, 5), np.float32)
+    )
+    sides = {f"side_{n}": resample_abs_pos_embed(embedding, [n, n], [6, 6], 2) for n in (4, 9)}
+    return {part: value.numpy() for part, value in (sides | {"embedding": embedding}).items()}
+
+
+def write(name: str, arrays: dict[str, np.ndarray]) -> None:
+    path = GOLDEN / f"{name}.npz"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes, {len(arrays)} arrays")
+
+
+def main() -> None:
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for case in sys.argv[1:] or CASES:
+        write(case, outcome(case))
+    write("names", names())
+    write("positions", positions())
+    tiny = VisionTransformerDistilled(num_classes=3, **TINY_DEIT)
+    fill(tiny, SEED)
+    torch.save(tiny.state_dict(), GOLDEN / "tiny_deit.pth")
+    old = {"_use_new_zipfile_serialization": False}
+    torch.save({"model": tiny.state_dict()}, GOLDEN / "tiny_deit_legacy.pth", **old)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Small archives in the exact layouts of the official ones, and Python 2's pickles for CIFAR's."""
+
+import dataclasses
+import hashlib
+import io
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from baselines.datasets import archives
+from tests.robustness.malformed import encoded, photo
+
+
+def pickled(item) -> bytes:
+    """`item` as Python 2's cPickle wrote it with protocol 2: byte strings, no Unicode."""
+    return b"\x80\x02" + _pickled(item) + b"."
+
+
+def _pickled(item) -> bytes:
+    if isinstance(item, dict):
+        return b"}(" + b"".join(_pickled(k) + _pickled(v) for k, v in item.items()) + b"u"
+    if isinstance(item, list):
+        return b"](" + b"".join(map(_pickled, item)) + b"e"
+    if isinstance(item, tuple):
+        return b"(" + b"".join(map(_pickled, item)) + b"t"
+    if isinstance(item, str):
+        return b"U" + bytes([len(item)]) + item.encode()
+    if isinstance(item, bytes):
+        return b"T" + struct.pack("<i", len(item)) + item
+    if isinstance(item, bool) or item is None:
+        return {True: b"\x88", False: b"\x89", None: b"N"}[item]
+    if isinstance(item, int):
+        return b"J" + struct.pack("<i", item)
+    assert item.dtype == np.uint8
+    start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    kind = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R" + _pickled((3, "|", *[None] * 3, -1, -1, 0))
+    kind += b"b"
+    shape = _pickled(item.shape)
+    return start + b"(K\x01" + shape + kind + b"\x89" + _pickled(item.tobytes()) + b"tb"
+
+
+def tar_gz(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    """A .tar.gz of these files, folders first, then links {name: target}."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for folder in sorted({name.rpartition("/")[0] for name in files} - {""}):
+            info = tarfile.TarInfo(folder)
+            info.type = tarfile.DIRTYPE
+            archive.addfile(info)
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            archive.addfile(info)
+    return buffer.getvalue()
+
+
+def zipped(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    """A zip of these files and of links {name: target}."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        for name, target in (links or {}).items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, target)
+    return buffer.getvalue()
+
+
+def jpeg(seed: int, size=(10, 8)) -> bytes:
+    return encoded(photo(size, seed), "JPEG")
+
+
+def opened(content: bytes) -> np.ndarray:
+    """uint8[H,W,3] of an encoded image."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def put(folder, archive: archives.Archive, content: bytes):
+    """Writes an archive under its official name into `folder`; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / archive.file
+    path.write_bytes(content)
+    return path
+
+
+def accept(monkeypatch, name: str, which: int, content: bytes, url: str | None = None):
+    """Makes `content` the official file number `which` of a data set; returns its description."""
+    old = archives.ARCHIVES[name]
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    new = dataclasses.replace(old[which], md5=md5, url=url or old[which].url)
+    changed = tuple(new if number == which else archive for number, archive in enumerate(old))
+    monkeypatch.setitem(archives.ARCHIVES, name, changed)
+    return new
+
+
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR100 = [f"fine_{number:03}" for number in range(100)]
+
+
+def cifar_pixels(part: str, count: int) -> np.ndarray:
+    """uint8[count,32,32,3], another one for each part."""
+    seed = {"train": 1, "test": 2}[part]
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def planes(pixels: np.ndarray) -> np.ndarray:
+    return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
+
+
+def cifar_files(name: str, binary: bool) -> dict[str, bytes]:
+    """{member: content} of the archive: 20 training and 4 test images in the official files."""
+    train, test = planes(cifar_pixels("train", 20)), planes(cifar_pixels("test", 4))
+    classes = 10 if name == "cifar10" else 100
+    labels = {"train": [(7 * i) % classes for i in range(20)], "test": [3, 0, classes - 1, 3]}
+    coarse = {part: [label // 5 for label in values] for part, values in labels.items()}
+    if name == "cifar10":
+        pieces = [(f"data_batch_{i + 1}", "train", slice(4 * i, 4 * i + 4)) for i in range(5)]
+        pieces.append(("test_batch", "test", slice(0, 4)))
+    else:
+        pieces = [("train", "train", slice(0, 20)), ("test", "test", slice(0, 4))]
+    top = {
+        ("cifar10", False): "cifar-10-batches-py",
+        ("cifar10", True): "cifar-10-batches-bin",
+        ("cifar100", False): "cifar-100-python",
+        ("cifar100", True): "cifar-100-binary",
+    }[name, binary]
+    files = {f"{top}/readme.html": b"<p>read me"}
+    for file, part, rows in pieces:
+        pixels, fine = {"train": train, "test": test}[part][rows], labels[part][rows]
+        if binary:
+            pairs = zip(coarse[part][rows], fine, strict=True)
+            heads = [pair[1:] if classes == 10 else pair for pair in pairs]
+            records = [bytes(h) + p.tobytes() for h, p in zip(heads, pixels, strict=True)]
+            files[f"{top}/{file}.bin"] = b"".join(records)
+            continue
+        batch = {"batch_label": file, "data": pixels, "filenames": ["a.png"] * len(fine)}
+        batch |= {"labels": fine} if classes == 10 else {"fine_labels": fine}
+        batch |= {} if classes == 10 else {"coarse_labels": coarse[part][rows]}
+        files[f"{top}/{file}"] = pickled(batch)
+    names = CIFAR10 if classes == 10 else CIFAR100
+    if binary:
+        text = "\n".join(names) + "\n\n"
+        files[f"{top}/{'batches.meta' if classes == 10 else 'fine_label_names'}.txt"] = (
+            text.encode()
+        )
+    elif classes == 10:
+        meta = {"num_cases_per_batch": 4, "label_names": names, "num_vis": 3072}
+        files[f"{top}/batches.meta"] = pickled(meta)
+    else:
+        files[f"{top}/meta"] = pickled({"fine_label_names": names, "coarse_label_names": ["x"]})
+    return files

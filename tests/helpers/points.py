@@ -1,0 +1,20 @@
+"""Training data of a kind that anything learns, for tests of what trains."""
+
+import numpy as np
+
+from engine.micro_batches import WHOLE
+
+
+class Points:
+    """Two noisy clusters; the order of an epoch follows from its number."""
+
+    size, pieces = 16, WHOLE
+
+    def __len__(self):
+        return 5
+
+    def epoch(self, index):
+        random = np.random.default_rng((7, index))
+        for _ in range(5):
+            labels = random.integers(0, 2, 16)
+            yield random.normal(labels[:, None] * 3, 1, (16, 4)).astype(np.float32), labels

@@ -1,0 +1,83 @@
+"""A small outcome for tests of the report, with names that no page may take for its own code."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.few_shot_dataset import Tree
+from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
+from fewshot.inference.predictions import Outcome, best_of_groups
+
+HOSTILE = [
+    "<script>alert(1)</script>.jpg",
+    "<img src=x onerror=alert(2)>.png",
+    "\" autofocus onfocus=\"alert(3)' x='.jpg",
+    "]]> --> </style></svg>&lt;b&amp;.jpg",
+    "{{ 7 * 7 }}{% raw %}.jpg",
+    "שלום \u202egpj.exe",
+    "w" * 250 + ".jpg",
+    "Grüße \U0001f600 \udcff\udcfe.jpg",
+]
+CLASSES = (
+    "Animal_cat",
+    "Animal_<script>alert(4)</script>",
+    "Animal_" + "long" * 40,
+    "Food_\"soup\" & 'bread'",
+    "Food_apple_pie",
+    "Food_טחינה",
+    "<i>Cars</i>_Audi_R8",
+    "<i>Cars</i>_Ford_F-150",
+)
+BASE = 6  # the first six
+IMAGES, VIEWS = 60, 5
+
+
+def picture(index: int, view: int) -> Image.Image:
+    """A crop of another size for each view."""
+    values = np.random.RandomState(100 * index + view).randint(0, 256, (6, 8 + view, 3))
+    return Image.fromarray(values.astype(np.uint8)).resize((160 + 40 * view, 200))
+
+
+def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> dict:
+    """What `write_report` takes beside the path. Images 0 to 7 have hostile names and are the least
+    sure ones, image 8 could not be read.
+    """
+    draw = np.random.RandomState(1)
+    tree = Tree(
+        Path(), "contest", False, CLASSES, (), tuple(range(base)), tuple(range(base, len(CLASSES)))
+    )
+    truth = np.arange(IMAGES) % len(CLASSES)
+    logits = draw.randn(IMAGES, len(CLASSES))
+    logits[np.arange(IMAGES), truth] += 2
+    logits[: len(HOSTILE) + 1] *= 0.1
+    scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    ids = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    base_score = np.where(truth < base, 2, -2) + draw.randn(IMAGES)
+    base_score[8] = np.nan
+    names = HOSTILE + [f"image_{i}.jpg" for i in range(len(HOSTILE), IMAGES)]
+    ways = ["zero-shot", *ROUTINGS.values(), SUBMITTED, "<u>way</u>"]
+    picks = best_of_groups(scores, tree.base_ids, tree.new_ids)
+    inlierness = draw.dirichlet(np.ones(views), IMAGES)
+    outcome = Outcome(
+        names=names,
+        ids=ids.astype(np.int32),
+        probabilities=np.exp(np.take_along_axis(scores, ids, axis=1)).astype(np.float32),
+        base_score=base_score.astype(np.float32),
+        routed_base=base_score >= 0.25,
+        inlierness=inlierness.astype(np.float32),
+        skipped=[(names[8], "is <b>cut off</b>")],
+        picks=dict.fromkeys(ways, picks),
+    )
+    row = {"base": 0.5, "Animal": 0.25, "<s>Food</s>": 0.75, "new": 1.0, "all": 0.375}
+    rows = {"zero-shot": row, "<u>way</u>": row | {"trained": 12345, "seconds": 7}}
+    return {
+        "outcome": outcome,
+        "tree": tree,
+        "threshold": 0.25,
+        "truth": truth if labels else None,
+        "rows": rows if labels else None,
+        "seconds": {"text": 0.42, "resumed": None, "<em>head</em>": 75.0, "test: encoding": 13.2},
+        "settings": {"tta": "mta", "views": views, "split": "<a href=//x>/y</a>"},
+        "picture": picture,
+    }

@@ -1,0 +1,219 @@
+"""The audit on a tiny real run: all is well, and each kind of damage is named, and it alone."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from engine.code_version import FEATURES_CODE, PARTS_CODE, code_paths
+from fewshot.features import encoder as features
+from fewshot.provenance.audit import Job
+from fewshot.provenance.audit_images import users_of
+from fewshot.provenance.links import (
+    CHANGED,
+    IMAGES,
+    MISSING,
+    NOT_RECORDED,
+    OK,
+    scored_from,
+)
+from tests.helpers.audit_kit import (
+    COUNT,
+    DAMAGES,
+    edited,
+    flip,
+    links,
+    make_finished,
+    places,
+    shot,
+    wrong,
+)
+from tests.helpers.kit import ROOT
+from weight_files.hashing import sha256_of
+
+
+@pytest.fixture(scope="module")
+def finished(place, tmp_path_factory):
+    """A folder with a result and all that it was made from."""
+    folder = tmp_path_factory.mktemp("finished")
+    make_finished(place, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of it to be damaged."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def test_all_is_well(finished):
+    assert wrong(finished) == {}
+    found = links(finished)
+    assert {"result.txt", "result.zip", "test images", "weights", "head.pkl", "split"} < set(found)
+    assert found["weights"].into[:2] == ("result", "auxiliary.pkl")
+    assert "unknown file" in found["weights"].note
+    assert found["templates.json"].into == ("ood.pkl", "text.pkl")
+    listed = (finished / "out" / IMAGES).read_text().splitlines()
+    hashes = [line.split("  ") for line in listed]
+    assert len(listed) == COUNT
+    assert all(sha256_of(finished / "images" / name) == sha256 for sha256, name in hashes)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_named_and_it_alone(copy, damage):
+    change, expected = DAMAGES[damage]
+    change(copy)
+    assert wrong(copy) == expected
+
+
+def test_a_manifest_that_disagrees_with_its_parts_gets_a_link_for_each_hash(copy):
+    edited(copy / "out/manifest.json", lambda m: m["inputs"].update(weights="0" * 64))
+    found = Job(copy / "out/manifest.json", places(copy), copy / "kit").links()
+    weights = [link for link in found if link.name == "weights"]
+    assert [link.state for link in weights] == [OK, CHANGED]
+    assert weights[1].into == ("result",) and "head.pkl" in weights[0].into
+
+
+def test_images_that_changed_are_named(copy):
+    first, second = sorted((copy / "images").iterdir())[:2]
+    flip(first)
+    second.unlink()
+    link = links(copy)["test images"]
+    assert link.state == CHANGED and link.note == f"{first.name}, {second.name} of {COUNT} images"
+    (copy / "out" / IMAGES).unlink()
+    link = links(copy)["test images"]
+    assert link.state == MISSING and f"without {IMAGES} none can be named" in link.note
+    flip(shot(copy))
+    assert shot(copy).name in links(copy)["images of the shots"].note
+
+
+def test_a_file_called_like_a_public_one_is_changed(copy):
+    (copy / "clip.pkl").rename(copy / "ViT-B-32.pt")
+    link = links(copy, weights=str(copy / "ViT-B-32.pt"))["weights"]
+    assert link.state == CHANGED and link.recorded == link.found
+    assert link.note == "unknown file, called like OpenAI CLIP (ViT-B/32)"
+
+
+def test_a_model_named_officially_is_looked_for_where_downloads_go(copy, monkeypatch):
+    monkeypatch.setenv("HOME", str(copy))
+    link = links(copy, weights="ViT-L/14")["weights"]
+    assert link.state == MISSING and link.path == (ROOT / "ViT-L-14.pt").as_posix()
+    (copy / ".cache/clip").mkdir(parents=True)
+    (copy / "clip.pkl").rename(copy / ".cache/clip/ViT-L-14.pt")
+    link = links(copy, weights="ViT-L/14")["weights"]
+    assert link.path == (copy / ".cache/clip/ViT-L-14.pt").as_posix() and "called like" in link.note
+
+
+def test_scores_say_what_they_are_of(copy):
+    out, labels = copy / "out", copy / "labels.txt"
+    labels.write_text("image_1.png 3\n")
+    edited(out / "manifest.json", lambda m: m["config"].update(labels=str(labels)))
+    (out / "scores.json").write_text(json.dumps({"images": 1}))
+    assert wrong(copy) == {"scores.json": NOT_RECORDED}
+    source = scored_from(out / "result.txt", labels)
+    (out / "scores.json").write_text(json.dumps({"images": 1, "made_from": source}))
+    assert wrong(copy) == {} and links(copy)["labels"].into == ("scores.json",)
+    labels.write_text("image_1.png 4\n")
+    assert wrong(copy) == {"labels": CHANGED}
+    labels.unlink()
+    assert wrong(copy) == {"labels": MISSING}
+    source |= {"labels": None, "result.txt": "0" * 64}
+    (out / "scores.json").write_text(json.dumps({"images": 1, "made_from": source}))
+    assert wrong(copy) == {"result of scores.json": CHANGED}
+
+
+def test_scores_that_cannot_be_read_are_changed(copy):
+    for text in ("{", "[]"):
+        (copy / "out/scores.json").write_text(text)
+        assert wrong(copy) == {"scores.json": CHANGED}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.pop("made_from"), "made_from"),
+        (lambda m: m["made_from"].update({"gda.pkl": []}), "made_from"),
+        (lambda m: m["inputs"].update(parts=[]), "inputs: parts"),
+        (lambda m: m["inputs"].pop("weights"), "inputs: weights"),
+        (lambda m: m["shots"].append(3), "shots"),
+        (lambda m: m["config"].update(data=None), "config"),
+    ],
+)
+def test_another_manifest_is_one_line(finished, tmp_path, change, words):
+    shutil.copy(finished / "out/manifest.json", tmp_path)
+    edited(tmp_path / "manifest.json", change)
+    with pytest.raises(ValueError, match=f"manifest.json: {words} not as test.py writes it"):
+        Job(tmp_path / "manifest.json", {}).links()
+
+
+def test_class_texts_are_looked_for_in_their_folder_or_where_they_were_named(copy, tmp_path):
+    own = tmp_path / "own.json"
+    own.write_text("{}")
+    dog = sha256_of(copy / "kit/prompts/classes/dog.json")
+
+    def change(manifest):
+        text = manifest["made_from"]["text.pkl"]
+        text["prompts"] |= {"own.json": sha256_of(own), "dog.json": dog}
+        text["text"]["classes"] = str(own)
+
+    edited(copy / "out/manifest.json", change)
+    assert wrong(copy) == {"records in the parts": CHANGED}  # for it was edited
+    found = links(copy)
+    assert found["own.json"].path == own.as_posix()
+    assert found["dog.json"].path == (copy / "kit/prompts/classes/dog.json").as_posix()
+    flip(copy / "kit/prompts/classes/dog.json")
+    assert links(copy)["dog.json"].state == CHANGED
+
+
+def test_the_code_is_what_the_keys_of_the_stages_hash(finished):
+    digest = hashlib.sha256(version("jittor").encode())
+    for path in code_paths(FEATURES_CODE + PARTS_CODE):
+        digest.update(path.read_bytes())
+    assert features.code_version(*PARTS_CODE) == digest.hexdigest()
+    record = json.loads((finished / "out/manifest.json").read_text())
+    assert len(users_of(record, "code")) == 1 and "test.py" in record["code"]
+
+
+def command(folder, *arguments, kit=ROOT):
+    """The tool where no Jittor can be imported."""
+    (folder / "blocked").mkdir(exist_ok=True)
+    (folder / "blocked/jittor.py").write_text("raise ImportError('the audit imports Jittor')")
+    line = [sys.executable, str(kit / "scripts/audit.py"), *map(str, arguments)]
+    environment = {"PYTHONPATH": str(folder / "blocked"), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_tool_says_all_and_ends_with_the_status(copy):
+    given = [word for name, value in places(copy).items() for word in (f"--{name}", value)]
+    given += ["--json", copy / "audit.json"]
+    ended = command(copy, copy / "out", *given, kit=copy / "kit")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "links are ok" in ended.stdout and f"--verify {copy}/out/manifest.json" in ended.stdout
+    flip(copy / "clip.pkl")
+    ended = command(copy, copy / "out", *given, kit=copy / "kit")
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stdout.endswith("1 of 23 links are not ok: weights\n"), ended.stdout
+    listed = json.loads((copy / "audit.json").read_text())
+    changed = [each for each in listed if each["state"] == CHANGED]
+    assert [each["name"] for each in changed] == ["weights"]
+    assert changed[0]["found"] == sha256_of(copy / "clip.pkl") != changed[0]["recorded"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("", "", "holds neither manifest.json nor <phase>/result.json of a run"),
+        ("manifest.json", "{", "manifest.json: no manifest of a test run"),
+        ("phase/result.json", "[]", "result.json: no result of a baseline"),
+    ],
+)
+def test_what_is_no_run_is_one_line(tmp_path, name, content, words):
+    (tmp_path / "phase").mkdir()
+    if name:
+        (tmp_path / name).write_text(content)
+    ended = command(tmp_path, tmp_path)
+    assert ended.returncode == 1 and words in ended.stderr and ended.stderr.count("\n") == 1

@@ -1,0 +1,19 @@
+"""The device check finds nothing wrong: on the CPU here, on a GPU where there is one."""
+
+import subprocess
+import sys
+
+import jittor as jt
+import pytest
+
+from tests.helpers.kit import ROOT
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_all_is_ok(device):
+    if device == "cuda" and not jt.has_cuda:
+        pytest.skip("needs a CUDA device")
+    command = [sys.executable, "-m", "scripts.check_device", "--device", device]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("ALL OK")

@@ -1,0 +1,57 @@
+"""A user's own `python`, which has none of the packages, finds those of the kit's `.venv`."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime import environment
+from tests.helpers.kit import ROOT
+
+COMMANDS = [
+    *(["train.py"], ["test.py"], ["-m", "scripts.doctor"], ["-m", "scripts.check_prompts"]),
+    *(
+        [f"tools/{name}.py"]
+        for name in """audit bench check_device fuzz get_data grid make_demo make_split
+            measure_growth measure_head measure_ood measure_ranks sweep validate""".split()
+    ),
+]
+BARE = Path(sys._base_executable)
+
+
+def bare(*words: str) -> subprocess.CompletedProcess:
+    """Runs the Python that our environment was made of, without what users installed for it."""
+    command = [str(BARE), "-s", *words]
+    kept = {name: os.environ[name] for name in ("HOME", "PATH")}
+    return subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True)
+
+
+def has_packages() -> bool:
+    """Whether that Python has Jittor itself."""
+    return bare("-c", "import importlib.util as u; exit(not u.find_spec('jittor'))").returncode == 0
+
+
+@pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="the tests do not run in .venv")
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[-1])
+def test_a_bare_python_goes_on_in_the_kits_environment(command):
+    if has_packages():
+        pytest.skip(f"{BARE} has the packages itself")
+    found = bare(*command, "--help")
+    assert found.returncode == 0 and found.stdout, found.stderr
+
+
+def test_without_any_the_remedy_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="has no jittor: `pip install -r requirements.txt`, or"):
+        environment.enter()
+
+
+def test_an_environment_that_lacks_them_is_not_entered_for_ever():
+    """`-S` hides every installed package."""
+    command = [sys.executable, "-S", "scripts/audit.py"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 1 and f"{sys.executable} has no tyro: " in found.stderr

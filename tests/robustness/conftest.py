@@ -1,0 +1,65 @@
+"""Folders and files that refuse, for the tests of faults."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.helpers.kit import script
+from tests.helpers.photos import write_photos
+from tests.robustness.faults_kit import command, run
+
+
+@pytest.fixture(autouse=True)
+def children():
+    """Children may be stopped or killed: Jittor would end the process that has started them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="session")
+def whole(photos, tmp_path_factory):
+    """The folder of an unbroken run."""
+    out = tmp_path_factory.mktemp("whole")
+    status, said = run(command(photos, out))
+    assert status == 0, said
+    return out
+
+
+@pytest.fixture
+def refused(monkeypatch):
+    """refused(words): the line with which train.py refuses, in this process."""
+    handled = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in handled}
+
+    def refusal(words):
+        with pytest.raises(SystemExit) as ended:
+            script("train.py").main(words[1:])
+        assert isinstance(ended.value.code, str) and "\n" not in ended.value.code
+        return ended.value.code
+
+    yield refusal
+    for number, handler in before.items():
+        signal.signal(number, handler or signal.SIG_DFL)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """mounted(*options): a folder that is a file system of its own."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+
+    def mount(*options):
+        done = subprocess.run(["mount", *options, folder], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    while os.path.ismount(folder):
+        subprocess.run(["umount", folder], check=True)

@@ -1,0 +1,107 @@
+"""Looks for files that a parser answers with anything but a result or its one clear error.
+
+    python -m tests.robustness.fuzz pickle --seconds 240
+
+Starts from `tests/robustness/corpus/<parser>/` and changes these files, guided by the branches that they reach
+(atheris, which is libFuzzer for Python; requirements-dev.txt has it). Each kind of wrong answer
+leaves its smallest file; a hang of over 10 s or over 2 GiB of memory ends the run, with the file
+beside the others. The last line is JSON.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Annotated, Any
+
+ROOT = Path(__file__).resolve().parents[2]
+from runtime.environment import enter
+
+enter()
+
+import tyro
+
+CORPUS = ROOT / "tests/robustness/corpus"
+IN_MEMORY = Path("/dev/shm")  # a disk would be waited for at every execution
+INSTRUMENTED = ["runtime", "fewshot", "pickletools", "zipfile"]
+HANG_S, MEMORY_MB, LONGEST = 10, 2560, 1 << 16  # half a GiB is the fuzzer itself; bytes a file
+
+
+def main(
+    parser: Annotated[str, tyro.conf.Positional],
+    seconds: int = 60,
+    findings: Path = ROOT / "runs" / "fuzz",
+) -> None:
+    """Fuzzes one parser.
+
+    Args:
+        parser: a folder of tests/robustness/corpus/, such as pickle, torch_zip, lists or tar
+        seconds: how long
+        findings: folder for the files that were answered wrongly
+    """
+    import atheris
+
+    more = ["PIL"] if parser == "images" else []  # takes seconds
+    with atheris.instrument_imports(include=INSTRUMENTED + more):
+        from tests.robustness.fuzz_parsers import PARSERS, check
+    if parser not in PARSERS:
+        sys.exit(f"fuzz: no parser is called {parser!r}; there are {', '.join(PARSERS)}")
+    place = findings / parser
+    place.mkdir(parents=True, exist_ok=True)
+    scratch = TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
+    new, work = Path(scratch.name, "new"), Path(scratch.name, "work")
+    for folder in (new, work):
+        folder.mkdir()
+    found: dict[str, int] = {}
+    line: dict[str, Any] = {"parser": parser, "executions": 0}
+    started = perf_counter()
+
+    def once(data: bytes) -> None:
+        if perf_counter() - started > seconds:  # libFuzzer itself would end without a report
+            line.update(seconds=round(perf_counter() - started), findings=sorted(found))
+            print(json.dumps(line), flush=True)
+            scratch.cleanup()
+            os._exit(0)
+        line["executions"] += 1
+        try:
+            check(PARSERS[parser], data, work)
+        except Exception as error:
+            keep(error, data, found, place)
+
+    options = {
+        "timeout": HANG_S,
+        "rss_limit_mb": MEMORY_MB,
+        "max_len": LONGEST,
+        "artifact_prefix": f"{place}/",
+        "verbosity": 0,
+    }
+    arguments = [f"-{name}={value}" for name, value in options.items()]
+    atheris.Setup([parser, *arguments, str(new), str(CORPUS / parser)], once)
+    atheris.Fuzz()
+
+
+def keep(error: Exception, data: bytes, found: dict[str, int], place: Path) -> None:
+    """Writes what was answered by this error, if it is the smallest of its kind so far."""
+    kind = kind_of(error)
+    if len(data) < found.get(kind, len(data) + 1):
+        found[kind] = len(data)
+        (place / kind).write_bytes(data)
+        (place / f"{kind}.txt").write_text(traceback.format_exc(), errors="replace")
+
+
+def kind_of(error: BaseException) -> str:
+    """What tells one finding from another: the error's type and the line that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    cause = (
+        kind_of(error.__cause__) if isinstance(error, AssertionError) and error.__cause__ else ""
+    )
+    return (
+        f"{type(error).__name__}-{Path(frame.filename).stem}-{frame.lineno}{cause and '-'}{cause}"
+    )
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__.splitlines()[0])

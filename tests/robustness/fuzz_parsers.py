@@ -1,0 +1,179 @@
+"""The readers of strangers' files, each as one function of a file, and what it may answer.
+
+`tests/robustness/fuzz.py` feeds them changed files, `tests/robustness/test_corpus.py` the files in `tests/robustness/corpus/`.
+"""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from baselines.datasets.archive_members import open_in_zip, read_tar, read_zip
+from baselines.datasets.cifar import open_cifar
+from baselines.datasets.image_sets import ImageSet
+from baselines.datasets.splits import read_image_split
+from baselines.datasets.tiny_imagenet import open_tiny_imagenet
+from data.decoding import BrokenImage, decode
+from data.few_shot_dataset import ImageItem, Tree
+from data.few_shot_splits import read_split
+from data.lists import read_captions, read_classes, read_labels, read_rows
+from fewshot.inference.submission import MEMBER, validate, validate_zip
+from fewshot.text.negatives import load_negatives
+from fewshot.text.prompt_files import load_templates, read_text_file
+from weight_files.reader import safe_load
+
+LONGEST = 2000  # characters of an error
+KEYS = ("a/1.png", "a/2.png", "b/1.png")
+LABELS, CLASSES = (0, 0, 1), ("a", "b")
+IMAGES = ImageSet(tuple(map(Path, KEYS)), np.array(LABELS), CLASSES, KEYS, "data")
+TREE = Tree(
+    Path("data"),
+    "list",
+    False,
+    CLASSES,
+    tuple(ImageItem(Path(key), key, label) for key, label in zip(KEYS, LABELS, strict=True)),
+    (0, 1),
+    (),
+)
+
+
+@dataclass(frozen=True)
+class Parser:
+    """Readers of one kind of file: each gets the file's path, and raises nothing but `declared`."""
+
+    readers: tuple[Callable[[Path], object], ...]
+    declared: type[Exception] = ValueError
+    file: str = "input"  # its name
+
+
+def check(parser: Parser, data: bytes, folder: Path) -> None:
+    """Runs all readers on a file that holds `data`, in a folder that may be used again.
+
+    Passes on what is not declared, and raises AssertionError for a declared error that is not one
+    line of readable length that names the file.
+    """
+    path = folder / parser.file
+    for reader in parser.readers:
+        path.write_bytes(data)
+        try:
+            reader(path)
+        except parser.declared as error:
+            text = str(error)
+            if str(folder) not in text or len(text) > LONGEST or not text.isprintable():
+                raise AssertionError(f"an error that does not serve: {text[:300]!r}") from error
+
+
+def everything(_: str) -> bool:
+    """Wants every member of an archive."""
+    return True
+
+
+def torch_zip(path: Path) -> object:
+    """The file as the pickle of a zip by torch.save, which has four storages of 16 floats."""
+    return _torch_zip(path, {})
+
+
+def torch_script(path: Path) -> object:
+    """The same in a TorchScript file."""
+    return _torch_zip(path, {"constants.pkl": b"\x80\x02)."})
+
+
+def _torch_zip(path: Path, more: dict[str, bytes]) -> object:
+    storages = {f"data/{number}": bytes(64) for number in range(4)}
+    written = _zip(
+        {f"x/{k}": v for k, v in ({"data.pkl": path.read_bytes()} | storages | more).items()}
+    )
+    path.write_bytes(written)
+    return safe_load(path)
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def json_rows(path: Path) -> object:
+    """The file as a list of JSON lines."""
+    return read_rows(path.replace(path.with_suffix(".jsonl")))
+
+
+def json_captions(path: Path) -> object:
+    """The file as captions in JSON lines."""
+    return read_captions(path.replace(path.with_suffix(".jsonl")))
+
+
+def zipped_result(path: Path) -> None:
+    """The file as the result in a zip for the leaderboard."""
+    path.write_bytes(_zip({MEMBER: path.read_bytes()}))
+    validate_zip(path, KEYS, 10)
+
+
+def mended_tar(path: Path) -> object:
+    """The file as a tar whose headers have the right check sums, as no mutation keeps them."""
+    data = bytearray(path.read_bytes())
+    for start in range(0, len(data) - 511, 512):
+        if data[start + 257 : start + 262] == b"ustar":
+            data[start + 148 : start + 156] = b" " * 8
+            data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+    path.write_bytes(data)
+    return read_tar(path, "top", everything)
+
+
+def tar_in_zip(path: Path) -> object:
+    """The one file `inner` of a zip, as a tar."""
+    with open_in_zip(path, "inner") as file:
+        return read_tar(file, "top", everything, name=path)
+
+
+def cifar_batch(path: Path) -> object:
+    """The file as the test images of an unpacked CIFAR-10."""
+    meta = {"label_names": [f"class {number}" for number in range(10)]}
+    path.with_name("batches.meta").write_bytes(pickle.dumps(meta, 2))
+    return open_cifar("cifar10", path.parent, "test")
+
+
+def annotations(path: Path) -> object:
+    """The file as the labels of Tiny-ImageNet's test images."""
+    root = path.parent
+    (root / "val/images").mkdir(parents=True, exist_ok=True)
+    (root / "wnids.txt").write_text("n01\nn02\n")
+    for number in range(2):
+        (root / f"val/images/val_{number}.JPEG").touch()
+    path.replace(root / "val/val_annotations.txt")
+    return open_tiny_imagenet(root, "test")
+
+
+PARSERS = {
+    "pickle": Parser((safe_load,)),
+    "torch_zip": Parser((torch_zip, torch_script)),
+    "safetensors": Parser((safe_load,)),
+    "lists": Parser(
+        (read_rows, json_rows, read_classes, read_labels, read_captions, json_captions)
+    ),
+    "splits": Parser(
+        (
+            lambda path: read_split(path, TREE),
+            lambda path: read_image_split(path, IMAGES, ("train", "val")),
+        )
+    ),
+    "prompts": Parser((read_text_file, load_templates, load_negatives)),
+    "results": Parser(
+        (
+            lambda path: validate(path, KEYS, 10),
+            lambda path: validate_zip(path, KEYS, 10),
+            zipped_result,
+        )
+    ),
+    "images": Parser((decode,), BrokenImage),
+    "tar": Parser((mended_tar,)),
+    "zip": Parser((lambda path: read_zip(path, "top", everything), tar_in_zip)),
+    "cifar": Parser((cifar_batch,), file="test_batch"),
+    "annotations": Parser((annotations,)),
+}

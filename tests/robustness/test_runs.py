@@ -1,0 +1,105 @@
+"""Runs that are stopped, or meet another one: the same command goes on to the same bytes."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.helpers.job import lines_of, score, test_config, test_script
+from tests.helpers.kit import ROOT
+from tests.robustness.faults_kit import (
+    EPOCHS,
+    PROGRAM,
+    begin,
+    command,
+    contents,
+    end,
+    left_over,
+    run,
+    until,
+)
+from weight_files import safe_load
+
+
+def test_signals_stop_a_training_and_the_same_command_goes_on(photos, whole, tmp_path):
+    reached = 0
+    for name, status in (
+        ("SIGTERM", 75),
+        ("SIGINT", 130),
+    ):  # each: tests/unit/runtime/test_signals.py
+        process = begin(command(photos, tmp_path))
+        until(process, f"epoch {reached + 3}/{EPOCHS}")
+        process.send_signal(signal.Signals[name])
+        found, said = end(process)
+        assert found == status
+        reached = int(said.partition(" after epoch ")[2].split()[0])
+        remedy = "; the same command goes on from there"
+        assert said == (
+            f"{PROGRAM}: stopped by {name} after epoch {reached} of {EPOCHS} of scratch{remedy}\n"
+        )
+        assert safe_load(tmp_path / "scratch/checkpoint.pkl")["epochs_done"] == reached
+        assert not left_over(tmp_path)
+    status, said = run(command(photos, tmp_path))
+    assert (status, said) == (0, "")
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
+    """Restored arrays must not be fused into the first step, which would then round otherwise."""
+    fields = ["--dataset", "folder", "--root", photos, "--val_share", 0.25, "--image_size", 8]
+    fields += ["--batch_size", 4, "--epochs", 4, "--lr", 0.01, "--device", "cpu", "--workers", 0]
+
+    def words(out):
+        return list(map(str, [ROOT / "train.py", "simclr", *fields, "--out", tmp_path / out]))
+
+    process = begin(words("stopped"))
+    until(process, "epoch 1/4")
+    process.send_signal(signal.SIGUSR1)
+    assert end(process)[0] == 75
+    assert [run(words(out))[0] for out in ("stopped", "whole")] == [0, 0]  # Jittor may compile
+    found = {(tmp_path / out / "encoder.pkl").read_bytes() for out in ("stopped", "whole")}
+    assert len(found) == 1
+
+
+def test_signals_stop_test_py_and_the_same_command_goes_on(place, tmp_path):
+    config = test_config(place, tmp_path / "out")
+    words = [str(ROOT / "test.py")]
+    for name in ("data", "weights", "auxiliary", "parts", "out", "cache", "views", "report"):
+        words += [f"--{name}", str(getattr(config, name))]
+    words += ["--device", "cpu"]
+    process = begin(words)
+    shards = tmp_path / "out/shards"
+    while process.poll() is None and not list(shards.glob("*/*.npz")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    status, said = end(process)
+    assert status == 75
+    done = 64 * len(list(shards.glob("*/*.npz")))
+    remedy = "; the same command goes on from there"
+    assert said == f"test.py: stopped by SIGTERM after {done} of 817 images{remedy}\n"
+    assert not (tmp_path / "out/result.txt").exists() and not left_over(tmp_path)
+    assert run(words) == (0, "")
+    assert lines_of(tmp_path / "out") == score(place, tmp_path / "unbroken")
+
+
+def test_two_runs_in_one_folder(photos, whole, tmp_path):
+    first = begin(command(photos, tmp_path))
+    until(first, f"epoch 2/{EPOCHS}")
+    first.send_signal(signal.SIGSTOP)  # it hangs, and still owns the folder
+    status, said = run(command(photos, tmp_path))
+    first.send_signal(signal.SIGCONT)
+    assert status == 1 and said.count("\n") == 1
+    assert said.startswith(f"{PROGRAM}: {tmp_path}: in use by `")
+    assert f"--out {tmp_path}` (process {first.pid} of " in said
+    assert said.endswith("): wait until it ends, or name another folder\n")
+    assert end(first) == (0, "")
+    assert contents(tmp_path) == contents(whole) and not left_over(tmp_path)
+
+
+def test_two_scorings_in_one_folder_but_shards_share_it(place, tmp_path):
+    with test_script.held(tmp_path):
+        with pytest.raises(ValueError, match=f"{tmp_path}: in use by .*process {os.getpid()} of"):
+            score(place, tmp_path)
+        with pytest.raises(ValueError, match="i/n is needed"):  # it came past the lock
+            score(place, tmp_path, shard="3/2")

@@ -1,0 +1,211 @@
+"""CIFAR from every form it comes in, and what a broken or hostile one says."""
+
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from baselines.datasets.archives import ARCHIVES
+from baselines.datasets.cifar import open_cifar
+from data.lists import DataError
+from tests.helpers import archive_kit as kit
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+FORMS = [(name, binary) for name in ("cifar10", "cifar100") for binary in (False, True)]
+
+
+def official(monkeypatch, folder, name, binary, files=None):
+    """The archive under its official name, its MD5 taken for the official one."""
+    content = kit.tar_gz(files or kit.cifar_files(name, binary))
+    return kit.put(folder, kit.accept(monkeypatch, name, int(binary), content), content)
+
+
+def unpacked(folder, name, binary, **changed):
+    for member, content in kit.cifar_files(name, binary).items():
+        path = folder / member
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(changed.get(path.name, content))
+    return path.parent
+
+
+@pytest.mark.parametrize(("name", "binary"), FORMS)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_archive(monkeypatch, tmp_path, name, binary, part):
+    path = official(monkeypatch, tmp_path, name, binary)
+    found = open_cifar(name, tmp_path, part)
+    count = {"train": 20, "test": 4}[part]
+    classes = {"cifar10": 10, "cifar100": 100}[name]
+    assert np.array_equal(found.images, kit.cifar_pixels(part, count))
+    assert found.images.flags.c_contiguous
+    test = [3, 0, classes - 1, 3]
+    assert found.labels.tolist() == (
+        test if part == "test" else [(7 * i) % classes for i in range(20)]
+    )
+    assert found.labels.dtype == np.int32
+    assert found.class_names == tuple(kit.CIFAR10 if classes == 10 else kit.CIFAR100)
+    assert found.keys == tuple(f"{part}/{row}" for row in range(count))
+    assert np.array_equal(np.asarray(found.image(1)), found.images[1])
+    assert os.listdir(tmp_path) == [path.name]  # nothing is unpacked
+    assert open_cifar(name, path, part).keys == found.keys  # the archive itself is named
+    renamed = path.rename(tmp_path / "mine (1).tgz")
+    assert np.array_equal(open_cifar(name, renamed, part).images, found.images)
+
+
+@pytest.mark.parametrize(("name", "binary"), FORMS)
+def test_unpacked(tmp_path, name, binary):
+    folder = unpacked(tmp_path, name, binary)
+    for root in (tmp_path, folder):
+        found = open_cifar(name, root, "test")
+        assert np.array_equal(found.images, kit.cifar_pixels("test", 4))
+
+
+def test_class_folders(tmp_path):
+    pixels = kit.cifar_pixels("train", 20)
+    for part, count in (("train", 20), ("test", 4)):
+        for row in range(count):
+            path = tmp_path / part / kit.CIFAR10[row % 10] / f"{row}.png"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            Image.fromarray(pixels[row]).save(path)
+    found = open_cifar("cifar10", tmp_path, "train")
+    assert found.keys[:3] == (
+        "train/airplane/0.png",
+        "train/airplane/10.png",
+        "train/automobile/1.png",
+    )
+    assert np.array_equal(found.images[:3], pixels[[0, 10, 1]])
+    assert found.class_names == tuple(kit.CIFAR10)
+    test = open_cifar("cifar10", tmp_path, "test")  # has four of the classes
+    assert test.labels.tolist() == [0, 1, 2, 3] and test.class_names == found.class_names
+    with pytest.raises(DataError, match="holds 10 classes, cifar100 has 100"):
+        open_cifar("cifar100", tmp_path, "train")
+    Image.fromarray(pixels[0, :30]).save(tmp_path / "train/truck/19.png")
+    with pytest.raises(DataError, match=r"train/truck/19.png has 32 x 30 pixels"):
+        open_cifar("cifar10", tmp_path, "train")
+
+
+def test_class_folders_of_another_size(tmp_path):
+    for name in kit.CIFAR10:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "train" / name / "0.png")
+    with pytest.raises(DataError, match="64 x 64 pixels, CIFAR's 32 x 32; open it as 'folder'"):
+        open_cifar("cifar10", tmp_path, "train")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match="holds no cifar10; put cifar-10-python.tar.gz") as error:
+        open_cifar("cifar10", tmp_path, "train")
+    archive = ARCHIVES["cifar10"][0]
+    assert archive.url in str(error.value) and archive.md5 in str(error.value)
+
+
+def test_cut_off_and_wrong_archives_are_refused_by_md5(monkeypatch, tmp_path):
+    path = official(monkeypatch, tmp_path, "cifar10", False)
+    whole = path.read_bytes()
+    for wrong in (whole[: len(whole) // 2], whole + b"x", b"<html>404</html>", b""):
+        path.write_bytes(wrong)
+        with pytest.raises(DataError, match="its MD5 is .*; move it away and fetch") as error:
+            open_cifar("cifar10", tmp_path, "train")
+        assert str(path) in str(error.value)
+        assert ARCHIVES["cifar10"][0].md5 in str(error.value)
+
+
+def test_a_member_is_missing(monkeypatch, tmp_path):
+    files = kit.cifar_files("cifar10", False)
+    del files["cifar-10-batches-py/data_batch_3"]
+    official(monkeypatch, tmp_path, "cifar10", False, files)
+    with pytest.raises(DataError, match="data_batch_3 is missing"):
+        open_cifar("cifar10", tmp_path, "train")
+    assert len(open_cifar("cifar10", tmp_path, "test")) == 4
+    folder = unpacked(tmp_path / "unpacked", "cifar10", False)
+    (folder / "data_batch_3").unlink()
+    with pytest.raises(DataError, match="data_batch_3 is missing"):
+        open_cifar("cifar10", folder, "train")
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_in_a_pickle_is_run(tmp_path):
+    trap = tmp_path / "trap"
+    for bad in (pickle.dumps({"data": Hostile(trap)}, 2), pickle.dumps(Hostile(trap), 2)):
+        folder = unpacked(tmp_path, "cifar10", False, test_batch=bad)
+        with pytest.raises(DataError, match="test_batch: is damaged .* nothing in it was run"):
+            open_cifar("cifar10", folder, "test")
+    assert not trap.exists()
+
+
+PIXELS = kit.planes(kit.cifar_pixels("test", 2))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"data": PIXELS, "labels": [0, 10]}, "label 10 of test/1 is out of range; .* 0 to 9"),
+        ({"data": PIXELS, "labels": [0, -1]}, "label -1 of test/1 is out of range"),
+        ({"data": PIXELS, "labels": [0, 2**31 - 1]}, "label 2147483647 of test/1"),
+        ({"data": PIXELS, "labels": [0]}, "test_batch: is no batch of CIFAR"),
+        ({"data": PIXELS, "labels": [0, True]}, "test_batch: is no batch of CIFAR"),
+        ({"data": PIXELS, "fine_labels": [0, 1]}, "test_batch: is no batch of CIFAR"),
+        ({"data": PIXELS[:, 1:], "labels": [0, 1]}, "test_batch: is no batch of CIFAR"),
+        ({"data": PIXELS.tobytes(), "labels": [0, 1]}, "test_batch: is no batch of CIFAR"),
+        ({}, "test_batch: is no batch of CIFAR"),
+        ([1, 2], "test_batch: holds no dictionary, but list"),
+    ],
+)
+def test_wrong_batches(tmp_path, batch, message):
+    folder = unpacked(tmp_path, "cifar10", False, test_batch=kit.pickled(batch))
+    with pytest.raises(DataError, match=message) as error:
+        open_cifar("cifar10", folder, "test")
+    assert str(folder) in str(error.value)
+
+
+def test_cut_off_files_of_the_unpacked_folder(tmp_path):
+    whole = kit.cifar_files("cifar10", False)["cifar-10-batches-py/test_batch"]
+    for share in (0, 1, 50, 99):
+        cut = whole[: len(whole) * share // 100]
+        folder = unpacked(tmp_path, "cifar10", False, test_batch=cut)
+        with pytest.raises(DataError, match="test_batch: is damaged"):
+            open_cifar("cifar10", folder, "test")
+    whole = kit.cifar_files("cifar10", True)["cifar-10-batches-bin/test_batch.bin"]
+    for cut in (b"", whole[:-1], whole[:100]):
+        folder = unpacked(tmp_path / "bin", "cifar10", True, **{"test_batch.bin": cut})
+        with pytest.raises(DataError, match="test_batch.bin: is cut off"):
+            open_cifar("cifar10", folder, "test")
+
+
+def test_wrong_class_names(tmp_path):
+    for names in (["cat"], [1] * 10, "cat"):
+        meta = kit.pickled({"label_names": names})
+        folder = unpacked(tmp_path, "cifar10", False, **{"batches.meta": meta})
+        with pytest.raises(DataError, match="batches.meta: (names 1 classes|has no list)"):
+            open_cifar("cifar10", folder, "test")
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_the_real_subset(tmp_path, name, classes):
+    path = SHARED / f"{name}_subset.tar"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    with tarfile.open(path) as archive:
+        images: dict[str, list] = {}
+        for member in archive:
+            if "/test/" in member.name and member.isfile():
+                images.setdefault(member.name.rpartition("/")[0], []).append(member)
+        for members in images.values():  # enough: many small files are slow
+            for member in members[: 20 if classes == 10 else 1]:
+                archive.extract(member, tmp_path)
+    (tmp_path / name / "train").symlink_to("test")  # only gives the names of the classes here
+    found = open_cifar(name, tmp_path / name, "test")
+    count = {10: 20, 100: 1}[classes]
+    assert found.images.shape == (count * classes, 32, 32, 3)
+    assert np.bincount(found.labels).tolist() == [count] * classes
+    assert len(found.class_names) == classes

@@ -1,0 +1,103 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from engine.config import as_plain, from_plain, parse, reported
+
+
+@dataclass(frozen=True)
+class Config:
+    """What this recipe does."""
+
+    data: Path = Path("Dataset")
+    """where the images lie"""
+    epochs: int = 3
+    """passes over the data"""
+    fresh: bool = False
+    """start again"""
+
+
+def test_fields_are_read_with_their_types():
+    config = parse(Config, ["--epochs", "5", "--data", "a/b", "--fresh", "True"], "train.py x")
+    assert config == Config(Path("a/b"), 5, True)
+    assert as_plain(config) == {"data": "a/b", "epochs": 5, "fresh": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--epoch", "5"], "epoch"),
+        (["--epochs", "many"], "many"),
+        (["--fresh", "perhaps"], "perhaps"),
+    ],
+)
+def test_unknown_names_and_wrong_types_are_errors(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(Config, arguments, "train.py x")
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_help_shows_every_field_with_its_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(Config, ["--help"], "train.py x")
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    for text in (
+        "What this recipe does",
+        "--data",
+        "where the images lie",
+        "passes over",
+        "(default: 3)",
+    ):
+        assert text in shown
+
+
+def test_a_mistake_ends_with_one_line():
+    with pytest.raises(SystemExit) as ended, reported("train.py x"):
+        raise ValueError("a.txt:3: no label")
+    assert ended.value.code == "train.py x: a.txt:3: no label"
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(KeyError), reported("train.py x"):
+        raise KeyError("bug")
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A configuration as a manifest holds it."""
+
+    place: Path = Path("x")
+    perhaps: Path | None = None
+    range: tuple[float, float] | None = None
+    kind: Literal["a", "b"] = "a"
+    count: int = 1
+    loud: bool = False
+
+
+@pytest.mark.parametrize("value", [Flat(), Flat(Path("y/z"), Path("q"), (0.5, 1.0), "b", 3, True)])
+def test_a_configuration_comes_back_from_plain_data(value):
+    assert from_plain(Flat, json.loads(json.dumps(as_plain(value)))) == value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "c"}, {"count": "2"}, {"count": True}, {"loud": 1}, {"range": 3}, {"place": None}],
+)
+def test_values_of_another_kind_are_refused(change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"{name} is .*, which is no value of that field"):
+        from_plain(Flat, as_plain(Flat()) | change)
+
+
+def test_fields_of_another_version_are_refused():
+    fields = as_plain(Flat())
+    with pytest.raises(ValueError, match="another version of the kit: it differs in more"):
+        from_plain(Flat, fields | {"more": 1})
+    del fields["loud"]
+    with pytest.raises(ValueError, match="it differs in loud"):
+        from_plain(Flat, fields)

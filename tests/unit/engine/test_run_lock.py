@@ -1,0 +1,124 @@
+"""One run at a time in a folder, and no lock outlives its owner."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from engine.run_lock import held
+from tests.helpers.kit import ROOT
+
+HOLDER = """
+import sys
+from pathlib import Path
+from engine.run_lock import held
+with held(*map(Path, sys.argv[2:]), name=sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def children():
+    """Children may be stopped or killed: Jittor would end the process that has started them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.fixture
+def hold():
+    """hold(folder, ...): a process that holds them; all are ended."""
+    started = []
+
+    def start(*folders, name=".lock"):
+        words = [sys.executable, "-c", HOLDER, name, *map(str, folders)]
+        process = subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+
+
+def test_a_second_run_is_told_the_owner(hold, tmp_path):
+    owner = hold(tmp_path / "new/parts", tmp_path / "runs")
+    words = rf"^{tmp_path}/runs: in use by `.*-c .lock .*` \(process {owner.pid} of .* on .*, since"
+    with pytest.raises(ValueError, match=words), held(tmp_path / "runs"):
+        pass
+    with held(tmp_path / "elsewhere"), held(tmp_path / "runs", name=".lock.2of3"):
+        pass
+    owner.stdin.close()
+    owner.wait()
+    with held(tmp_path / "runs"):
+        pass
+
+
+def test_nothing_is_left_and_a_link_is_the_same_folder(tmp_path):
+    (tmp_path / "link").symlink_to("folder")
+    with held(tmp_path / "folder", tmp_path / "link"):
+        assert os.listdir(tmp_path / "folder") == [".lock"]
+        with pytest.raises(ValueError, match="in use by"), held(tmp_path / "link"):
+            pass
+    assert os.listdir(tmp_path / "folder") == []
+
+
+def test_a_killed_owner_holds_nothing(hold, tmp_path):
+    owner = hold(tmp_path)
+    os.kill(owner.pid, signal.SIGSTOP)  # as one that hangs: it still owns
+    with pytest.raises(ValueError, match=f"process {owner.pid}"), held(tmp_path):
+        pass
+    owner.kill()
+    owner.wait()
+    assert str(owner.pid) in (tmp_path / ".lock").read_text()
+    with held(tmp_path):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+
+def test_an_owner_that_has_said_nothing_yet(tmp_path):
+    with open(tmp_path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="in use by another run: wait"), held(tmp_path):
+            pass
+
+
+def test_a_lock_that_was_taken_away_while_it_was_opened_is_none(tmp_path, monkeypatch):
+    real, calls = fcntl.flock, []
+
+    def flock(descriptor, how):
+        if not calls:  # its owner ends now
+            (tmp_path / ".lock").unlink()
+        calls.append(descriptor)
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with held(tmp_path):
+        assert len(calls) == 2 and str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+
+def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with held(tmp_path):
+        pass
+    said = capsys.readouterr().err
+    assert said == (
+        f"note: {tmp_path}: no locks there (No locks available): start no second run in it\n"
+    )
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="cannot be written") as caught, held(tmp_path / "file"):
+        pass
+    assert caught.value.filename == str(tmp_path / "file")

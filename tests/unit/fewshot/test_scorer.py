@@ -1,0 +1,99 @@
+"""What an outcome is made of, recomputed step by step from the same parts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data.decoding import decode
+from data.few_shot_dataset import test_items
+from data.views import Crops, random_view
+from fewshot.features.encoder import Views
+from fewshot.inference import mta
+from fewshot.inference.ensemble import NEEDED
+from fewshot.inference.scorer import PICTURE, Looks, Scorer
+from fewshot.stages.ood import base_odds
+from models.normalize import unit_rows
+from tests.helpers.job import test_config, test_script
+
+VIEWS = Views(3, Crops((0.5, 1.0)), 7)
+HASHES = {"gda.pkl": "a"}
+
+
+@pytest.fixture(scope="module")
+def scorer(place, tmp_path_factory):
+    config = test_config(place, tmp_path_factory.mktemp("scorer"))
+    parts = test_script.read_parts(config.parts, (*NEEDED, "auxiliary"))
+    encoders = test_script.encoders_of(config, place / "clip.pkl", parts)
+    return Scorer(encoders, parts, HASHES, Looks("mta", VIEWS, "fitted", "soft"))
+
+
+@pytest.fixture(scope="module")
+def seen(scorer, place):
+    """(paths, [features[N,P,E] of each encoder], the outcome)."""
+    paths = [item.path for item in test_items(place / "demo", "TestSetB")[:6]]
+    views = [encoder.views(paths, VIEWS) for encoder in scorer.encoders]
+    return paths, views, scorer([path.name for path in paths], paths)
+
+
+def test_each_encoder_has_its_own_text(scorer, seen):
+    _, (plain, tuned, second), outcome = seen
+    features, inlierness = scorer.modes(plain, tuned, second)
+    text, scale = scorer.parts["text"], scorer.parts["text"]["logit_scale"]
+    mode, expected = mta.solve(plain, text["text_features"], logit_scale=scale)
+    assert (features.plain == mode).all() and (inlierness == expected).all()
+    vectors = scorer.parts["head"]["class_vectors"]
+    assert (features.tuned == mta.solve(tuned, vectors, logit_scale=scale)[0]).all()
+    rows = unit_rows(second.reshape(-1, second.shape[2])).reshape(second.shape)
+    weighed = unit_rows((rows * expected[:, :, None]).sum(axis=1))
+    assert features.auxiliary == pytest.approx(weighed, abs=1e-12)  # float64
+    assert outcome.inlierness == pytest.approx(expected, abs=1e-7)  # float32
+
+
+def test_the_centre_view_alone_is_the_centre_view_everywhere(scorer, seen):
+    alone = Scorer(scorer.encoders, scorer.parts, HASHES, Looks("none", VIEWS, "fitted", "soft"))
+    _, (plain, tuned, second), _ = seen
+    features, _ = alone.modes(plain, tuned, second)
+    pairs = zip((plain, tuned, second), vars(features).values(), strict=True)
+    for views, found in pairs:
+        assert found == pytest.approx(unit_rows(views[:, 0].astype(float)), abs=1e-6)  # float32
+
+
+def test_odds_are_plain_clips_and_the_threshold_itself_is_base(scorer, seen):
+    paths, views, outcome = seen
+    features, _ = scorer.modes(*views)
+    odds = base_odds(scorer.parts, "fitted", features.plain)
+    assert outcome.base_score == pytest.approx(odds, abs=1e-5)  # float32 of numbers below 100
+    edge = Scorer(scorer.encoders, scorer.parts, HASHES, scorer.looks)
+    edge.threshold = odds[2]
+    assert edge(outcome.names, paths).routed_base.tolist() == (odds >= odds[2]).tolist()
+
+
+def test_probabilities_are_probabilities(seen):
+    found = seen[2].probabilities
+    assert ((found > 0) & (found <= 1)).all() and (np.diff(found, axis=1) <= 0).all()
+    assert (found.sum(axis=1) <= 1 + 1e-6).all()  # five float32 numbers
+
+
+def test_a_setup_is_known_by_all_that_an_outcome_follows_from(scorer):
+    looks = scorer.looks
+    others = [dataclasses.replace(looks, tta="mean"), dataclasses.replace(looks, ood="names")]
+    others += [dataclasses.replace(looks, routing="hard")]
+    changes = {"count": 4, "seed": 8, "crops": Crops((0.4, 1.0))}
+    changes = [{name: value} for name, value in changes.items()] + [{"crops": Crops(flip=False)}]
+    others += [
+        dataclasses.replace(looks, views=dataclasses.replace(VIEWS, **change)) for change in changes
+    ]
+    made = [Scorer(scorer.encoders, scorer.parts, HASHES, other) for other in others]
+    made += [Scorer(scorer.encoders, scorer.parts, {"gda.pkl": "b"}, looks)]
+    made += [Scorer(scorer.encoders[:2], scorer.parts, HASHES, looks)]
+    setups = [repr(one.setup()) for one in (scorer, *made)]
+    assert len(set(setups)) == len(setups)
+
+
+def test_a_picture_is_the_view_of_that_number(scorer, seen, tmp_path):
+    path = seen[0][0]
+    expected = random_view(decode(path), PICTURE, VIEWS.crops, VIEWS.seed, 2)
+    assert scorer.picture(path, 2).tobytes() == expected.tobytes()
+    assert scorer.picture(path, 0).size == (PICTURE, PICTURE)
+    assert scorer.picture(tmp_path / "gone.png", 0).size == (PICTURE, PICTURE)

@@ -1,0 +1,64 @@
+"""What labels say of a run, on an outcome that was made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data.few_shot_dataset import Tree
+from fewshot.evaluation.scores import as_text, scores_of, write_scores
+from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
+from fewshot.inference.predictions import Outcome, best_of_groups
+
+NAMES = ("cat", "dog", "apple", "pie", "soup", "sea")
+TRUTH = np.array([0, 1, 4, 5, 0])
+SCORES = np.eye(6)[[0, 2, 4, 1, 0]]  # one base image goes wrong, and one new one
+PARTS = {"text": {}}
+
+
+def scores(tmp_path, new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
+    base = tuple(k for k in range(6) if k not in new)
+    picks = best_of_groups(SCORES, base, new)
+    outcome = Outcome(
+        names=list("abcde"),
+        ids=np.argsort(-SCORES, axis=1, kind="stable")[:, :5].astype(np.int32),
+        probabilities=np.full((5, 5), 0.2, np.float32),
+        base_score=np.array(base_score, np.float32),
+        routed_base=np.array([1, 1, 0, 1, 0], bool),
+        inlierness=np.ones((5, 1), np.float32),
+        skipped=[("e", "is empty")],
+        picks=dict.fromkeys(("zero-shot", *ROUTINGS.values(), SUBMITTED), picks),
+    )
+    tree = Tree(tmp_path, "folders", False, NAMES, (), base, new)
+    return scores_of(outcome, TRUTH, tree, PARTS, {}, 0.5)
+
+
+def test_tables_and_routing_by_hand(tmp_path):
+    found = scores(tmp_path)
+    assert found["images"] == 5 and found["rows"][SUBMITTED]["all"] == 3 / 5
+    ends = found["end_to_end"]["soft routing"]
+    assert ends == pytest.approx({"base": 2 / 3, "new": 1 / 2, "harmonic": 4 / 7, "all": 3 / 5})
+    # the unreadable image is left out: base images score 3 and 1, new ones 0 and 2
+    routing = {"auroc": 3 / 4, "fpr95": 1 / 2, "base_kept": 1, "new_found": 1 / 2}
+    assert found["routing"] == routing | {"confusion": [[2, 0], [1, 1]]}
+    text = as_text(found)
+    assert "accuracy in percent on 5 images" in text and "57.14" in text
+    assert text.endswith("at the threshold 100.00% of base kept, 50.00% of new found")
+
+
+def test_without_new_classes_there_is_no_routing(tmp_path):
+    found = scores(tmp_path, new=(), base_score=(np.inf,) * 5)
+    assert found["end_to_end"] == found["routing"] == {}
+    assert "AUROC" not in as_text(found) and "choosing among all" not in as_text(found)
+
+
+def test_where_all_of_one_kind_are_unreadable_there_is_no_routing(tmp_path):
+    found = scores(tmp_path, base_score=(3.0, 1.0, np.nan, np.nan, 2.0))
+    assert found["routing"] == {} and found["end_to_end"] and "AUROC" not in as_text(found)
+    write_scores(tmp_path / "scores.json", found)
+
+
+def test_the_scores_are_written(tmp_path):
+    found = scores(tmp_path)
+    write_scores(tmp_path / "scores.json", found)
+    assert json.loads((tmp_path / "scores.json").read_text()) == found

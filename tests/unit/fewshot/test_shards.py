@@ -1,0 +1,122 @@
+"""Pieces of a test set: shared out without gaps, stored whole, refused where one is missing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data.few_shot_dataset import ImageItem
+from fewshot.inference.predictions import ARRAYS, Outcome, best_of_groups, joined
+from fewshot.inference.shards import PIECE, PieceStore, pieces_of, shard_of
+
+
+def outcome(names, seed=0):
+    random = np.random.default_rng(seed)
+    count = len(names)
+    return Outcome(
+        names=list(names),
+        ids=random.integers(0, 9, (count, 5)).astype(np.int32),
+        probabilities=random.random((count, 5)).astype(np.float32),
+        base_score=np.where(np.arange(count) == 1, np.nan, 2).astype(np.float32),
+        routed_base=random.random(count) < 0.5,
+        inlierness=random.random((count, 3)).astype(np.float32),
+        skipped=[(names[1], "is no image")],
+        picks={"zero-shot": random.integers(0, 9, (count, 3)), "+ LoRA": np.zeros((count, 3), int)},
+    )
+
+
+def assert_same(one, other):
+    assert one.names == other.names and one.skipped == other.skipped
+    assert list(one.picks) == list(other.picks)
+    for name in ARRAYS:
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
+    for way, picks in one.picks.items():
+        assert picks.tobytes() == other.picks[way].tobytes()
+
+
+@pytest.fixture
+def items(tmp_path):
+    made = []
+    for number in range(PIECE + 5):
+        path = tmp_path / f"{number}.jpg"
+        path.write_text(str(number))
+        made.append(ImageItem(path, path.name, None))
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+def test_shards_share_all_pieces_out_once(items, count):
+    pieces = pieces_of(items * 6)
+    assert [len(piece) for piece in pieces] == [PIECE] * 6 + [6 * 5]
+    shares = [shard_of(pieces, f"{number}/{count}") for number in range(1, count + 1)]
+    places = sorted(id(piece) for share in shares for piece in share)
+    assert places == sorted(map(id, pieces)) and shard_of(pieces, "") == pieces
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", " 1/2", "²/3"])
+def test_what_is_no_shard_is_refused(shard):
+    with pytest.raises(ValueError, match="i/n is needed, such as 1/4"):
+        shard_of([], shard)
+
+
+def test_an_outcome_comes_back_as_it_was_under_todays_names(tmp_path):
+    store, path = PieceStore(tmp_path, {}), tmp_path / "piece.npz"
+    before = outcome(["a", "b", "c"])
+    store.save(path, before)
+    assert_same(store.load(path, ["a", "b", "c"]), before)
+    renamed = store.load(path, ["x", "y", "z"])
+    assert renamed.names == ["x", "y", "z"] and renamed.skipped == [("y", "is no image")]
+
+
+def test_a_piece_is_known_by_its_images_and_the_setup(items, tmp_path):
+    store = PieceStore(tmp_path / "shards", {"seed": 1})
+    place = store.path(items)
+    other_names = [replace(item, name=f"x{item.name}") for item in items]
+    assert store.path(other_names) == place
+    assert store.path(items[::-1]) != place
+    assert PieceStore(tmp_path / "shards", {"seed": 2}).path(items) != place
+    for changed in (items[3], items[-1]):
+        before = changed.path.read_text()
+        changed.path.write_text("other bytes")
+        assert store.path(items) != place
+        changed.path.write_text(before)
+    assert store.path(items) == place
+
+
+@pytest.mark.parametrize("size", [0, 10, 500])
+def test_a_damaged_piece_is_named(tmp_path, size):
+    store, path = PieceStore(tmp_path, {}), tmp_path / "piece.npz"
+    store.save(path, outcome(["a", "b", "c"]))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match="piece.npz: is damaged .*; delete it and run again"):
+        store.load(path, ["a", "b", "c"])
+
+
+def test_merging_checks_that_all_is_there(items, tmp_path):
+    store = PieceStore(tmp_path / "shards", {})
+    pieces = pieces_of(items)
+    made = [outcome([item.name for item in piece], seed) for seed, piece in enumerate(pieces)]
+    store.save(store.path(pieces[0]), made[0])
+    message = f"5 images in 1 of 2 pieces are missing, the first of them {PIECE}.jpg"
+    with pytest.raises(ValueError, match=message):
+        list(store.found(pieces))
+    store.save(store.path(pieces[1]), made[1])
+    whole = joined(list(store.found(pieces)))
+    assert whole.names == [item.name for item in items] and len(whole) == len(items)
+    assert whole.skipped == [("1.jpg", "is no image"), (f"{PIECE + 1}.jpg", "is no image")]
+    expected = np.concatenate([piece.picks["zero-shot"] for piece in made])
+    assert (whole.picks["zero-shot"] == expected).all()
+    assert (whole.ids == np.concatenate([piece.ids for piece in made])).all()
+
+
+def test_an_unreadable_image_is_a_piece_of_its_own(items, tmp_path):
+    store = PieceStore(tmp_path, {})
+    place = store.path(items[:2])
+    items[1].path.unlink()
+    assert store.path(items[:2]) != place
+
+
+def test_the_best_of_each_group():
+    scores = np.array([[0.1, 0.9, 0.9, 0.2], [0.5, 0.1, 0.2, 0.3]])
+    assert best_of_groups(scores, [0, 2], [1, 3]).tolist() == [[1, 2, 1], [0, 0, 3]]
+    assert best_of_groups(scores, [0, 1, 2, 3], []).tolist() == [[1, 1, -1], [0, 0, -1]]

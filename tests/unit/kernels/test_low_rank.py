@@ -1,0 +1,87 @@
+"""Low-rank changes as one operator, against the products written out."""
+
+import jittor as jt
+import numpy as np
+import pytest
+
+from kernels.low_rank import fits, low_rank
+
+pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
+FACTOR = 1.5
+
+
+def draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(shape).normal(0, 1, shape).astype(np.float32)
+
+
+def arrays(places: tuple[int, ...], rank: int, columns: int) -> list[np.ndarray]:
+    """x[300,64], base[300,W], a, b: more rows than a block has."""
+    count = len(places)
+    return [draw(300, 64), draw(300, columns), draw(count, rank, 64), draw(count, 48, rank)]
+
+
+def expected(x, base, a, b, places) -> np.ndarray:
+    y = base.astype(float)
+    for i, place in enumerate(places):
+        y[:, place * 48 : (place + 1) * 48] += FACTOR * x.astype(float) @ a[i].T @ b[i].T
+    return y
+
+
+CASES = [((0, 1, 2), 2, 144), ((0, 2), 5, 144), ((1,), 1, 96), ((0,), 16, 48)]
+
+
+@pytest.mark.parametrize(("places", "rank", "columns"), CASES)
+def test_without_dropout(places, rank, columns):
+    given = arrays(places, rank, columns)
+    y = low_rank(*map(jt.array, given), places, factor=FACTOR, dropout=0, seeds=[0] * 3).numpy()
+    np.testing.assert_allclose(y, expected(*given, places), rtol=0, atol=2e-4)  # fp32, to 200
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("places", "rank", "columns"), CASES)
+def test_gradients_are_the_slopes(places, rank, columns, dropout):
+    """The sum is linear in each argument, so a difference of any size is its slope."""
+    variables = [jt.array(each) for each in arrays(places, rank, columns)]
+    dy = jt.array(draw(columns, 300).T.copy())
+
+    def result() -> jt.Var:
+        settings = {"factor": FACTOR, "dropout": dropout, "seeds": [3, 4, 5]}
+        return (low_rank(*variables, places, **settings) * dy).sum()
+
+    for variable, slope in zip(variables, jt.grad(result(), variables), strict=True):
+        value, way = variable.numpy(), draw(*variable.shape)
+        ends = []
+        for sign in (0.5, -0.5):
+            variable.update(jt.array(value + np.float32(sign) * way))
+            ends.append(result().item())
+        variable.update(jt.array(value))
+        # both sums are fp32, of thousands of terms of which many cancel
+        assert ends[0] - ends[1] == pytest.approx((slope.numpy() * way).sum(), abs=0.3, rel=1e-3)
+
+
+def kept(seed: int, dropout: float = 0.25) -> np.ndarray:
+    """What dropout keeps of 2,000 rows of 64."""
+    x, one = jt.ones((2000, 64)), jt.array(np.eye(64, dtype=np.float32)[None])
+    settings = {"factor": 1.0, "dropout": dropout, "seeds": [seed]}
+    y = low_rank(x, jt.zeros((2000, 64)), one, one, (0,), **settings).numpy()
+    np.testing.assert_allclose(np.unique(y), [0, 1 / (1 - dropout)], rtol=1e-6)  # fp32
+    return y > 0
+
+
+def test_dropout_is_independent_from_row_to_row_column_to_column_and_seed_to_seed():
+    mask = kept(1)
+    deviation = (0.25 * 0.75) ** 0.5
+    assert mask.mean() == pytest.approx(0.75, abs=4 * deviation / mask.size**0.5)
+    for other in (kept(2), np.roll(mask, 1, axis=0), np.roll(mask, 1, axis=1)):
+        agreement = ((mask - 0.75) * (other - 0.75)).mean() / deviation**2
+        assert abs(agreement) < 4 / mask.size**0.5
+    for axis in (0, 1):  # shares of rows and of columns scatter as draws do
+        scatter = mask.mean(axis=axis).std() / (deviation / mask.shape[axis] ** 0.5)
+        assert 0.7 < scatter < 1.3  # 64 shares: four deviations of their deviation
+    np.testing.assert_array_equal(kept(1), mask)
+
+
+def test_widths():
+    assert fits(jt.zeros((2, 64)), 48)
+    assert not fits(jt.zeros((2, 60)), 48)
+    assert not fits(jt.zeros((2, 64)), 40)

@@ -1,0 +1,279 @@
+"""Low-rank adapters on small towers: what they change, what they leave alone, what they refuse."""
+
+from dataclasses import replace
+from functools import cache
+
+import jittor as jt
+import numpy as np
+import pytest
+
+from benchmarks import clip_inputs
+from engine import checkpoint
+from jclip import CLIP, ClipSizes, tokenize
+from jclip.transformer import Attention
+from models.lora.adapters import LoraAdapters, LoraConfig, adapter_widths, first_values
+from tests.helpers.kit import TINY
+from weight_files import safe_load
+
+EVERY = LoraConfig(targets=("q", "k", "v", "o", "fc", "proj"))
+SIZES = ClipSizes(**clip_inputs.TINY["vit"])  # two blocks a tower
+TOWER = {"image": "visual.transformer", "text": "transformer"}
+
+
+@cache
+def model() -> CLIP:
+    """Seeded weights under OpenAI's names, in evaluation mode."""
+    clip = CLIP(SIZES, initialised=False)
+    for name, parameter in clip.named_parameters():
+        value = clip_inputs.seeded_weight(name, tuple(parameter.shape), clip_inputs.TINY_SEED)
+        parameter.update(jt.array(value))
+    return clip.eval()
+
+
+@pytest.fixture
+def attach():
+    """Attaches adapters, with B away from 0 where `learned`, and takes them off at the end."""
+    attached = []
+
+    def build(config: LoraConfig = LoraConfig(), seed: int = 0, learned: bool = True):  # noqa: B008
+        attached.append(LoraAdapters(model(), config, seed))
+        if learned:
+            learn(attached[-1])
+        return attached[-1]
+
+    yield build
+    for adapters in attached:
+        adapters.detach()
+
+
+def learn(adapters: LoraAdapters) -> None:
+    """Seeded values for every B."""
+    random = np.random.default_rng(1)
+    for name, variable in adapters.named_parameters():
+        if name.endswith("B"):
+            variable.update(jt.array(random.normal(0, 0.2, variable.shape).astype(np.float32)))
+
+
+def features() -> tuple[np.ndarray, np.ndarray]:
+    """Of four images and four sentences."""
+    images = clip_inputs.seeded_images(4, SIZES.image_resolution, 3)
+    tokens = tokenize(["a cat", "x", "two dogs on a red car", "a blue cat"])
+    return model().encode_image(images).numpy(), model().encode_text(tokens).numpy()
+
+
+def weights() -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in model().named_parameters()}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_first_step_is_the_model_itself(attach, training):
+    before = features()
+    adapters = attach(replace(EVERY, targets=("q", "k", "v", "o")), learned=False)
+    adapters.train() if training else adapters.eval()
+    for plain, adapted in zip(before, features(), strict=True):
+        np.testing.assert_array_equal(adapted, plain)
+
+
+def test_first_step_in_the_mlp_is_the_model_but_for_the_rounding_of_its_activation(attach):
+    before = features()
+    attach(replace(EVERY, targets=("fc", "proj")), learned=False)
+    for plain, adapted in zip(before, features(), strict=True):
+        # one operator computes the MLP where nothing is adapted; fp32, two blocks, values up to 3
+        np.testing.assert_allclose(adapted, plain, rtol=0, atol=5e-6)
+
+
+def test_only_the_adapters_learn(attach):
+    before = weights()
+    adapters = attach(EVERY, learned=False)
+    assert list(before) == [name for name, _ in model().named_parameters()]
+    first = adapters.state()["arrays"]
+    optimizer = jt.optim.AdamW(adapters.parameters(), 1e-3, weight_decay=1e-2)
+    adapters.train()
+    images = clip_inputs.seeded_images(4, SIZES.image_resolution, 3)
+    tokens = tokenize(["a cat", "x", "two dogs", "a car"])
+    losses = []
+    for _ in range(3):
+        image = jt.normalize(model().encode_image(images), dim=1)
+        text = jt.normalize(model().encode_text(tokens), dim=1)
+        logits = 100 * jt.nn.matmul_transpose(image, text)
+        loss = jt.nn.cross_entropy_loss(logits, jt.arange(4))
+        optimizer.step(loss)
+        losses.append(loss.item())
+    assert losses[2] < losses[0]
+    assert all(parameter.is_stop_grad() for _, parameter in model().named_parameters())
+    after = weights()
+    assert all(after[name].tobytes() == before[name].tobytes() for name in before)
+    last = adapters.state()["arrays"]
+    assert all((last[name] != first[name]).mean() > 0.99 for name in first)
+
+
+def test_merged_is_unmerged(attach):
+    plain, before = features(), weights()
+    adapters = attach(EVERY).eval()
+    adapted = features()
+    adapters.merge()
+    once, merged = weights(), features()
+    adapters.merge()
+    twice = weights()
+    assert all(once[name].tobytes() == twice[name].tobytes() for name in once)
+    for a, b, c in zip(adapted, merged, plain, strict=True):
+        # the promise of the kit, of the largest feature; fp32 sums of the same in another order
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * np.abs(a).max())
+        assert np.abs(a - c).max() > 0.1 * np.abs(c).max()  # far more than that was merged
+    adapters.unmerge()
+    assert all(value.tobytes() == before[name].tobytes() for name, value in weights().items())
+    for a, b in zip(adapted, features(), strict=True):
+        np.testing.assert_array_equal(b, a)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_detached_is_as_before(attach, merged):
+    plain, before = features(), weights()
+    adapters = attach(EVERY)
+    if merged:
+        adapters.merge()
+    adapters.detach()
+    assert all(type(block.attn) is Attention for block in model().transformer.resblocks)
+    assert all(value.tobytes() == before[name].tobytes() for name, value in weights().items())
+    for a, b in zip(plain, features(), strict=True):
+        np.testing.assert_array_equal(b, a)
+
+
+def test_training_and_loading_unmerge(attach):
+    before = weights()
+    adapters = attach()
+    for act in (adapters.train, lambda: adapters.load(adapters.state())):
+        adapters.merge()
+        assert any((value != before[name]).any() for name, value in weights().items())
+        act()
+        assert all((value == before[name]).all() for name, value in weights().items())
+
+
+WEIGHTS = {
+    "q": ("attn.in_proj_weight", 0),
+    "k": ("attn.in_proj_weight", 1),
+    "v": ("attn.in_proj_weight", 2),
+    "o": ("attn.out_proj.weight", None),
+    "fc": ("mlp.c_fc.weight", None),
+    "proj": ("mlp.c_proj.weight", None),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks"),
+    [({"targets": (target,)}, {"image": (0, 1), "text": (0, 1)}) for target in WEIGHTS]
+    + [
+        ({"targets": ("v", "q"), "towers": ("image",)}, {"image": (0, 1)}),
+        ({"targets": ("k", "fc"), "towers": ("text",)}, {"text": (0, 1)}),
+        ({"layers": "half-bottom"}, {"image": (0,), "text": (0,)}),
+        ({"layers": "half-top"}, {"image": (1,), "text": (1,)}),
+        ({"layers": "1-1", "towers": ("text",)}, {"text": (1,)}),
+    ],
+)
+def test_each_choice_changes_what_it_names(attach, changes, blocks):
+    plain, before = features(), weights()
+    config = LoraConfig(**changes)
+    adapters = attach(config).eval()
+    names = {
+        f"{tower}.{i}.{target}.{letter}"
+        for tower, numbers in blocks.items()
+        for i in numbers
+        for target in config.targets
+        for letter in "AB"
+    }
+    assert {name for name, _ in adapters.named_parameters()} == names
+    for tower, a, b in zip(("image", "text"), plain, features(), strict=True):
+        assert (a != b).any() == (tower in blocks)
+    adapters.merge()
+    arrays = adapters.state()["arrays"]
+    for name in sorted(name[:-2] for name in names if name.endswith("A")):
+        tower, i, target = name.split(".")
+        weight, part = WEIGHTS[target]
+        expected = before[f"{TOWER[tower]}.resblocks.{i}.{weight}"]  # a copy that is changed here
+        width = expected.shape[1]
+        rows = slice(None) if part is None else slice(part * width, (part + 1) * width)
+        expected[rows] += arrays[f"{name}.B"] @ arrays[f"{name}.A"] / np.sqrt(2)
+    for name, value in weights().items():
+        # one more rounding of the sum where the factor is applied in another order
+        np.testing.assert_allclose(value, before[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_first_values_follow_from_name_and_seed(attach):
+    def start(config: LoraConfig, seed: int) -> dict[str, np.ndarray]:
+        adapters = attach(config, seed, learned=False)
+        adapters.detach()
+        return adapters.state()["arrays"]
+
+    every, some = start(EVERY, 5), start(LoraConfig(layers="1-1"), 5)
+    assert all((every[name] == value).all() for name, value in some.items())
+    assert (every["image.0.q.A"] != every["image.0.k.A"]).all()
+    assert (every["image.0.q.A"] != start(EVERY, 6)["image.0.q.A"]).all()
+    assert not any(value.any() for name, value in every.items() if name.endswith("B"))
+    drawn = first_values("text.0.proj", 8, 256, 5)
+    # uniform in +-1/16: the deviation is 1/16/sqrt(3), of 2,048 draws exact to about 1.4 %
+    assert 0.99 / 16 < np.abs(drawn).max() <= 1 / 16
+    assert drawn.std() == pytest.approx(1 / 16 / np.sqrt(3), rel=0.06)
+
+
+def test_dropout_is_seeded_and_rests_in_evaluation(attach):
+    adapters = attach(EVERY)
+
+    def drawn(seed: int) -> np.ndarray:
+        jt.set_global_seed(seed)  # 0 and 1 are one stream on the CPU
+        return np.concatenate(features())
+
+    adapters.train()
+    first = drawn(2)
+    np.testing.assert_array_equal(drawn(2), first)
+    assert (drawn(3) != first).mean() > 0.9
+    adapters.eval()
+    np.testing.assert_array_equal(drawn(2), drawn(3))
+
+
+def test_state_comes_back_from_a_file(attach, tmp_path):
+    adapters = attach(EVERY, seed=1).eval()
+    kept = features()
+    checkpoint.save(tmp_path / "lora.pkl", adapters.state())
+    adapters.detach()
+    other = attach(replace(EVERY, targets=EVERY.targets[::-1]), seed=2).eval()
+    assert (features()[0] != kept[0]).any()
+    other.load(safe_load(tmp_path / "lora.pkl"))
+    for a, b in zip(kept, features(), strict=True):
+        np.testing.assert_array_equal(b, a)
+    other.train()
+    assert not any(variable.is_stop_grad() for variable in other.parameters())
+
+
+def test_load_refuses_others(attach):
+    adapters = attach()
+    good = adapters.state()
+    assert good["config"]["factor"] == pytest.approx(2**-0.5)
+    arrays = dict(good["arrays"])
+    arrays["image.0.q.A"] = arrays["image.0.q.A"][:1]
+    arrays["text.0.v.B"] = arrays["text.0.v.B"].astype(np.float64)
+    arrays["text.7.q.A"] = arrays.pop("text.0.q.A")
+    with pytest.raises(ValueError) as error:
+        adapters.load({"config": good["config"] | {"rank": 4}, "arrays": arrays})
+    for part in (
+        "rank is 4, here 2",
+        "image.0.q.A is float32 [1, 128], here float32 [2, 128]",
+        "text.0.v.B is float64 [64, 2], here float32 [64, 2]",
+        "text.7.q.A is float32 [2, 64], here missing",
+        "text.0.q.A is missing, here float32 [2, 64]",
+    ):
+        assert part in str(error.value)
+    assert str(error.value).count("here") == 5
+    for name, value in adapters.state()["arrays"].items():  # nothing was changed
+        np.testing.assert_array_equal(value, good["arrays"][name])
+
+
+def test_models_that_cannot_be_adapted(attach):
+    resnet = ClipSizes(**clip_inputs.TINY["resnet"])
+    with pytest.raises(ValueError, match=r"ResNet .* use towers=\('text',\)"):
+        adapter_widths(resnet, LoraConfig())
+    assert len(adapter_widths(resnet, LoraConfig(towers=("text",)))) == 2 * 3
+    attach(LoraConfig(targets=("fc",)))
+    with pytest.raises(ValueError, match="has adapters already"):
+        LoraAdapters(model(), LoraConfig(), seed=0)
+    with pytest.raises(ValueError, match="in training mode"):
+        LoraAdapters(CLIP(TINY, initialised=False), LoraConfig(), seed=0)

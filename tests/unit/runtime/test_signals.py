@@ -1,0 +1,122 @@
+"""Signals end the work at its next look, a second one at once; without them nothing changes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from runtime.signals import look
+from tests.helpers.kit import ROOT
+
+WORK = """
+import sys, time
+from multiprocessing import Pool
+from runtime.signals import Stopped, finished, listen, look, stoppable
+
+def work():
+    print("begun", flush=True)
+    for _ in range(6000):
+        with finished("2 of 3 parts"):
+            look()
+        time.sleep(0.01)
+
+def deaf():
+    print("begun", flush=True)
+    time.sleep(60)
+
+def broken():
+    print("begun", flush=True)
+    while True:
+        try:
+            look()
+        except Stopped:
+            raise RuntimeError("the compiler was ended") from None
+
+def ended():
+    print("begun", flush=True)
+    sys.stdin.readline()  # that the signal has been sent
+    print("all done")
+
+def pool():  # as Jittor has one, which it leaves to the end of the process
+    with Pool(2) as workers:
+        print(workers.map(abs, [-1, -2]), flush=True)
+
+def compiling():
+    with Pool(2) as workers:
+        print("begun", flush=True)
+        workers.map(time.sleep, [60, 60])
+
+listen("program")
+with stoppable():
+    globals()[sys.argv[1]]()
+"""
+AFTER = "program: stopped by {} after 2 of 3 parts; the same command goes on from there\n"
+PLAIN = "program: stopped by {}; the same command goes on from what is finished\n"
+
+
+def started(how, first="begun\n"):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORK, how],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    if (line := process.stdout.readline()) != first:
+        process.kill()
+        pytest.fail(f"it began with {line!r}; then {process.communicate()}")
+    return process
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
+def test_a_signal_ends_the_work_at_its_next_look(name, status):
+    process = started("work")
+    process.send_signal(signal.Signals[name])
+    assert process.communicate() == ("", AFTER.format(name))
+    assert process.returncode == status
+
+
+def test_a_second_signal_ends_it_at_once():
+    process = started("deaf")
+    process.send_signal(signal.SIGUSR1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30) == ("", PLAIN.format("SIGUSR1"))
+    assert process.returncode == 75
+
+
+def test_an_error_that_follows_a_signal_is_the_stop():
+    process = started("broken")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate() == ("", PLAIN.format("SIGTERM"))
+    assert process.returncode == 75
+
+
+def test_work_that_was_finished_before_its_next_look_is_finished():
+    process = started("ended")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate("sent\n") == ("all done\n", "")
+    assert process.returncode == 0
+
+
+def test_children_can_be_ended_as_ever():
+    process = started("pool", "[1, 2]\n")
+    assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
+
+
+def test_a_signal_to_all_processes_ends_a_wait_for_those_that_compile():
+    process = started("compiling")
+    time.sleep(0.5)  # until they are at work
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("", PLAIN.format("SIGTERM"))
+    assert process.returncode == 75
+
+
+def test_without_a_signal_nothing_is_raised():
+    look()

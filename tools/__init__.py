@@ -1,1 +1,0 @@
-"""What is run by hand, and how commands find their packages."""
