@@ -11,41 +11,47 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
-from runtime.signals import finished, listen, stoppable
+from runtime.signals import exit_on_signal, install_signal_handlers, report_progress_on_stop
 
 if __name__ == "__main__":
-    listen("test.py")  # Jittor's import may compile for minutes
+    install_signal_handlers("test.py")  # Jittor's import may compile for minutes
 
 import numpy as np  # after enter(), which may restart in .venv
 from tqdm import tqdm
 
-from data.decoding import skipped_summary, watched
-from data.few_shot_dataset import ImageItem, read_labels, test_items
+from data.decoding import skipped_summary, warn_on_stalled_reads
+from data.few_shot_dataset import Sample, list_test_images, read_labels
 from data.inputs import AUXILIARY, find_auxiliary, require
 from data.views import Crops
-from engine.config import as_plain, from_plain, parse, reported, require_ranges
+from engine.config import as_plain, exit_on_error, from_plain, parse, require_ranges
 from engine.device import Device, Precision, use_device
-from engine.distributed import wait
-from engine.run_lock import held
+from engine.run_lock import run_lock
 from fewshot.evaluation.report.page import write_report
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.features.encoder import Encoder, Views
 from fewshot.inference import submission
 from fewshot.inference.ensemble import NEEDED
-from fewshot.inference.predictions import Outcome, joined
-from fewshot.inference.scorer import Looks, Scorer
-from fewshot.inference.shards import PieceStore, pieces_of, shard_of
+from fewshot.inference.predictions import Predictions, joined
+from fewshot.inference.scorer import InferenceConfig, Scorer
+from fewshot.inference.shards import ChunkStore, select_shard, split_into_chunks
 from fewshot.provenance.links import scored_from
 from fewshot.provenance.manifest import write_manifest
 from fewshot.provenance.verify import read_manifest, verdict
 from fewshot.stages.auxiliary import auxiliary_encoder
 from fewshot.stages.lora import tuned_encoder
 from fewshot.stages.pipeline import Parts, read_parts, read_record
-from runtime.distributed import apart, begin, first, rank, ranks
+from runtime.distributed import (
+    barrier,
+    is_main_process,
+    rank,
+    silence_other_ranks,
+    single_process,
+    world_size,
+)
 from weight_files.hashing import sha256_of
 
 
@@ -107,7 +113,7 @@ class Config:
             raise ValueError("shard and merge exclude each other: run all shards, then merge")
 
 
-def true_labels(items: list[ImageItem], labels: Path | None) -> np.ndarray | None:
+def true_labels(items: list[Sample], labels: Path | None) -> np.ndarray | None:
     """labels[N] from the file, else from a layout that gives them, else None."""
     if labels:
         known = read_labels(labels)
@@ -142,30 +148,30 @@ def encoders_of(config: Config, weights: Path, parts: Parts) -> list[Encoder]:
     return encoders
 
 
-def looks_of(config: Config, parts: Parts) -> Looks:
+def looks_of(config: Config, parts: Parts) -> InferenceConfig:
     """How to look at an image; crops are the shots' where the configuration says nothing."""
     crops = parts["head"]["meta"]["inputs"]["crops"]
     scale = config.scale or tuple(crops["scale"])
     flip = crops["flip"] if config.flip is None else config.flip
     count = 1 if config.tta == "none" else config.views
-    return Looks(
+    return InferenceConfig(
         config.tta, Views(count, Crops(scale, flip), config.seed), config.ood, config.routing
     )
 
 
-def score_pieces(config: Config, items: list[ImageItem], scorer: Scorer, store: PieceStore) -> int:
+def score_pieces(config: Config, items: list[Sample], scorer: Scorer, store: ChunkStore) -> int:
     """Scores this shard's and this rank's pieces that are not there yet; returns how many images
     they have.
     """
-    pieces = shard_of(pieces_of(items), config.shard)[rank() :: ranks()]
+    pieces = select_shard(split_into_chunks(items), config.shard)[rank() :: world_size()]
     total = sum(map(len, pieces))
     done = 0
-    with apart(), tqdm(total=total, desc="test", unit="image", disable=None) as bar:
+    with single_process(), tqdm(total=total, desc="test", unit="image", disable=None) as bar:
         for piece in pieces:
             path = store.path(piece)
             if not path.exists():
                 names, paths = [item.name for item in piece], [item.path for item in piece]
-                with finished(f"{done} of {total} images"):
+                with report_progress_on_stop(f"{done} of {total} images"):
                     outcome = scorer(names, paths, bar.update)
                 if store.path(piece) != path:
                     raise ValueError(
@@ -175,11 +181,11 @@ def score_pieces(config: Config, items: list[ImageItem], scorer: Scorer, store: 
                 store.save(path, outcome)
             done += len(piece)
             bar.update(done - bar.n)
-    wait()
+    barrier()
     return total
 
 
-def write_result(out: Path, outcome: Outcome, num_classes: int) -> None:
+def write_result(out: Path, outcome: Predictions, num_classes: int) -> None:
     """result.txt and result.zip, each read back and held to its form."""
     submission.write(out / "result.txt", outcome.names, outcome.ids, num_classes)
     submission.zip_result(out / "result.txt", out / "result.zip")
@@ -192,14 +198,14 @@ def main(config: Config) -> None:
 
     One run at a time in `out`, where shards of different numbers may share it.
     """
-    with held(config.out, name=f".lock{config.shard and '.'}{config.shard.replace('/', 'of')}"):
+    with run_lock(config.out, name=f".lock{config.shard and '.'}{config.shard.replace('/', 'of')}"):
         score(config)
 
 
 def score(config: Config) -> None:
     """What `main` does, with its folder held."""
     tree, weights = require(config.data, config.weights)
-    items = test_items(tree, config.split)
+    items = list_test_images(tree, config.split)
     submission.require_names(config.split, [item.name for item in items])
     trained = (config.parts / "auxiliary.pkl").exists()
     parts = read_parts(config.parts, NEEDED + ("auxiliary",) * trained)
@@ -207,15 +213,15 @@ def score(config: Config) -> None:
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
     hashes = {f"{stage}.pkl": sha256_of(config.parts / f"{stage}.pkl") for stage in parts}
     scorer = Scorer(encoders_of(config, weights, parts), parts, hashes, looks_of(config, parts))
-    store = PieceStore(config.out / "shards", scorer.setup())
+    store = ChunkStore(config.out / "shards", scorer.setup())
     if not config.merge:
         count = score_pieces(config, items, scorer, store)
     if config.shard:
         print(f"test: shard {config.shard}, {count} of {len(items)} images -> {store.folder}")
         return
-    if not first():
+    if not is_main_process():
         return
-    outcome = joined(list(store.found(pieces_of(items))))
+    outcome = joined(list(store.found(split_into_chunks(items))))
     for stale in ("scores.json", "report.html"):  # of another result
         (config.out / stale).unlink(missing_ok=True)
     write_result(config.out, outcome, len(tree.class_names))
@@ -288,9 +294,9 @@ def verify(manifest: Path, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    begin()
-    listen("test.py")
-    with stoppable(), reported("test.py"), watched():
+    silence_other_ranks()
+    install_signal_handlers("test.py")
+    with exit_on_signal(), exit_on_error("test.py"), warn_on_stalled_reads():
         given = parse(Config, sys.argv[1:], "test.py")
         if given.verify:
             verify(given.verify, sys.argv[1:])

@@ -2,7 +2,7 @@
 
 import sys
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
 RECIPES = {
     "clip_fewshot": "the main job: trained parts for test.py from a few images a class",
@@ -23,25 +23,25 @@ def main(arguments: list[str]) -> None:
         wrong = f"no recipe is called {arguments[0]!r}\n\n" if arguments and not asked else ""
         print(f"{wrong}{__doc__}\n\nrecipes:\n{lines}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    enter()
+    ensure_environment()
     from importlib import import_module
 
-    from data.decoding import watched
-    from engine.config import parse, reported
-    from engine.run_lock import held
-    from runtime.distributed import begin
-    from runtime.signals import listen, stoppable
+    from data.decoding import warn_on_stalled_reads
+    from engine.config import exit_on_error, parse
+    from engine.run_lock import run_lock
+    from runtime.distributed import silence_other_ranks
+    from runtime.signals import exit_on_signal, install_signal_handlers
 
-    begin()
+    silence_other_ranks()
     name = arguments[0]
     program = f"train.py {name}"
-    with stoppable():
-        listen(program)
+    with exit_on_signal():
+        install_signal_handlers(program)
         recipe = import_module(f"recipes.{name}")
-        listen(program)
-        with reported(program):
+        install_signal_handlers(program)
+        with exit_on_error(program):
             config = parse(recipe.Config, arguments[1:], program)
-            with held(*config.folders), watched():
+            with run_lock(*config.folders), warn_on_stalled_reads():
                 recipe.run(config)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from baselines.datasets.registry import open_set
+from baselines.datasets.registry import load_dataset
 from data.lists import DataError
 from engine.code_version import ROOT
 from fewshot.provenance.links import (
@@ -121,7 +121,7 @@ class Phase:
             digest = recorded["parts"][part]["sha256"]
             more: dict[str, Any] = {"path": root.as_posix()}
             try:
-                images = open_set(recorded["dataset"], root, part, **recorded["options"])
+                images = load_dataset(recorded["dataset"], root, part, **recorded["options"])
                 found = image_set_digest(images)
             except DataError as error:
                 link = Link(f"{name}: {part} images", MISSING, into, note=str(error), **more)

@@ -14,7 +14,7 @@ from PIL import Image
 from baselines.datasets.image_sets import ImageSet
 from data.decoding import in_order
 from engine.batches import ClassDraw, ShuffledBatches
-from engine.micro_batches import WHOLE, Pieces
+from engine.micro_batches import WHOLE, MicroBatches
 
 Transform = Callable[[Image.Image, np.random.Generator], np.ndarray]
 Copies = np.ndarray | tuple[np.ndarray, ...]
@@ -41,7 +41,7 @@ class AugmentedBatches(ShuffledBatches):
         *,
         copies: int = 1,
         workers: int = 0,
-        pieces: Pieces = WHOLE,
+        pieces: MicroBatches = WHOLE,
     ):
         """transform(image, rng) -> [3,R,R]. With `copies` above 1, or with several transforms,
         `images` is a tuple of so many arrays: one draw of each row by each, after one another.

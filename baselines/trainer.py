@@ -11,7 +11,7 @@ import numpy as np
 
 from baselines.batches import AugmentedBatches, Transform
 from baselines.datasets.image_sets import ImageSet
-from baselines.datasets.registry import DataSet, open_set
+from baselines.datasets.registry import DataSet, load_dataset
 from baselines.datasets.splits import read_or_draw_split, scaled
 from baselines.ema import Averaged
 from baselines.results import write_result
@@ -20,9 +20,8 @@ from data.decoding import in_order
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
 from engine.device import Device, Precision, precision_in_use, use_device
-from engine.distributed import gathered, share, wait
 from engine.losses import class_cross_entropy
-from engine.micro_batches import Batches, Pieces
+from engine.micro_batches import Batches, MicroBatches
 from engine.run_log import Run
 from engine.schedules import Rates, warm_cosine
 from engine.seeding import set_random_state
@@ -30,7 +29,7 @@ from engine.trainer import evaluating, fit, predict
 from fewshot.evaluation.metrics import accuracy
 from fewshot.provenance.links import image_set_digest
 from kernels import convolution
-from runtime.distributed import first
+from runtime.distributed import all_gather, barrier, is_main_process, local_range
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 
@@ -82,7 +81,7 @@ class BaselineConfig:
     def __post_init__(self):
         require_ranges({"epochs": self.epochs, "seed": self.seed, "workers": self.workers}, least=0)
         require_ranges({"batch_size": self.batch_size}, least=1)
-        Pieces(self.pieces)
+        MicroBatches(self.pieces)
         if not 0 < self.data_scale <= 1 or not 0 < self.val_share < 1:
             raise ValueError(
                 f"data_scale is {self.data_scale}, val_share {self.val_share}; "
@@ -105,7 +104,7 @@ class Baseline(Generic[ConfigType]):
 
     def __init__(self, config: ConfigType, side: int, norm: str = "", **options: Any):
         """side: pixels that the network sees; norm: of NORMS, by default the data set's own;
-        options: for `open_set`.
+        options: for `load_dataset`.
         """
         self.options = options
         self.config, self.side = config, side
@@ -119,7 +118,7 @@ class Baseline(Generic[ConfigType]):
     def training_sets(self) -> tuple[ImageSet, ImageSet]:
         """(train, val), by the split that is kept in `out`."""
         config = self.config
-        whole = open_set(config.dataset, self.root, "train", **self.options)
+        whole = load_dataset(config.dataset, self.root, "train", **self.options)
         self.sources["parts"]["train"] = image_set_digest(whole)
         shares = (1 - config.val_share, config.val_share)
         rows = read_or_draw_split(config.out / "split.jsonl", whole, shares, config.seed)
@@ -128,7 +127,7 @@ class Baseline(Generic[ConfigType]):
 
     def test_set(self) -> ImageSet:
         """The test images: nothing is chosen by them."""
-        test = open_set(self.config.dataset, self.root, "test", **self.options)
+        test = load_dataset(self.config.dataset, self.root, "test", **self.options)
         self.sources["parts"]["test"] = image_set_digest(test)
         return test
 
@@ -153,10 +152,10 @@ class Baseline(Generic[ConfigType]):
         """A phase's folder in `out`. unread: fields that change nothing of it."""
         settings = {name: value for name, value in self.settings.items() if name not in unread}
         run = Run(self.config.out / phase, settings | {"phase": phase}, phase)
-        if self.config.resume == "never" and first():
+        if self.config.resume == "never" and is_main_process():
             for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
                 path.unlink(missing_ok=True)
-        wait()
+        barrier()
         return run
 
     def batches(
@@ -164,17 +163,17 @@ class Baseline(Generic[ConfigType]):
     ) -> AugmentedBatches:
         """Training batches of this run's size, seed and threads."""
         config = self.config
-        usual: dict[str, Any] = {"workers": config.workers, "pieces": Pieces(config.pieces)}
+        usual: dict[str, Any] = {"workers": config.workers, "pieces": MicroBatches(config.pieces)}
         options = usual | options
         return AugmentedBatches(images, config.batch_size, transform, config.seed, **options)
 
     def outputs(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
         """forward's rows [N,...] for the plain view of each image, in the images' order."""
-        own = share(len(images))
+        own = local_range(len(images))
         some = own or range(1)  # a rank without images learns the shape of a row
         loaded = in_order(lambda row: self.plain(images.image(row)), some, self.config.workers)
         found = predict(forward, loaded, batch=ROWS[self.device])
-        return gathered(found[: len(own)], len(images), own.start)
+        return all_gather(found[: len(own)], len(images), own.start)
 
     def fit(
         self,

@@ -15,13 +15,13 @@ same with the discriminant beside zero-shot, as there.
 import argparse
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 import numpy as np
 
-from fewshot.inference.ensemble import BLEND
+from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
 from models.heads.lpplusplus import LPPlusPlus
@@ -29,7 +29,9 @@ from models.heads.lpplusplus import LPPlusPlus
 WAYS = "zero-shot published paper head head+channel 0+channel 0+GDA blended blended+GDA".split()
 # Zero-shot's and the head's shares in the submitted blend; its other two members, made by prompts
 # and LoRA, need more than features.
-SHARE = BLEND["zero-shot + GDA"] / (BLEND["zero-shot + GDA"] + BLEND["+ channel re-weighting"])
+SHARE = ENSEMBLE_WEIGHTS["zero-shot + GDA"] / (
+    ENSEMBLE_WEIGHTS["zero-shot + GDA"] + ENSEMBLE_WEIGHTS["+ channel re-weighting"]
+)
 
 
 def load(path: Path) -> tuple[dict[int, tuple[np.ndarray, np.ndarray]], tuple, np.ndarray]:

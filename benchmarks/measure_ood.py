@@ -18,9 +18,9 @@ import argparse
 from pathlib import Path
 from typing import Literal
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 import numpy as np
 

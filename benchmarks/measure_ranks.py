@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 import numpy as np
 import tyro
@@ -84,18 +84,17 @@ def train_s(config: Config, count: int, root: Path, out: Path) -> tuple[float, i
 def exchange(numbers: int) -> None:
     """Prints the seconds in which this process's pieces of so many numbers reach all."""
     import runtime  # noqa: F401  (before jittor)
-    from engine.distributed import gathered
-    from engine.micro_batches import Pieces
-    from runtime.distributed import begin, first
+    from engine.micro_batches import MicroBatches
+    from runtime.distributed import all_gather, is_main_process, silence_other_ranks
 
-    begin()
-    pieces, times = Pieces(PIECES), []
+    silence_other_ranks()
+    pieces, times = MicroBatches(PIECES), []
     own = np.zeros((len(pieces.own), numbers), np.float32)
     for _ in range(12):
         started = time.perf_counter()
-        gathered(own, pieces.count, pieces.own.start)
+        all_gather(own, pieces.count, pieces.own.start)
         times.append(time.perf_counter() - started)
-    if first():
+    if is_main_process():
         print(f"exchange {np.median(times[2:])}", flush=True)
 
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 from PIL import Image
 
 from runtime.files import printable
-from runtime.signals import Stopped, look
+from runtime.signals import Stopped, check_stop
 from weight_files.hashing import sha256_of
 
 # Tried whatever the suffix says. Not all that Pillow knows: for EPS it would run Ghostscript.
@@ -53,7 +53,7 @@ class BrokenImage(Exception):
 
 @contextlib.contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Within, this thread reads `path`: for `watched`."""
+    """Within, this thread reads `path`: for `warn_on_stalled_reads`."""
     thread = threading.get_ident()
     _reads[thread] = str(path), time.monotonic()
     try:
@@ -63,7 +63,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched(limit_s: float = SLOW_S) -> Iterator[None]:
+def warn_on_stalled_reads(limit_s: float = SLOW_S) -> Iterator[None]:
     """Within, a file that is being read for `limit_s` is named on stderr, once: a disk or a network
     mount that is gone may let its readers wait for ever.
     """
@@ -210,7 +210,7 @@ def in_order(
     """
     if workers < 1:
         for item in items:
-            look()
+            check_stop()
             yield function(item)
         return
     pool, patient = ThreadPoolExecutor(workers), True
@@ -231,10 +231,10 @@ def in_order(
 
 
 def _result(future: Future) -> object:
-    look()
+    check_stop()
     while not future.done():
         wait([future], timeout=1.0)
-        look()
+        check_stop()
     return future.result()
 
 

@@ -1,6 +1,6 @@
 """Which images there are and what they show: contest trees, folders of classes, and lists.
 
-`find_tree` reads the labelled training images and the class names, `test_items` the images to be
+`open_dataset` reads the labelled training images and the class names, `list_test_images` the images to be
 classified. Only text files are opened here; order never depends on the file system.
 """
 
@@ -13,19 +13,19 @@ from data.lists import DataError, Row, place_images, read_classes, read_labels, 
 
 __all__ = [
     "DataError",
-    "ImageItem",
-    "Tree",
-    "find_tree",
+    "Sample",
+    "FewShotDataset",
+    "open_dataset",
     "read_labels",
     "split_class_name",
-    "test_items",
+    "list_test_images",
 ]
 
 OTHER_SPLITS = ("val", "test")  # beside train/ in a tree of folders
 
 
 @dataclass(frozen=True)
-class ImageItem:
+class Sample:
     """One image: where it lies, its name in splits and results, and its class id where known."""
 
     path: Path
@@ -34,7 +34,7 @@ class ImageItem:
 
 
 @dataclass(frozen=True)
-class Tree:
+class FewShotDataset:
     """A data set on disk.
 
     `class_names` is indexed by class id and holds base and new classes. Base classes can be trained
@@ -45,7 +45,7 @@ class Tree:
     kind: str  # "contest", "folders" or "list"
     nested: bool  # TrainSet/TrainSet/...
     class_names: tuple[str, ...]
-    train: tuple[ImageItem, ...]
+    train: tuple[Sample, ...]
     base_ids: tuple[int, ...]
     new_ids: tuple[int, ...]
 
@@ -60,7 +60,7 @@ def split_class_name(name: str) -> tuple[str, str]:
     return (domain, rest) if underscore else ("", name)
 
 
-def find_tree(root: str | Path) -> Tree:
+def open_dataset(root: str | Path) -> FewShotDataset:
     """Reads the data set at `root`: a contest tree, a folder of one folder a class, or a list file.
 
     - Contest: `classes.txt`, perhaps `classes_b.txt`, `train.txt` and `TrainSet/` (also nested once
@@ -83,7 +83,7 @@ def find_tree(root: str | Path) -> Tree:
     return _folder_tree(root)
 
 
-def test_items(root_or_tree: str | Path | Tree, split: str | Path) -> list[ImageItem]:
+def list_test_images(root_or_tree: str | Path | FewShotDataset, split: str | Path) -> list[Sample]:
     """The images of a test set, in natural order of their names.
 
     `split` is a folder or list below the root ("TestSetA", "TestSetB", "test") or anywhere else. A
@@ -91,8 +91,8 @@ def test_items(root_or_tree: str | Path | Tree, split: str | Path) -> list[Image
     labels where a folder is called like a class ("<class>/" or "<Domain>/<class>/") of the tree; a
     bare root knows no class. A list gives its own labels, and base names where these are distinct.
     """
-    tree = root_or_tree if isinstance(root_or_tree, Tree) else None
-    root = root_or_tree.root if isinstance(root_or_tree, Tree) else Path(root_or_tree)
+    tree = root_or_tree if isinstance(root_or_tree, FewShotDataset) else None
+    root = root_or_tree.root if isinstance(root_or_tree, FewShotDataset) else Path(root_or_tree)
     below = root / split
     place = next((path for path in (below, Path(split)) if path.exists()), None)
     if place is None:
@@ -110,14 +110,14 @@ def test_items(root_or_tree: str | Path | Tree, split: str | Path) -> list[Image
     if not names:
         raise DataError(f"{place}: holds no image; put the test images there")
     labels = (ids.get("_".join(PurePosixPath(name).parts[:-1])) for name in names)
-    return [ImageItem(place / name, name, label) for name, label in zip(names, labels, strict=True)]
+    return [Sample(place / name, name, label) for name, label in zip(names, labels, strict=True)]
 
 
 # pytest takes imported functions of this name for tests
-test_items.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
+list_test_images.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
 
 
-def _listed_test_items(path: Path, ids: dict[str, int]) -> list[ImageItem]:
+def _listed_test_items(path: Path, ids: dict[str, int]) -> list[Sample]:
     rows = read_rows(path)
     places = place_images(path, rows)
     names = [place.name for place in places]
@@ -130,11 +130,11 @@ def _listed_test_items(path: Path, ids: dict[str, int]) -> list[ImageItem]:
             label = ids.get(row.class_name)
         if label is not None and not 0 <= label < (len(ids) or label + 1):
             raise DataError(f"{path}:{row.line}: label {label} is no class id")
-        items.append(ImageItem(place, name, label))
+        items.append(Sample(place, name, label))
     return sorted(items, key=lambda item: natural_key(item.name))
 
 
-def _contest_tree(root: Path) -> Tree:
+def _contest_tree(root: Path) -> FewShotDataset:
     names, base = _class_lists(root)
     train_set, train_list = root / "TrainSet", root / "train.txt"
     if train_set.is_dir() and not train_list.is_file():
@@ -148,7 +148,7 @@ def _contest_tree(root: Path) -> Tree:
         tops = (train_set, root) if nested else (root, train_set)
         places = place_images(train_list, rows, tops)
         images = zip(places, rows, labels, strict=True)
-        train = [ImageItem(place, row.image, label) for place, row, label in images]
+        train = [Sample(place, row.image, label) for place, row, label in images]
     return _tree(root, "contest", names, train, base | set(labels), nested)
 
 
@@ -160,7 +160,7 @@ def _classes_in(folder: Path) -> dict[str, list[str]]:
     return {name: classes[name] for name in sorted(classes) if classes[name]}
 
 
-def _folder_tree(root: Path) -> Tree:
+def _folder_tree(root: Path) -> FewShotDataset:
     classes, prefix = _classes_in(root / "train"), "train/"
     others: set[str] = set()
     if classes:
@@ -176,11 +176,11 @@ def _folder_tree(root: Path) -> Tree:
     names = (*classes, *sorted(others - set(classes)))
     train = []
     for label, (name, images) in enumerate(classes.items()):
-        train += [ImageItem(root / prefix / name / i, f"{prefix}{name}/{i}", label) for i in images]
+        train += [Sample(root / prefix / name / i, f"{prefix}{name}/{i}", label) for i in images]
     return _tree(root, "folders", names, train, set(range(len(classes))))
 
 
-def _list_tree(path: Path) -> Tree:
+def _list_tree(path: Path) -> FewShotDataset:
     rows = read_rows(path)
     if (path.parent / "classes.txt").is_file():
         names, base = _class_lists(path.parent)
@@ -188,7 +188,7 @@ def _list_tree(path: Path) -> Tree:
         names, base = _names_from_rows(path, rows), set()
     labels = _labels(path, rows, names)
     images = zip(place_images(path, rows), rows, labels, strict=True)
-    train = [ImageItem(place, row.image, label) for place, row, label in images]
+    train = [Sample(place, row.image, label) for place, row, label in images]
     return _tree(path.parent, "list", names, train, base | set(labels))
 
 
@@ -196,15 +196,15 @@ def _tree(
     root: Path,
     kind: str,
     names: Iterable[str],
-    train: list[ImageItem],
+    train: list[Sample],
     base: set[int],
     nested: bool = False,
-) -> Tree:
+) -> FewShotDataset:
     names = tuple(names)
     base = base or set(range(len(names)))  # one class list, no training image: all are base
     train = sorted(train, key=lambda item: (item.label, natural_key(item.name)))
     new_ids = tuple(i for i in range(len(names)) if i not in base)
-    return Tree(root, kind, nested, names, tuple(train), tuple(sorted(base)), new_ids)
+    return FewShotDataset(root, kind, nested, names, tuple(train), tuple(sorted(base)), new_ids)
 
 
 def _class_lists(root: Path) -> tuple[list[str], set[int]]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.few_shot_dataset import DataError, ImageItem, Tree
+from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.lists import read_json_lines
 from runtime.files import atomic_write
 from runtime.paths import ROOT
@@ -14,7 +14,7 @@ SPLITS = ROOT / "Dataset" / "splits"
 SHOTS, SEED = 4, 1  # of the split that is used where none is named
 
 
-def draw_split(tree: Tree, shots: int, seed: int) -> list[ImageItem]:
+def draw_split(tree: FewShotDataset, shots: int, seed: int) -> list[Sample]:
     """Draws `shots` training images of each class, all of a class that has fewer.
 
     A class's images are ranked by a hash of seed, class name and image name, and the first are
@@ -22,7 +22,7 @@ def draw_split(tree: Tree, shots: int, seed: int) -> list[ImageItem]:
     numbers, and fewer shots are a subset of more. Sorted as `tree.train` is.
     """
 
-    def rank(item: ImageItem) -> bytes:
+    def rank(item: Sample) -> bytes:
         text = "\0".join((str(seed), tree.class_names[_label(item)], item.name))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
@@ -38,21 +38,21 @@ def draw_split(tree: Tree, shots: int, seed: int) -> list[ImageItem]:
     return [item for item in tree.train if item.name in drawn]
 
 
-def short_classes(tree: Tree, shots: int) -> dict[str, int]:
+def short_classes(tree: FewShotDataset, shots: int) -> dict[str, int]:
     """{class name: number of training images} of base classes that have fewer than `shots`."""
     images = _by_label(tree)
     counts = {tree.class_names[i]: len(images.get(i, ())) for i in tree.base_ids}
     return {name: count for name, count in counts.items() if count < shots}
 
 
-def _by_label(tree: Tree) -> dict[int, list[ImageItem]]:
-    images: dict[int, list[ImageItem]] = {}
+def _by_label(tree: FewShotDataset) -> dict[int, list[Sample]]:
+    images: dict[int, list[Sample]] = {}
     for item in tree.train:
         images.setdefault(_label(item), []).append(item)
     return images
 
 
-def _label(item: ImageItem) -> int:
+def _label(item: Sample) -> int:
     assert item.label is not None  # a training image's class is always known
     return item.label
 
@@ -85,7 +85,7 @@ def default_split(data: str | Path) -> Path:
 
 
 def write_split(
-    path: str | Path, items: Sequence[ImageItem], tree: Tree, force: bool = False
+    path: str | Path, items: Sequence[Sample], tree: FewShotDataset, force: bool = False
 ) -> None:
     """Writes one JSON line {"image", "class", "label"} an image, in the order given.
 
@@ -114,7 +114,7 @@ def _is_split_line(record: dict) -> bool:
     )
 
 
-def read_split(path: str | Path, tree: Tree) -> list[ImageItem]:
+def read_split(path: str | Path, tree: FewShotDataset) -> list[Sample]:
     """The training images that a split names, in its order.
 
     Raises `DataError` naming the line where image, class or label are not those of `tree`, or an
@@ -124,7 +124,7 @@ def read_split(path: str | Path, tree: Tree) -> list[ImageItem]:
         raise DataError(f"{path}: no such split; scripts/make_split.py draws one")
     known = {item.name: item for item in tree.train}
     form = '{"image": "path", "class": "name", "label": 3}'
-    items: dict[str, ImageItem] = {}
+    items: dict[str, Sample] = {}
     for line, record in read_json_lines(path, _is_split_line, form):
         where, name, label = f"{path}:{line}", record["image"], record["label"]
         if name not in known:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.few_shot_dataset import DataError, Tree, find_tree
+from data.few_shot_dataset import DataError, FewShotDataset, open_dataset
 from jclip import available_models
 from jclip.download import find_or_download
 
@@ -21,14 +21,14 @@ def find_auxiliary(path: Path) -> Path | None:
     raise ValueError(f"{path}: no such file; leave --auxiliary out to do without")
 
 
-def require(data: Path, weights: str) -> tuple[Tree, Path]:
+def require(data: Path, weights: str) -> tuple[FewShotDataset, Path]:
     """(the data tree, the weight file). Raises ValueError that says what to put where.
 
     `weights` is a file, or a name of `jclip.available_models()`, which is downloaded where needed.
     """
     wrong = []
     try:
-        tree = find_tree(data)
+        tree = open_dataset(data)
     except DataError as error:
         wrong.append(
             f"data: {error}\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import content_key
-from data.few_shot_dataset import DataError, ImageItem, Tree
+from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.few_shot_splits import (
     SEED,
     SHOTS,
@@ -18,7 +18,7 @@ from data.few_shot_splits import (
     split_path,
     write_split,
 )
-from runtime.distributed import apart
+from runtime.distributed import single_process
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Shots:
     ids: list[int]  # [N], the classes' own numbers
 
     @classmethod
-    def of(cls, items: list[ImageItem]) -> "Shots":
+    def of(cls, items: list[Sample]) -> "Shots":
         """Raises OSError naming an image that cannot be read."""
         keyed = sorted((item.label, content_key(item.path), item.path) for item in items)
         ids, keys, paths = zip(*keyed, strict=True)
@@ -59,7 +59,7 @@ class Shots:
         return np.searchsorted(self.base_ids, self.ids)
 
 
-def chosen_split(data: Path, split: Path | None, tree: Tree) -> Path:
+def chosen_split(data: Path, split: Path | None, tree: FewShotDataset) -> Path:
     """The split that is named, else the one kept for these data, else one drawn now and kept."""
     if split:
         return split
@@ -67,12 +67,12 @@ def chosen_split(data: Path, split: Path | None, tree: Tree) -> Path:
         return default_split(data)
     except DataError:
         path = split_path(data)
-        with apart():  # each process that shares the run reads it back
+        with single_process():  # each process that shares the run reads it back
             write_split(path, draw_split(tree, SHOTS, SEED), tree)
         print(f"split: drew {SHOTS} images a class -> {path}; keep it, it is part of your entry")
         return path
 
 
-def read_shots(data: Path, split: Path | None, tree: Tree) -> Shots:
+def read_shots(data: Path, split: Path | None, tree: FewShotDataset) -> Shots:
     """The shots of the chosen split."""
     return Shots.of(read_split(chosen_split(data, split, tree), tree))

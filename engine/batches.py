@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.decoding import BrokenImage, load_images
 from data.views import Crops, random_view
-from engine.micro_batches import WHOLE, Pieces
+from engine.micro_batches import WHOLE, MicroBatches
 from models.normalize import unit_rows
 
 
@@ -58,7 +58,7 @@ class ShuffledBatches:
         batch_size: int,
         classes: ClassDraw,
         seed: int,
-        pieces: Pieces = WHOLE,
+        pieces: MicroBatches = WHOLE,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
@@ -88,7 +88,7 @@ class FeatureBatches(ShuffledBatches):
         batch_size: int,
         classes: ClassDraw,
         seed: int,
-        pieces: Pieces = WHOLE,
+        pieces: MicroBatches = WHOLE,
     ):
         super().__init__(labels, batch_size, classes, seed, pieces)
         self.features = features
@@ -115,7 +115,7 @@ class ImageBatches(ShuffledBatches):
         to_array: Callable[[Image.Image], np.ndarray],
         crops: Crops,
         workers: int,
-        pieces: Pieces = WHOLE,
+        pieces: MicroBatches = WHOLE,
     ):
         """side: R, pixels; to_array makes a crop of R x R into what the network takes."""
         super().__init__(labels, batch_size, classes, seed, pieces)

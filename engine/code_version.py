@@ -35,7 +35,7 @@ PARTS_CODE = (  # beside that of the features
     "engine/micro_batches.py",
     "fewshot/text/prompt_files.py",
     "engine/seeding.py",
-    "engine/distributed.py",
+    "runtime/distributed.py",
     "engine/batches.py",
     "engine/schedules.py",
     "data/shots.py",

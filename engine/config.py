@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from runtime.distributed import end_all
+from runtime.distributed import end_all_ranks
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -97,7 +97,7 @@ def require_ranges(fields: dict[str, float], *, least: float) -> None:
 
 
 @contextlib.contextmanager
-def reported(program: str) -> Iterator[None]:
+def exit_on_error(program: str) -> Iterator[None]:
     """Ends the program with one line on bad input (ValueError, OSError) or numbers gone wild.
 
     FEWSHOT_TRACEBACK=1 in the environment shows the traceback instead.
@@ -108,5 +108,5 @@ def reported(program: str) -> Iterator[None]:
         if os.environ.get("FEWSHOT_TRACEBACK") == "1":
             raise
         message = str(error) or "no memory left"
-        end_all(program, message)
+        end_all_ranks(program, message)
         sys.exit(f"{program}: {message}")

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import jittor as jt
 
 from kernels import compiling, cpu_operator, cuda_operator
+from runtime.distributed import disable_jittor_averaging
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "auto", "plain"]
@@ -24,6 +25,7 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
         raise ValueError(f"device is {name!r}, but must be auto, cpu or cuda")
     if name == "cuda" and not jt.has_cuda:
         raise ValueError("no usable CUDA: `python -m scripts.doctor` says what is missing")
+    disable_jittor_averaging()
     compiling.in_parallel()
     chosen = "cuda" if jt.has_cuda and name != "cpu" else "cpu"
     jt.flags.use_cuda = int(chosen == "cuda")
@@ -43,7 +45,7 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
 
 
 @contextmanager
-def asked(precision: str) -> Iterator[None]:
+def use_precision(precision: str) -> Iterator[None]:
     """Within, `precision_in_use` is this."""
     before, cpu_operator.precision = cpu_operator.precision, precision
     try:
@@ -55,7 +57,7 @@ def asked(precision: str) -> Iterator[None]:
 @contextmanager
 def in_fp32() -> Iterator[None]:
     """Within, products that would be bf16 are fp32."""
-    with asked("fp32" if precision_in_use() == "bf16" else precision_in_use()):
+    with use_precision("fp32" if precision_in_use() == "bf16" else precision_in_use()):
         yield
 
 

@@ -11,27 +11,26 @@ from typing import Protocol
 import jittor as jt
 import numpy as np
 
-from engine.distributed import gathered, share
 from engine.seeding import set_random_state
-from runtime.distributed import ranks
+from runtime.distributed import all_gather, local_range, world_size
 
 
 @dataclass(frozen=True)
-class Pieces:
+class MicroBatches:
     """`count` pieces of each batch; with one, every rank does the whole of it."""
 
     count: int = 1
 
     def __post_init__(self):
-        if self.count < 1 or self.count > 1 and self.count % ranks():
+        if self.count < 1 or self.count > 1 and self.count % world_size():
             raise ValueError(
-                f"pieces is {self.count}: give 1, or a multiple of the {ranks()} processes"
+                f"pieces is {self.count}: give 1, or a multiple of the {world_size()} processes"
             )
 
     @property
     def own(self) -> range:
         """This rank's pieces."""
-        return share(self.count) if self.count > 1 else range(1)
+        return local_range(self.count) if self.count > 1 else range(1)
 
     def place(self, number: int) -> tuple[int, int]:
         """(step, piece) of the `number`-th piece that this rank sees in an epoch."""
@@ -51,7 +50,7 @@ class Pieces:
         return np.array(sizes, np.float32) / np.float32(size)
 
 
-WHOLE = Pieces()
+WHOLE = MicroBatches()
 
 
 class Batches(Protocol):
@@ -62,7 +61,7 @@ class Batches(Protocol):
     """
 
     size: int
-    pieces: Pieces
+    pieces: MicroBatches
 
     def __len__(self) -> int: ...
 
@@ -113,7 +112,7 @@ def advance(
         values = step(batch)
         found = [*jt.grad(values["loss"], learned), *moving, *values.values()]
         own.append(np.concatenate([each.numpy().ravel() for each in found]))
-    rows = gathered(np.stack(own), pieces.count, pieces.own.start)  # [count, all numbers]
+    rows = all_gather(np.stack(own), pieces.count, pieces.own.start)  # [count, all numbers]
     total = np.zeros(rows.shape[1], np.float32)
     for row, weight in zip(rows, pieces.weights(batches.size), strict=True):
         total += weight * row

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.distributed import first
+from runtime.distributed import is_main_process
 from runtime.files import naming, refused
 
 # what a network file system answers that has no locks
@@ -21,14 +21,14 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def held(*folders: Path, name: str = ".lock") -> Iterator[None]:
+def run_lock(*folders: Path, name: str = ".lock") -> Iterator[None]:
     """Holds these folders, which are made where they are missing, against other runs.
 
     Those that hold them under another `name` are let in. Raises ValueError naming the owner where
     one is in use, OSError where one cannot be written. Of processes that share a run, the first
     holds them for all.
     """
-    if not first():
+    if not is_main_process():
         yield
         return
     with contextlib.ExitStack() as stack:

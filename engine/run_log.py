@@ -12,7 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from runtime.distributed import first
+from runtime.distributed import is_main_process
 from runtime.files import atomic_write, naming
 from runtime.paths import ROOT
 
@@ -65,7 +65,7 @@ class Run:
 
     def log(self, epoch: int, metrics: dict[str, float]) -> None:
         """Appends one epoch's line, on the first rank."""
-        if not first():
+        if not is_main_process():
             return
         with naming(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch} | metrics) + "\n")

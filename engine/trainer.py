@@ -16,12 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from engine import checkpoint
-from engine.distributed import wait
 from engine.micro_batches import Batches, advance, steps
 from engine.run_log import Run
 from engine.schedules import Rates
 from engine.seeding import set_random_state
-from runtime.signals import finished, look
+from runtime.distributed import barrier
+from runtime.signals import check_stop, report_progress_on_stop
 from weight_files import safe_load
 
 CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
@@ -56,7 +56,7 @@ def fit(
     Returns the last epoch's metrics.
     """
     first = _resume(module, optimizer, run, seed)
-    wait()  # before the first rank writes a newer checkpoint
+    barrier()  # before the first rank writes a newer checkpoint
     run.rewind(first)
     module.train()
     advance_by = partial(advance, step, optimizer, module, batches)
@@ -68,7 +68,7 @@ def fit(
 
     with contextlib.closing(run):
         for epoch in range(first, epochs):
-            with finished(f"epoch {epoch} of {epochs} of {run.name}"):
+            with report_progress_on_stop(f"epoch {epoch} of {epochs} of {run.name}"):
                 set_random_state(seed, epoch)
                 name = f"{run.name} epoch {epoch + 1}/{epochs}"
                 started = time.monotonic()
@@ -78,7 +78,7 @@ def fit(
                 shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
                 print(f"{name}: {shown}, {time.monotonic() - started:.1f} s", flush=True)
                 _save(module, optimizer, run, epoch + 1, seed)
-    wait()  # until all is written
+    barrier()  # until all is written
     module.eval()
     return run.last()
 
@@ -101,7 +101,7 @@ def _pass(
         disable=None,  # not where the output is no terminal
     )
     for index, parts in enumerate(bar):
-        look()
+        check_stop()
         _set_rate(optimizer, schedule(epoch * len(batches) + index))
         history.add(update(parts, (*seeds, index)))
         if (index + 1) % CHECK_EVERY == 0:
@@ -204,7 +204,7 @@ class Predictor:
 
     def add(self, row: np.ndarray) -> None:
         """Takes one input. Raises Stopped where the program was asked to end."""
-        look()
+        check_stop()
         self._pending.append(row)
         if len(self._pending) == self._batch:
             self._flush()

@@ -18,7 +18,6 @@ from data.views import Crops
 from engine.code_version import PARTS_CODE
 from engine.config import as_plain, require_ranges
 from engine.device import Device, Precision, precision_in_use, use_device
-from engine.distributed import wait
 from engine.run_log import Run
 from fewshot.features.encoder import Encoder, Views, code_version
 from fewshot.inference.ensemble import text_logits
@@ -26,7 +25,7 @@ from fewshot.stages.auxiliary import auxiliary_encoder, train_auxiliary
 from fewshot.stages.heads import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.stages.lora import LoraStageConfig, train_lora, tuned_encoder
 from fewshot.stages.ood import OodConfig, mined_negatives, train_ood
-from fewshot.stages.pipeline import Parts, Schedule, Stage
+from fewshot.stages.pipeline import Parts, Pipeline, Stage
 from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
 from fewshot.text.class_texts import (
     TEMPLATES,
@@ -36,7 +35,7 @@ from fewshot.text.class_texts import (
     texts_of,
 )
 from fewshot.text.negatives import NEGATIVES
-from runtime.distributed import first
+from runtime.distributed import barrier, is_main_process
 from weight_files.hashing import sha256_of
 
 
@@ -113,7 +112,7 @@ class Job:
         self._merged: dict[str, Encoder] = {}
         second = find_auxiliary(config.auxiliary)
         self.second = auxiliary_encoder(self.encoder, second) if second else None
-        self.schedule = Schedule("clip_fewshot", self.stages(), config.parts)
+        self.schedule = Pipeline("clip_fewshot", self.stages(), config.parts)
 
     def stages(self) -> list[Stage]:
         """The stages in their order, with everything that their parts depend on."""
@@ -155,9 +154,9 @@ class Job:
     def run_of(self, stage: str) -> Run:
         """A stage's folder of metrics and checkpoint; `fresh` drops what a stopped run left."""
         run = Run(self.config.runs / stage, {"stage": stage, "key": self.schedule.key(stage)})
-        if self.config.fresh and first():
+        if self.config.fresh and is_main_process():
             run.checkpoint.unlink(missing_ok=True)
-        wait()
+        barrier()
         return run
 
     def make_text(self, parts: Parts) -> dict:

@@ -1,51 +1,103 @@
-"""Which process of a run this is, where `mpirun -np N` started several; needs no package."""
+"""One run in several processes, the ranks that `mpirun -np N` starts.
+
+All ranks run the same program on the same files and share the work: images and sentences to encode,
+the micro-batches of a training step, the chunks of a test set. Results are put together in the
+order of the work, so they do not depend on the number of ranks. The main process alone writes
+(`runtime/files.py`) and prints.
+"""
 
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-_apart = False
+if TYPE_CHECKING:
+    import numpy as np
+
+_single = False
 
 
 def rank() -> int:
-    """This process's number, from 0."""
-    return 0 if _apart else int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
+    """Returns the number of this process, from 0."""
+    return 0 if _single else int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 
 
-def ranks() -> int:
-    """How many processes share the work; 1 without mpirun."""
-    return 1 if _apart else int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+def world_size() -> int:
+    """Returns how many processes share the work; 1 without mpirun."""
+    return 1 if _single else int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes results."""
     return rank() == 0
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Within, this process works and writes for itself, as if it were the only one."""
-    global _apart
-    _apart = True
+def single_process() -> Iterator[None]:
+    """Lets this process work and write inside the block as if it were the only one."""
+    global _single
+    _single = True
     try:
         yield
     finally:
-        _apart = False
+        _single = False
 
 
-def begin() -> None:
-    """Leaves the printing to the first process; errors of the others still come through."""
-    if not first():
+def silence_other_ranks() -> None:
+    """Leaves the printing to the main process; errors of the others still come through."""
+    if not is_main_process():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
 
 
-def end_all(program: str, message: str) -> None:
-    """Ends with a message all processes at once: they may be waiting for this one.
+def disable_jittor_averaging() -> None:
+    """Keeps Jittor from averaging gradients and batch statistics over ranks by itself.
 
-    Does nothing in a run of one process. What fails everywhere is said by the first one alone:
-    it ends the others while they hold their breath.
+    It also adds the rank to every seed. Either would make results depend on the number of ranks.
+    """
+    import jittor as jt
+
+    jt.in_mpi, jt.rank = False, 0
+
+
+def local_range(total: int, unit: int = 1) -> range:
+    """Returns the part of `range(total)` that this rank works on, cut at multiples of `unit`."""
+    units = -(-total // unit)
+    start, stop = (units * number // world_size() * unit for number in (rank(), rank() + 1))
+    return range(min(start, total), min(stop, total))
+
+
+def all_gather(own: "np.ndarray", total: int, start: int) -> "np.ndarray":
+    """Returns the float32 rows [total, ...] of all ranks. Every rank must call it.
+
+    own: the rows of this rank, which stand from row `start` on. The values keep their bits: they
+    travel as integers that are added to zeros.
+    """
+    if world_size() == 1:
+        return own
+    import jittor as jt
+    import numpy as np
+
+    rows = np.zeros((total, *own.shape[1:]), np.float32)
+    rows[start : start + len(own)] = own
+    sent = jt.array(rows.view(np.int32))
+    return sent.mpi_all_reduce("add").numpy().view(np.float32).reshape(rows.shape)
+
+
+def barrier() -> None:
+    """Returns when all ranks have come here."""
+    if world_size() > 1:
+        import numpy as np
+
+        all_gather(np.zeros(1, np.float32), 1, 0)
+
+
+def end_all_ranks(program: str, message: str) -> None:
+    """Ends all processes of a run with a message, because the others may wait for this one.
+
+    Does nothing in a run of one process. The main process reports first: where all ranks fail for
+    the same reason, the others wait three seconds and are ended before they print.
     """
     number = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
     if "OMPI_COMM_WORLD_SIZE" not in os.environ:

@@ -1,4 +1,4 @@
-"""Commands call `enter()` first: the packages must be there, in this Python or in the kit's own
+"""Commands call `ensure_environment()` first: the packages must be there, in this Python or in the kit's own
 `.venv`.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from runtime.paths import ROOT
 
 
-def enter(package: str = "jittor") -> None:
+def ensure_environment(package: str = "jittor") -> None:
     """Goes on where the package is installed; else restarts the command in `.venv`; else ends it
     with the remedy. package: of those that the command needs, one that others seldom bring.
     """

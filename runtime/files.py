@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from runtime.distributed import first
+from runtime.distributed import is_main_process
 
 REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "make room, and the same command goes on",
@@ -51,7 +51,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'{path}: mode is {mode!r}, not "w" or "wb"')
-    if not first():
+    if not is_main_process():
         with TemporaryFile(mode.replace("w", "w+")) as file:  # some formats seek as they write
             yield file
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime import cuda, onednn
 from runtime.cuda13 import private_copy
-from runtime.distributed import ranks
+from runtime.distributed import world_size
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def choose_cuda() -> list[str]:
         private_copy.activate()
     for name in ("use_cutt", "use_cutlass"):  # Jittor would download these; nothing here uses them
         os.environ.setdefault(name, "0")
-    if ranks() == 1:
+    if world_size() == 1:
         os.environ.setdefault("use_nccl", "0")  # needed, and downloaded, under mpirun only
     return [f"{found.summary}."]
 

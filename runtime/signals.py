@@ -34,7 +34,7 @@ class _Asked:
 _asked = _Asked()
 
 
-def listen(program: str) -> None:
+def install_signal_handlers(program: str) -> None:
     """Takes the signals over.
 
     To be called again after Jittor's import: that takes SIGINT, and by SIGCHLD ends the process
@@ -54,14 +54,14 @@ def _let_go() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def look() -> None:
+def check_stop() -> None:
     """Raises Stopped where a signal came."""
     if _asked.by:
         raise Stopped
 
 
 @contextlib.contextmanager
-def finished(done: str) -> Iterator[None]:
+def report_progress_on_stop(done: str) -> Iterator[None]:
     """Work that is done again where it was stopped within: `done` is what stays."""
     try:
         yield
@@ -71,7 +71,7 @@ def finished(done: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def exit_on_signal() -> Iterator[None]:
     """Ends the program with one line and its signal's status where the work within was stopped.
 
     An error after a signal counts as that: the compiler that Jittor waits for may have got it too.

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter("tyro")
+ensure_environment("tyro")
 
 from baselines.audit import Phase, phases_in
-from engine.config import reported
+from engine.config import exit_on_error
 from fewshot.provenance.audit import PLACES, Job
 from fewshot.provenance.links import OK, Link, as_json, versions_here
 from fewshot.provenance.verify import MANIFEST
@@ -67,7 +67,7 @@ def main() -> int:
         parser.add_argument(f"--{name}", help=HELP[name])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the links there too")
     given = parser.parse_args()
-    with reported("audit"):
+    with exit_on_error("audit"):
         places = {name: value for name in HELP if (value := getattr(given, name)) is not None}
         links, lines = audit(given.run, places)
         if given.json:

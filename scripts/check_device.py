@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 import runtime  # noqa: I001  (before jittor)
 import jittor as jt

@@ -7,12 +7,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
 if __name__ == "__main__":
-    enter()
+    ensure_environment()
 
-from engine.config import reported
+from engine.config import exit_on_error
 from fewshot.text.negatives import NEGATIVES, load_negatives
 from fewshot.text.prompt_files import (
     CLASS_TEXTS,
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("command", choices=commands)
     parser.add_argument("path", type=Path, nargs="?", default=PROMPTS)
     given = parser.parse_args()
-    with reported("scripts.check_prompts"):
+    with exit_on_error("scripts.check_prompts"):
         print(commands[given.command](check(given.path)))
 
 

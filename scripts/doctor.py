@@ -20,7 +20,8 @@ from scripts.doctor_system import CHECKS, ROOT
 if TYPE_CHECKING:
     from PIL import Image
 
-    from data.few_shot_dataset import ImageItem, Tree
+    from data.few_shot_dataset import FewShotDataset, Sample
+
 
 SUFFIXES = (".pkl", ".pt", ".pth", ".safetensors")
 OPTIONAL = "res1000epoch.pkl"  # the auxiliary encoder: no CLIP, and the main job runs without it
@@ -107,10 +108,10 @@ def _public_name(digest: str) -> str:
 
 def data(root: Path) -> list[Row]:
     """Layout, classes and images of the data set, its split files, and every unreadable image."""
-    from data.few_shot_dataset import DataError, find_tree
+    from data.few_shot_dataset import DataError, open_dataset
 
     try:
-        tree = find_tree(root)
+        tree = open_dataset(root)
     except (DataError, OSError) as error:
         status = "wrong" if (root / "classes.txt").exists() else "missing"
         return [Row(status, "data", str(error), SEE_README, needed=True)]
@@ -122,16 +123,16 @@ def data(root: Path) -> list[Row]:
     return rows + _unreadable([item.path for item in (*tree.train, *test_images)])
 
 
-def _test_sets(tree: "Tree") -> tuple[list[Row], list["ImageItem"]]:
+def _test_sets(tree: "FewShotDataset") -> tuple[list[Row], list["Sample"]]:
     """One row a test set, and all their images."""
-    from data.few_shot_dataset import DataError, test_items
+    from data.few_shot_dataset import DataError, list_test_images
 
     rows, images = [], []
     for name in TEST_SETS:
         if not (tree.root / name).is_dir():
             continue
         try:
-            items = test_items(tree, name)
+            items = list_test_images(tree, name)
         except DataError as error:
             rows.append(Row("wrong", name, str(error)))
             continue
@@ -141,7 +142,7 @@ def _test_sets(tree: "Tree") -> tuple[list[Row], list["ImageItem"]]:
     return rows or [none], images
 
 
-def _group(name: str, items: Sequence["ImageItem"]) -> Row:
+def _group(name: str, items: Sequence["Sample"]) -> Row:
     if not items:
         return Row("missing", name, "no images", SEE_README, needed=True)
     labels = Counter(item.label for item in items if item.label is not None)
@@ -156,7 +157,7 @@ def _range(counts: Counter) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def _splits(root: Path, tree: "Tree") -> list[Row]:
+def _splits(root: Path, tree: "FewShotDataset") -> list[Row]:
     """One row a tracked split of these data, read against the tree."""
     from data.few_shot_dataset import DataError
     from data.few_shot_splits import SPLITS, default_split, read_split, split_path

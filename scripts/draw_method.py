@@ -6,9 +6,9 @@ written out below, text stays text, and the file holds no date, version or rando
 
 import io
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 from matplotlib import style
 from matplotlib.backends.backend_svg import FigureCanvasSVG

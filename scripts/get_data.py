@@ -10,12 +10,12 @@ it, and its checksum. The recipes read archives as they are: nothing has to be u
 import argparse
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter("tyro")
+ensure_environment("tyro")
 
 from baselines.datasets.archives import ARCHIVES, download
-from engine.config import reported
+from engine.config import exit_on_error
 from runtime.paths import ROOT
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(ARCHIVES))
     parser.add_argument("--root", type=Path, help="folder to fill; by default Dataset/<name>")
     given = parser.parse_args()
-    with reported("get_data"):
+    with exit_on_error("get_data"):
         print(download(given.name, given.root or ROOT / "Dataset" / given.name))
 
 

@@ -20,9 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 from fewshot.evaluation.metrics import interval
 from runtime.files import atomic_write

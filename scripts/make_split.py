@@ -9,18 +9,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter("tyro")
+ensure_environment("tyro")
 
-from data.few_shot_dataset import find_tree
+from data.few_shot_dataset import open_dataset
 from data.few_shot_splits import draw_split, short_classes, split_path, write_split
 from runtime.files import printable
 
 
 def make(data: Path, shots: int, seed: int, out: Path | None, force: bool) -> None:
     """Draws, writes and says what was written; warns of classes with too few images."""
-    tree = find_tree(data)
+    tree = open_dataset(data)
     items = draw_split(tree, shots, seed)
     path = out or split_path(data, shots, seed)
     write_split(path, items, tree, force)

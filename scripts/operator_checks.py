@@ -6,7 +6,7 @@ from functools import partial
 import jittor as jt
 import numpy as np
 
-from engine.device import asked
+from engine.device import use_precision
 from kernels import attention
 from kernels import linear as product
 from scripts.checks import BFLOAT16, FLOAT32, Check, draw, softmax
@@ -27,7 +27,7 @@ def own(cuda: bool) -> Iterator[Check]:
 def fused_attention(cuda: bool, qkv: np.ndarray, dy: np.ndarray, causal: bool) -> jt.Var:
     """Result and gradient of two heads of 64 side by side, [N,L,4D]."""
     var = jt.array(qkv)
-    with asked("bf16" if cuda else "fp32"):
+    with use_precision("bf16" if cuda else "fp32"):
         assert attention.fits(var, 2), "the operator does not take this"
         y = attention.attention(var, 2, causal)
         slopes = jt.grad((y * jt.array(dy)).sum(), var)
@@ -58,7 +58,7 @@ def attention_in_float64(
 
 
 def frozen_layer(x: np.ndarray, weight: np.ndarray) -> jt.Var:
-    with asked("bf16"):
+    with use_precision("bf16"):
         kept, frozen = product.Weights(), jt.array(weight).stop_grad()
         assert product.fits_gpu(jt.array(x), frozen), "the operator does not take this"
         return product.on_gpu(kept, jt.array(x), frozen)

@@ -15,11 +15,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
-from data.few_shot_dataset import find_tree
+from data.few_shot_dataset import open_dataset
 from data.few_shot_splits import draw_split, write_split
 from fewshot.evaluation.metrics import interval
 from runtime.paths import ROOT
@@ -33,7 +33,7 @@ def one_seed(given: argparse.Namespace, seed: int) -> tuple[Rows, Rows]:
     Raises SystemExit where a command fails, after its own message.
     """
     folder = given.out / f"seed{seed}"
-    tree = find_tree(given.data)
+    tree = open_dataset(given.data)
     split = folder / "split.jsonl"
     write_split(split, draw_split(tree, given.shots, seed), tree, force=True)
     common = ["--data", given.data, "--weights", given.weights, "--parts", folder / "test_pkl"]

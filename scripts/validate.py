@@ -9,12 +9,12 @@ ends with status 1. Needs neither weights nor Jittor.
 import argparse
 from pathlib import Path
 
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter("tyro")
+ensure_environment("tyro")
 
-from data.few_shot_dataset import find_tree, test_items
-from engine.config import reported
+from data.few_shot_dataset import list_test_images, open_dataset
+from engine.config import exit_on_error
 from fewshot.inference.submission import validate, validate_zip
 
 
@@ -25,9 +25,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("Dataset"), help="for its class lists")
     parser.add_argument("--split", default="TestSetB", help="test images, or a folder or list")
     given = parser.parse_args()
-    with reported("validate"):
-        tree = find_tree(given.data)
-        names = [item.name for item in test_items(tree, given.split)]
+    with exit_on_error("validate"):
+        tree = open_dataset(given.data)
+        names = [item.name for item in list_test_images(tree, given.split)]
         check = validate_zip if given.result.suffix == ".zip" else validate
         check(given.result, names, len(tree.class_names))
     print(f"{given.result}: valid, {len(names)} images")

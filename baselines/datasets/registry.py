@@ -20,7 +20,7 @@ FIXED: dict[str, Callable[[Path, str], ImageSet]] = {  # those with a train and 
 }
 
 
-def open_set(
+def load_dataset(
     name: str,
     root: str | Path,
     part: str = "train",

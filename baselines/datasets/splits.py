@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from baselines.datasets.image_sets import ImageSet
-from data.few_shot_dataset import DataError, ImageItem, Tree
+from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.few_shot_splits import read_split
 from data.folders import natural_key
 from data.lists import read_json_lines
-from runtime.distributed import apart
+from runtime.distributed import single_process
 from runtime.files import atomic_write
 
 Share = float | int | None  # of each class: a fraction, a number of images, or all that is left
@@ -122,7 +122,7 @@ def read_or_draw_split(
         if len(shares) != len(parts):
             raise ValueError(f"{len(shares)} shares for {len(parts)} parts; name each part")
         rows = stratified_split(images.labels, images.keys, shares, seed)
-        with apart():  # each process that shares the run reads it back
+        with single_process():  # each process that shares the run reads it back
             write_image_split(path, images, dict(zip(parts, rows, strict=True)))
     return read_image_split(path, images, parts)
 
@@ -145,9 +145,9 @@ def read_image_split(
     """{part: rows} of a split's file, in its order; see `read_or_draw_split`."""
     pairs = zip(images.keys, images.labels.tolist(), strict=True)
     source = Path(images.source)
-    items = tuple(ImageItem(source, key, label) for key, label in pairs)
+    items = tuple(Sample(source, key, label) for key, label in pairs)
     ids = tuple(range(len(images.class_names)))
-    tree = Tree(source, "list", False, images.class_names, items, ids, ())
+    tree = FewShotDataset(source, "list", False, images.class_names, items, ids, ())
     named = read_split(path, tree)
     place = {key: row for row, key in enumerate(images.keys)}
     rows: dict[str, list[int]] = {part: [] for part in parts}

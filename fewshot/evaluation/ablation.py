@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.few_shot_dataset import Tree
+from data.few_shot_dataset import FewShotDataset
 from fewshot.evaluation.metrics import accuracy, harmonic_mean
 from fewshot.inference.ensemble import ROUTINGS, STAGE_OF, SUBMITTED, WITHOUT
 from fewshot.inference.predictions import GROUPS
@@ -10,7 +10,7 @@ from fewshot.stages.pipeline import Parts
 from fewshot.text.class_texts import domain_and_words
 
 
-def groups(tree: Tree) -> dict[str, tuple[list[int], str]]:
+def groups(tree: FewShotDataset) -> dict[str, tuple[list[int], str]]:
     """Columns: (classes whose images count, the one of `outcome.GROUPS` chosen among).
 
     base, the domains of the base classes if several (chosen among all base classes), new, all.
@@ -27,7 +27,11 @@ def groups(tree: Tree) -> dict[str, tuple[list[int], str]]:
 
 
 def ablation(
-    picks: dict[str, np.ndarray], truth: np.ndarray, tree: Tree, parts: Parts, record: dict
+    picks: dict[str, np.ndarray],
+    truth: np.ndarray,
+    tree: FewShotDataset,
+    parts: Parts,
+    record: dict,
 ) -> dict[str, dict[str, float | int]]:
     """A row for each way to score: accuracies as fractions, trained numbers, seconds.
 
@@ -54,7 +58,7 @@ def ablation(
 
 
 def end_to_end(
-    picks: dict[str, np.ndarray], truth: np.ndarray, tree: Tree
+    picks: dict[str, np.ndarray], truth: np.ndarray, tree: FewShotDataset
 ) -> dict[str, dict[str, float]]:
     """Rows for zero-shot, the blend under each routing and what is submitted: accuracy of base and
     of new images, both chosen among all classes, their harmonic mean, and of all images.

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.few_shot_dataset import Tree
+from data.few_shot_dataset import FewShotDataset
 from fewshot.evaluation.ablation import ablation, end_to_end
 from fewshot.evaluation.metrics import table
 from fewshot.evaluation.ood_scores import evaluate
-from fewshot.inference.predictions import Outcome
+from fewshot.inference.predictions import Predictions
 from fewshot.stages.pipeline import Parts
 from runtime.files import atomic_write
 
@@ -19,7 +19,12 @@ at the threshold {base_kept:.2%} of base kept, {new_found:.2%} of new found"""
 
 
 def scores_of(
-    outcome: Outcome, truth: np.ndarray, tree: Tree, parts: Parts, record: dict, threshold: float
+    outcome: Predictions,
+    truth: np.ndarray,
+    tree: FewShotDataset,
+    parts: Parts,
+    record: dict,
+    threshold: float,
 ) -> dict:
     """{"images": count, "rows": what each part brought, "end_to_end": accuracies among all classes,
     "routing": what `ood.evaluate` returns}; the last two are empty without base and new images.

@@ -28,10 +28,9 @@ from data.views import Crops, make_views
 from engine.array_files import opened_arrays
 from engine.code_version import FEATURES_CODE, code_digest
 from engine.device import in_fp32, precision_in_use
-from engine.distributed import share, wait
 from engine.trainer import Predictor
 from jclip.preprocess import to_array
-from runtime.distributed import apart, rank, ranks
+from runtime.distributed import barrier, local_range, rank, single_process, world_size
 from runtime.files import atomic_write
 from weight_files.hashing import sha256_of
 
@@ -145,7 +144,7 @@ class Encoder:
             ends = tokens.argmax(axis=1)  # a call is cut after its longest text
             predictor = self.predictor(self.model.encode_text)
             order = np.argsort(ends, kind="stable")
-            order = order[share(len(order), ENCODER_ROWS[self.device])]  # whole calls
+            order = order[local_range(len(order), ENCODER_ROWS[self.device])]  # whole calls
             with _bar(len(order), "text") as bar:
                 for place in order:
                     predictor.add(tokens[place])
@@ -231,7 +230,7 @@ def _encode_images(
     def cut(image: Image.Image) -> dict[tuple, np.ndarray]:
         return {kind: make(image) for kind, make in cuts.items()}  # [P,3,R,R] each
 
-    own = share(len(place))
+    own = local_range(len(place))
     place = dict(itertools.islice(place.items(), own.start, own.stop))
     causes, keys = {}, list(place)
     encoded = []
@@ -266,20 +265,20 @@ def _store(
     some could not be encoded: of all ranks together, in their order.
     """
     features = rows.reshape(len(names), count, rows.shape[1])
-    if ranks() == 1:
+    if world_size() == 1:
         _write(file, names, features, causes)
         return
-    parts = [file.with_suffix(f".{number}.npz") for number in range(ranks())]
+    parts = [file.with_suffix(f".{number}.npz") for number in range(world_size())]
     own = parts[rank()]
-    with apart():
+    with single_process():
         _write(own, names, features, causes)
-    wait()
+    barrier()
     found = [_read(part) for part in parts]
     together = {name: row for rows, _ in found for name, row in rows.items()}
     causes = {name: cause for _, causes in found for name, cause in causes.items()}
     rows = np.stack(list(together.values())) if together else features  # all may be broken
     _write(file, list(together), rows, causes)
-    wait()
+    barrier()
     own.unlink()
 
 

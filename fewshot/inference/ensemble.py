@@ -27,7 +27,7 @@ STAGE_OF = {  # the stage that makes the last part of each way to score
 # What an image is scored with; the auxiliary part only where there is a second encoder.
 NEEDED = tuple(stage for stage in (*STAGE_OF.values(), "ood") if stage != "auxiliary")
 # Shares of the ways to score in the logits that are submitted; docs/head.md says how chosen.
-BLEND = {
+ENSEMBLE_WEIGHTS = {
     "zero-shot + GDA": 0.1,
     "+ prompt queue": 0.1,
     "+ LoRA": 0.2,
@@ -95,8 +95,8 @@ def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:
         auxiliary = AuxiliaryBias.from_state(parts["auxiliary"]["state"])
         bias = auxiliary.decision_function(features.auxiliary)
         ways["+ auxiliary"] = last + bias
-    blend = np.asarray(sum(share * ways[way] for way, share in BLEND.items()))
-    for way, share in BLEND.items():
+    blend = np.asarray(sum(share * ways[way] for way, share in ENSEMBLE_WEIGHTS.items()))
+    for way, share in ENSEMBLE_WEIGHTS.items():
         ways[f"{WITHOUT}{way}"] = (blend - share * ways[way]) / np.float32(1 - share) + bias
     if features.auxiliary is not None:
         ways[f"{WITHOUT}+ auxiliary"] = blend

@@ -13,7 +13,7 @@ GROUPS = ("all", "base", "new")  # classes chosen among, in the order of a row o
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Predictions:
     """N test images in the order of the result."""
 
     names: list[str]
@@ -30,7 +30,7 @@ class Outcome:
 
 
 ARRAYS = tuple(
-    field.name for field in dataclasses.fields(Outcome) if field.type is np.ndarray
+    field.name for field in dataclasses.fields(Predictions) if field.type is np.ndarray
 )  # the fields that hold a row an image
 
 
@@ -45,11 +45,11 @@ def best_of_groups(scores: np.ndarray, base: Sequence[int], new: Sequence[int]) 
     return picks
 
 
-def joined(pieces: Sequence[Outcome]) -> Outcome:
+def joined(pieces: Sequence[Predictions]) -> Predictions:
     """The pieces one after the other. All must have the same views and ways to score."""
     arrays = {name: np.concatenate([getattr(p, name) for p in pieces]) for name in ARRAYS}
     ways = pieces[0].picks
-    return Outcome(
+    return Predictions(
         names=[name for piece in pieces for name in piece.names],
         skipped=[pair for piece in pieces for pair in piece.skipped],
         picks={way: np.concatenate([piece.picks[way] for piece in pieces]) for way in ways},

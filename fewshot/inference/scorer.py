@@ -16,7 +16,7 @@ from engine.device import precision_in_use
 from fewshot.features.encoder import Encoder, Views, code_version, image_features
 from fewshot.inference import mta
 from fewshot.inference.ensemble import SUBMITTED, Features, class_scores
-from fewshot.inference.predictions import Outcome, best_of_groups
+from fewshot.inference.predictions import Predictions, best_of_groups
 from fewshot.inference.submission import top5
 from fewshot.stages.ood import base_odds
 from fewshot.stages.pipeline import Parts
@@ -28,7 +28,7 @@ CODE = ("fewshot/*.py", "models/*.py")  # what an outcome depends on beside the 
 
 
 @dataclass(frozen=True)
-class Looks:
+class InferenceConfig:
     """How a test image is looked at and routed."""
 
     tta: str  # one of `mta.METHODS`
@@ -45,7 +45,11 @@ class Scorer:
     """
 
     def __init__(
-        self, encoders: Sequence[Encoder], parts: Parts, hashes: dict[str, str], looks: Looks
+        self,
+        encoders: Sequence[Encoder],
+        parts: Parts,
+        hashes: dict[str, str],
+        looks: InferenceConfig,
     ):
         """hashes: SHA-256 of each part's file by its name."""
         self.hashes = hashes
@@ -70,7 +74,7 @@ class Scorer:
 
     def __call__(
         self, names: Sequence[str], paths: Sequence[Path], tick: Callable = lambda: None
-    ) -> Outcome:
+    ) -> Predictions:
         """The outcome of some images; `tick()` is called after each one that was decoded."""
         started = monotonic()
         views = self.looks.views if self.looks.views.count > 1 else None
@@ -82,7 +86,7 @@ class Scorer:
         final = scores[SUBMITTED]
         ids = top5(final)
         odds[sorted(broken)] = np.nan
-        outcome = Outcome(
+        outcome = Predictions(
             names=list(names),
             ids=ids.astype(np.int32),
             probabilities=np.exp(np.take_along_axis(final, ids, axis=1)).astype(np.float32),

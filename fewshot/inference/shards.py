@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import known_as
-from data.few_shot_dataset import ImageItem
+from data.few_shot_dataset import Sample
 from engine.array_files import opened_arrays
-from fewshot.inference.predictions import ARRAYS, Outcome
+from fewshot.inference.predictions import ARRAYS, Predictions
 from runtime.files import atomic_write
 
-PIECE = 64  # images; fixed, so that the same images share a piece whatever the settings
+CHUNK_SIZE = 64  # images; fixed, so that the same images share a piece whatever the settings
 
 
-def pieces_of(items: Sequence[ImageItem]) -> list[list[ImageItem]]:
+def split_into_chunks(items: Sequence[Sample]) -> list[list[Sample]]:
     """The items, PIECE at a time, in their order."""
-    return [list(items[start : start + PIECE]) for start in range(0, len(items), PIECE)]
+    return [list(items[start : start + CHUNK_SIZE]) for start in range(0, len(items), CHUNK_SIZE)]
 
 
-def shard_of(pieces: Sequence, shard: str) -> list:
+def select_shard(pieces: Sequence, shard: str) -> list:
     """Every n-th piece for "i/n", i from 1 to n; all of them for "". Raises ValueError."""
     if not shard:
         return list(pieces)
@@ -39,7 +39,7 @@ def shard_of(pieces: Sequence, shard: str) -> list:
     return list(pieces[number - 1 :: count])
 
 
-class PieceStore:
+class ChunkStore:
     """Outcomes of pieces under `folder`, in one folder for each setup; written whole or not at all.
 
     setup: plain data, hashes for files: all that an outcome depends on beside the images.
@@ -49,14 +49,14 @@ class PieceStore:
         digest = hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
         self.folder = folder / digest[:16]
 
-    def path(self, piece: Sequence[ImageItem]) -> Path:
+    def path(self, piece: Sequence[Sample]) -> Path:
         """Where a piece's outcome lies; reads the images' bytes."""
         digest = hashlib.sha256()
         for item in piece:
             digest.update(known_as(item.path).encode())
         return self.folder / f"{digest.hexdigest()[:32]}.npz"
 
-    def save(self, path: Path, outcome: Outcome) -> None:
+    def save(self, path: Path, outcome: Predictions) -> None:
         """Stores an outcome, without the images' names."""
         place = {name: index for index, name in enumerate(outcome.names)}
         skipped = [(place[name], cause) for name, cause in outcome.skipped]
@@ -68,18 +68,18 @@ class PieceStore:
         with atomic_write(path, "wb") as file:
             file.write(content.getbuffer())
 
-    def load(self, path: Path, names: Sequence[str]) -> Outcome:
+    def load(self, path: Path, names: Sequence[str]) -> Predictions:
         """A stored outcome, of images that have these names today."""
         with opened_arrays(path) as stored:
             record = json.loads(str(stored["record"]))
-            return Outcome(
+            return Predictions(
                 names=list(names),
                 skipped=[(names[index], cause) for index, cause in record["skipped"]],
                 picks={way: stored[f"picks_{i}"] for i, way in enumerate(record["ways"])},
                 **{name: stored[name] for name in ARRAYS},
             )
 
-    def found(self, pieces: Sequence[Sequence[ImageItem]]) -> Iterator[Outcome]:
+    def found(self, pieces: Sequence[Sequence[Sample]]) -> Iterator[Predictions]:
         """The outcomes of all pieces. Raises ValueError where some are missing."""
         paths = [self.path(piece) for piece in pieces]
         missing = [piece for piece, path in zip(pieces, paths, strict=True) if not path.exists()]

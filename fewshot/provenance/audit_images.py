@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.decoding import known_as
-from data.few_shot_dataset import DataError, ImageItem, Tree, find_tree, test_items
+from data.few_shot_dataset import DataError, FewShotDataset, Sample, list_test_images, open_dataset
 from data.few_shot_splits import default_split, read_split
 from data.lists import read_json_lines
 from fewshot.provenance.links import (
@@ -61,7 +61,7 @@ class Images:
         more: dict[str, Any] = {"into": (RESULT,), "path": self.test}
         recorded = inputs.get("images_sha256", "")
         try:
-            rows = image_rows(test_items(root, self.test))
+            rows = image_rows(list_test_images(root, self.test))
         except DataError as error:
             return [Link(name, MISSING, recorded=recorded, note=str(error), **more)]
         if not recorded:
@@ -99,7 +99,7 @@ class Images:
             note = "name the few-shot split with --shots"
             links.append(Link("split", MISSING, into, path, note=note))
         try:
-            tree = find_tree(self.data)
+            tree = open_dataset(self.data)
         except DataError as error:
             return [*links, self._unreadable(split, into, str(error))]
         links.append(self._classes(tree))
@@ -129,14 +129,14 @@ class Images:
         state = CHANGED if self.data.exists() else MISSING
         return Link("training data", state, into, where, note=reason)
 
-    def _classes(self, tree: Tree) -> Link:
+    def _classes(self, tree: FewShotDataset) -> Link:
         now, more = list(tree.class_names), {"path": self.data.as_posix()}
         into = tuple(part for parts in users_of(self.record, "classes").values() for part in parts)
         if list(users_of(self.record, "classes")) == [_plain(now)]:
             return Link("class names", OK, into, note=f"{len(now)} classes", **more)
         return Link("class names", CHANGED, into, note=f"{len(now)} other classes", **more)
 
-    def _shots(self, tree: Tree, split: Path, into: tuple[str, ...]) -> list[Link]:
+    def _shots(self, tree: FewShotDataset, split: Path, into: tuple[str, ...]) -> list[Link]:
         """The split and its images; an image that is not there as recorded is looked for among all
         of its class, which tells another choice of images from another image.
         """
@@ -145,7 +145,7 @@ class Images:
         except DataError as error:
             return [Link("split", CHANGED, into, split.as_posix(), note=str(error))]
         wanted = Counter((label, key) for label, key in self.record["shots"])
-        strange: list[ImageItem] = []
+        strange: list[Sample] = []
         for item in items:
             pair = (item.label, known_as(item.path))
             if wanted[pair]:

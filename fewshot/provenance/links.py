@@ -17,7 +17,7 @@ import numpy as np
 
 from baselines.datasets.image_sets import ImageSet
 from data.decoding import known_as
-from data.few_shot_dataset import ImageItem
+from data.few_shot_dataset import Sample
 from engine.code_version import ROOT
 from runtime.files import atomic_write, printable
 from weight_files.hashing import sha256_of
@@ -113,7 +113,7 @@ def code_link(name: str, recorded: dict | None, into: Iterable[str], root: Path 
     return Link(name, state, into, note=f"{few(other + gone)} of {len(recorded)} files")
 
 
-def image_rows(items: Iterable[ImageItem]) -> Rows:
+def image_rows(items: Iterable[Sample]) -> Rows:
     """The name and the hash of each image."""
     return [(item.name, known_as(item.path)) for item in items]
 

@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.few_shot_dataset import ImageItem
+from data.few_shot_dataset import Sample
 from engine.code_version import FEATURES_CODE, code_hashes
 from engine.config import as_plain
 from engine.device import precision_in_use
 from engine.run_log import commit, versions
 from fewshot.features.encoder import Encoder
-from fewshot.inference.predictions import Outcome
+from fewshot.inference.predictions import Predictions
 from fewshot.inference.scorer import CODE, Scorer
 from fewshot.provenance.links import IMAGES, image_rows, rows_digest, write_rows
 from fewshot.provenance.verify import MANIFEST
@@ -33,8 +33,8 @@ def write_manifest(
     out: Path,
     config: dict,
     scorer: Scorer,
-    items: Sequence[ImageItem],
-    outcome: Outcome,
+    items: Sequence[Sample],
+    outcome: Predictions,
 ) -> int:
     """Writes `out/manifest.json`, and each test image's hash beside it. Neither holds a time of
     day: the same run gives the same bytes. Returns how many of the images are among the shots,

@@ -18,7 +18,7 @@ from data.views import Crops
 from engine.batches import ClassDraw, ImageBatches
 from engine.config import require_ranges
 from engine.losses import class_cross_entropy
-from engine.micro_batches import Pieces
+from engine.micro_batches import MicroBatches
 from engine.run_log import Run
 from engine.schedules import warm_cosine
 from engine.trainer import fit
@@ -51,7 +51,7 @@ class LoraStageConfig(LoraConfig):
         super().__post_init__()
         require_ranges({"epochs": self.epochs, "classes": self.classes}, least=0)
         Crops(self.scale)
-        Pieces(self.pieces)
+        MicroBatches(self.pieces)
 
 
 def lora_config(settings: dict) -> LoraConfig:
@@ -108,7 +108,7 @@ def train_lora(
         to_array=tower.to_array,
         crops=Crops(config.scale, flip),
         workers=encoder.workers,
-        pieces=Pieces(config.pieces),
+        pieces=MicroBatches(config.pieces),
     )
 
     variables, metrics = list(adapters.parameters()), {}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from engine import checkpoint
-from engine.distributed import wait
+from runtime.distributed import barrier
 from runtime.files import atomic_write
-from runtime.signals import look
+from runtime.signals import check_stop
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 from weight_files.reader import count_numbers
@@ -31,7 +31,7 @@ class Stage:
     needs: tuple[str, ...] = ()
 
 
-class Schedule:
+class Pipeline:
     """Runs stages in their order; a part lies in `folder`/<stage>.pkl, beside `schedule.json`."""
 
     def __init__(self, recipe: str, stages: Sequence[Stage], folder: Path):
@@ -88,7 +88,7 @@ class Schedule:
         return contents if contents.get("meta", {}).get("key") == self.key(name) else None
 
     def _run(self, name: str, parts: Parts, fresh: bool) -> dict:
-        look()
+        check_stop()
         stage, path = self.stages[name], self.path(name)
         stored = None if fresh else self._stored(name)
         if stored is not None:
@@ -102,7 +102,7 @@ class Schedule:
         meta |= {"key": self.key(name), "inputs": stage.inputs, "needs": needs}
         contents = {"meta": meta} | stage.make({need: parts[need] for need in stage.needs})
         checkpoint.save(path, contents)
-        wait()
+        barrier()
         seconds = time.monotonic() - started
         self._note(contents, seconds)
         print(f"{name}: wrote {path} in {seconds:.1f} s", flush=True)

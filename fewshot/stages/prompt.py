@@ -14,7 +14,7 @@ import numpy as np
 from engine.batches import ClassDraw, FeatureBatches
 from engine.config import require_ranges
 from engine.losses import class_cross_entropy
-from engine.micro_batches import Pieces
+from engine.micro_batches import MicroBatches
 from engine.run_log import Run
 from engine.schedules import warm_cosine
 from engine.trainer import fit, predict
@@ -66,7 +66,7 @@ class PromptConfig:
         require_ranges(
             {"tokens": self.tokens, "queue": self.queue, "push_every": self.push_every}, least=1
         )
-        Pieces(self.pieces)
+        MicroBatches(self.pieces)
         if self.position not in POSITIONS or self.weighting not in KINDS:
             raise ValueError(
                 f"position {self.position!r} must be one of {', '.join(POSITIONS)}, "
@@ -146,7 +146,7 @@ def train_prompt(
     learner = new_learner(encoder.model, names, vars(config), seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
     classes = ClassDraw(config.classes, len(names), config.epochs)
-    pieces = Pieces(config.pieces)
+    pieces = MicroBatches(config.pieces)
     batches = FeatureBatches(features, labels, config.batch_size, classes, seed, pieces)
 
     def push(epoch: int) -> None:

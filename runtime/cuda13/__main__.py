@@ -14,7 +14,7 @@ from runtime import cuda
 from runtime.cuda13 import private_copy
 from runtime.cuda13.edits import EditError
 from runtime.cuda13.toolkit import ToolkitError
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
 
 def main() -> int:
@@ -37,5 +37,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    enter()
+    ensure_environment()
     sys.exit(main())

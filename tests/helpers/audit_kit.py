@@ -4,14 +4,27 @@ import json
 import shutil
 from pathlib import Path
 
-from data.few_shot_dataset import test_items
+from data.few_shot_dataset import list_test_images
 from fewshot.provenance.audit import Job
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from tests.helpers.job import score
 from tests.helpers.kit import ROOT
 
 COUNT = 24  # test images
-CODE = ("fewshot", "jclip", "models", "prompts", "recipes", "runtime", "scripts", "baselines", "data", "engine", "kernels", "weight_files")
+CODE = (
+    "fewshot",
+    "jclip",
+    "models",
+    "prompts",
+    "recipes",
+    "runtime",
+    "scripts",
+    "baselines",
+    "data",
+    "engine",
+    "kernels",
+    "weight_files",
+)
 
 
 def places(folder):
@@ -29,7 +42,7 @@ def make_finished(place, folder):
         shutil.copy(place / name, folder)
     shutil.copy(ROOT / "Dataset/splits/demo.jsonl", folder / "split.jsonl")
     (folder / "images").mkdir()
-    for item in test_items(place / "demo", "TestSetB")[:COUNT]:
+    for item in list_test_images(place / "demo", "TestSetB")[:COUNT]:
         shutil.copy(item.path, folder / "images")
     skip = shutil.ignore_patterns("__pycache__")
     for name in CODE:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.few_shot_dataset import Tree
+from data.few_shot_dataset import FewShotDataset
 from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
-from fewshot.inference.predictions import Outcome, best_of_groups
+from fewshot.inference.predictions import Predictions, best_of_groups
 
 HOSTILE = [
     "<script>alert(1)</script>.jpg",
@@ -44,7 +44,7 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     sure ones, image 8 could not be read.
     """
     draw = np.random.RandomState(1)
-    tree = Tree(
+    tree = FewShotDataset(
         Path(), "contest", False, CLASSES, (), tuple(range(base)), tuple(range(base, len(CLASSES)))
     )
     truth = np.arange(IMAGES) % len(CLASSES)
@@ -59,7 +59,7 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     ways = ["zero-shot", *ROUTINGS.values(), SUBMITTED, "<u>way</u>"]
     picks = best_of_groups(scores, tree.base_ids, tree.new_ids)
     inlierness = draw.dirichlet(np.ones(views), IMAGES)
-    outcome = Outcome(
+    outcome = Predictions(
         names=names,
         ids=ids.astype(np.int32),
         probabilities=np.exp(np.take_along_axis(scores, ids, axis=1)).astype(np.float32),

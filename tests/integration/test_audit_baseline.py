@@ -9,7 +9,7 @@ from PIL import Image
 
 from baselines import results as baseline_result
 from baselines.audit import Phase, phases_in
-from baselines.datasets.registry import open_set
+from baselines.datasets.registry import load_dataset
 from baselines.datasets.splits import read_or_draw_split
 from baselines.results import write_result
 from engine.run_log import Run
@@ -36,13 +36,13 @@ def make_phase(folder, images):
     """What a baseline leaves: a split, a phase's metrics, best weights, and its result."""
     weights, out = folder / "encoder.pkl", folder / "out"
     weights.write_bytes(b"weights")
-    read_or_draw_split(out / "split.jsonl", open_set("folder", folder / "photos", "train"))
+    read_or_draw_split(out / "split.jsonl", load_dataset("folder", folder / "photos", "train"))
     config = {"encoder": str(weights), "files_sha256": {"encoder": sha256_of(weights)}}
     run = Run(out / "phase", config)
     run.log(0, {"loss": 1.0, "val accuracy": 0.5})
     run.close()
     (run.folder / "best.pkl").write_bytes(b"best")
-    test = open_set("folder", folder / "photos", "test")
+    test = load_dataset("folder", folder / "photos", "test")
     logits = np.eye(3)[np.roll(test.labels, 2)]
     extra = {"prompts": {"templates.json": sha256_of(TEMPLATES)}}
     write_result(run, logits, test.labels, test.class_names, extra, images)
@@ -60,7 +60,7 @@ def kit(tmp_path_factory):
 @pytest.fixture
 def finished(tmp_path, kit):
     make_photos(tmp_path / "photos")
-    parts = {p: open_set("folder", tmp_path / "photos", p) for p in ("train", "test")}
+    parts = {p: load_dataset("folder", tmp_path / "photos", p) for p in ("train", "test")}
     root = (tmp_path / "photos").as_posix()
     images = {"dataset": "folder", "root": root, "options": {}}
     images["parts"] = {part: image_set_digest(found) for part, found in parts.items()}
@@ -162,7 +162,7 @@ def test_an_official_model_has_the_hash_that_it_was_checked_by(finished, monkeyp
 
 
 def test_images_in_memory_and_in_files_are_told_apart_by_content_and_label(finished):
-    images = open_set("folder", finished / "photos", "test")
+    images = load_dataset("folder", finished / "photos", "test")
     array = images.in_memory()
     assert image_set_digest(images) == image_set_digest(images.take(slice(None)))
     assert image_set_digest(array)["images"] == 12

@@ -47,7 +47,7 @@ def test_without_any_the_remedy_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="has no jittor: `pip install -r requirements.txt`, or"):
-        environment.enter()
+        environment.ensure_environment()
 
 
 def test_an_environment_that_lacks_them_is_not_entered_for_ever():

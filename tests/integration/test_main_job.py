@@ -11,7 +11,7 @@ import pytest
 
 from data.inputs import AUXILIARY
 from fewshot.inference import submission
-from fewshot.inference.ensemble import BLEND, NEEDED, STAGE_OF, SUBMITTED, WITHOUT
+from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS, NEEDED, STAGE_OF, SUBMITTED, WITHOUT
 from fewshot.stages.heads import HeadConfig
 from recipes import clip_fewshot
 from tests.helpers.job import score, train_config
@@ -108,7 +108,7 @@ def test_the_table_has_a_row_for_each_part(result, place):
     assert rows["+ LoRA"]["trained"] == 2 * 2 * 3 * (64 + 64)
     parts = [safe_load(place / "parts" / f"{stage}.pkl") for stage in STAGES]
     assert rows["blended"]["trained"] == sum(part.get("trainable", 0) for part in parts)
-    assert len([way for way in rows if way.startswith(WITHOUT)]) == len(BLEND) + 1
+    assert len([way for way in rows if way.startswith(WITHOUT)]) == len(ENSEMBLE_WEIGHTS) + 1
     assert all({"base", "new", "all"} <= set(row) for row in rows.values())
     assert all("seconds" in row for way, row in rows.items() if not way.startswith(WITHOUT))
 

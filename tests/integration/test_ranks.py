@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.distributed import gathered, share
-from engine.micro_batches import Pieces
+from engine.micro_batches import MicroBatches
 from engine.run_log import Run
 from engine.schedules import cosine
 from engine.trainer import fit
 from fewshot.inference.ensemble import NEEDED
-from runtime.distributed import apart, first, rank, ranks
+from runtime.distributed import (
+    all_gather,
+    is_main_process,
+    local_range,
+    rank,
+    single_process,
+    world_size,
+)
 from tests.helpers.kit import ROOT, need, script, write_tiny_clip
 from weight_files import safe_load
 
@@ -34,7 +40,7 @@ def test_shares_are_whole_and_do_not_overlap(monkeypatch):
         found = []
         for number in range(5):
             monkeypatch.setenv("OMPI_COMM_WORLD_RANK", str(number))
-            own = share(total, unit)
+            own = local_range(total, unit)
             assert not own or own.start % unit == 0
             found += own
         assert found == list(range(total))
@@ -45,9 +51,9 @@ def test_apart_is_a_run_of_its_own(fourth_of_five, tmp_path):
 
     with atomic_write(tmp_path / "nobody.txt") as file:
         file.write("a rank that is not the first writes nothing")
-    assert (rank(), ranks(), first()) == (3, 5, False)
-    with apart():
-        assert (rank(), ranks(), first()) == (0, 1, True)
+    assert (rank(), world_size(), is_main_process()) == (3, 5, False)
+    with single_process():
+        assert (rank(), world_size(), is_main_process()) == (0, 1, True)
         with atomic_write(tmp_path / "own.txt") as file:
             file.write("but its own")
     assert (rank(), [path.name for path in tmp_path.iterdir()]) == (3, ["own.txt"])
@@ -56,8 +62,8 @@ def test_apart_is_a_run_of_its_own(fourth_of_five, tmp_path):
 def test_pieces_must_suit_the_processes(fourth_of_five):
     for count in (0, 4, 7):
         with pytest.raises(ValueError, match="a multiple of the 5 processes"):
-            Pieces(count)
-    pieces = Pieces(10)
+            MicroBatches(count)
+    pieces = MicroBatches(10)
     assert list(pieces.own) == [6, 7]
     assert [part.tolist() for part in pieces.cut(np.arange(23))] == [[15, 16], [17, 18]]
     assert [pieces.place(number) for number in range(3)] == [(0, 6), (0, 7), (1, 6)]
@@ -97,7 +103,7 @@ class Net(jt.nn.Module):
 def trained(folder, count, norm=False, steps=6):
     """The state after so many steps in `count` pieces."""
     jt.set_global_seed(0)
-    net, pieces = Net(norm), Pieces(count)
+    net, pieces = Net(norm), MicroBatches(count)
 
     def step(batch):
         x, y = map(jt.array, batch)
@@ -132,7 +138,7 @@ def test_running_statistics_are_the_mean_of_the_pieces(tmp_path):
 
 def test_one_process_gathers_its_own():
     own = np.arange(6, dtype=np.float32).reshape(3, 2)
-    assert gathered(own, 3, 0) is own
+    assert all_gather(own, 3, 0) is own
 
 
 def mpirun(count, *command, **options):

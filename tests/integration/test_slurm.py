@@ -21,7 +21,16 @@ def cluster(tmp_path_factory):
         assert not os.environ.get("REQUIRE_SLURM"), reason
         pytest.skip(reason)
     kit = tmp_path_factory.mktemp("kit")
-    for name in ("train.py", "test.py", "scripts", "baselines", "data", "engine", "kernels", "weight_files"):
+    for name in (
+        "train.py",
+        "test.py",
+        "scripts",
+        "baselines",
+        "data",
+        "engine",
+        "kernels",
+        "weight_files",
+    ):
         (kit / name).symlink_to(ROOT / name)
     shutil.copytree(
         ROOT / "slurm", kit / "slurm", ignore=lambda _, names: [n for n in names if ".log" in n]

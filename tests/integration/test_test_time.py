@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from benchmarks import measure_growth
-from data.few_shot_dataset import test_items
+from data.few_shot_dataset import list_test_images
 from engine import checkpoint
 from fewshot.inference import submission
 from fewshot.inference.ensemble import ROUTINGS
 from fewshot.inference.mta import METHODS
-from fewshot.inference.shards import PieceStore
+from fewshot.inference.shards import ChunkStore
 from tests.helpers.job import lines_of, score, test_config, test_script
 from tests.helpers.kit import ROOT
 from tests.robustness import malformed
@@ -21,7 +21,7 @@ from weight_files import safe_load
 
 
 def test_images(place, count):
-    return [item.path for item in test_items(place / "demo", "TestSetB")[:count]]
+    return [item.path for item in list_test_images(place / "demo", "TestSetB")[:count]]
 
 
 test_images.__test__ = False  # pytest takes functions of this name for tests
@@ -172,13 +172,13 @@ def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
 def test_an_image_that_changes_while_it_is_scored_stops_the_run(place, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
     config = test_config(place, tmp_path, split=str(tmp_path / "images"))
-    items = test_items(tmp_path / "images", ".")
+    items = list_test_images(tmp_path / "images", ".")
 
     class Scorer:
         def __call__(self, names, paths, tick):
             items[3].path.write_bytes(b"other bytes")
 
-    store = PieceStore(tmp_path / "shards", {})
+    store = ChunkStore(tmp_path / "shards", {})
     with pytest.raises(ValueError, match="changed while it was scored: run again"):
         test_script.score_pieces(config, items, Scorer(), store)
     assert not list(tmp_path.glob("shards/*/*"))

@@ -18,9 +18,9 @@ from time import perf_counter
 from typing import Annotated, Any
 
 ROOT = Path(__file__).resolve().parents[2]
-from runtime.environment import enter
+from runtime.environment import ensure_environment
 
-enter()
+ensure_environment()
 
 import tyro
 

@@ -18,7 +18,7 @@ from baselines.datasets.image_sets import ImageSet
 from baselines.datasets.splits import read_image_split
 from baselines.datasets.tiny_imagenet import open_tiny_imagenet
 from data.decoding import BrokenImage, decode
-from data.few_shot_dataset import ImageItem, Tree
+from data.few_shot_dataset import FewShotDataset, Sample
 from data.few_shot_splits import read_split
 from data.lists import read_captions, read_classes, read_labels, read_rows
 from fewshot.inference.submission import MEMBER, validate, validate_zip
@@ -30,12 +30,12 @@ LONGEST = 2000  # characters of an error
 KEYS = ("a/1.png", "a/2.png", "b/1.png")
 LABELS, CLASSES = (0, 0, 1), ("a", "b")
 IMAGES = ImageSet(tuple(map(Path, KEYS)), np.array(LABELS), CLASSES, KEYS, "data")
-TREE = Tree(
+TREE = FewShotDataset(
     Path("data"),
     "list",
     False,
     CLASSES,
-    tuple(ImageItem(Path(key), key, label) for key, label in zip(KEYS, LABELS, strict=True)),
+    tuple(Sample(Path(key), key, label) for key, label in zip(KEYS, LABELS, strict=True)),
     (0, 1),
     (),
 )

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from baselines.datasets.image_sets import folder_set
-from data.decoding import BrokenImage, in_order, load_images, reading, watched
+from data.decoding import BrokenImage, in_order, load_images, reading, warn_on_stalled_reads
 from data.lists import DataError
 from engine.run_log import Run
 from tests.helpers.kit import need
@@ -51,7 +51,7 @@ def test_a_read_that_hangs_is_named_and_waited_for(workers, tmp_path, capsys):
         path.write_text(path.name)
     paths[1].unlink()
     os.mkfifo(paths[1])
-    with watched(limit_s=0.2):
+    with warn_on_stalled_reads(limit_s=0.2):
         later = threading.Timer(1.0, paths[1].write_bytes, [b"b"])
         later.start()
         assert list(in_order(open_pipe, paths, workers)) == [b"a", b"b", b"c"]

@@ -14,13 +14,13 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
-from data.few_shot_dataset import Tree
+from data.few_shot_dataset import FewShotDataset
 from fewshot.evaluation.ablation import end_to_end
 from fewshot.evaluation.metrics import harmonic_mean
 from fewshot.evaluation.ood_scores import evaluate
 from fewshot.evaluation.report import figures, plots
 from fewshot.evaluation.report.formatting import FILTERS, shown
-from fewshot.inference.predictions import Outcome
+from fewshot.inference.predictions import Predictions
 from fewshot.text.class_texts import domain_and_words
 from runtime.files import atomic_write
 
@@ -32,8 +32,8 @@ Picture = Callable[[int, int], Image.Image]
 
 def write_report(
     path: str | Path,
-    outcome: Outcome,
-    tree: Tree,
+    outcome: Predictions,
+    tree: FewShotDataset,
     *,
     threshold: float,
     truth: np.ndarray | None,
@@ -93,7 +93,9 @@ def _template() -> Template:
 _zip = partial(zip, strict=True)
 
 
-def _check(outcome: Outcome, tree: Tree, threshold: float, truth: np.ndarray | None) -> None:
+def _check(
+    outcome: Predictions, tree: FewShotDataset, threshold: float, truth: np.ndarray | None
+) -> None:
     count = len(outcome)
     if not count:
         raise ValueError("outcome: holds no image; there is nothing to report")
@@ -114,7 +116,11 @@ def _check(outcome: Outcome, tree: Tree, threshold: float, truth: np.ndarray | N
 
 
 def _with_labels(
-    outcome: Outcome, truth: np.ndarray | None, known: np.ndarray, domains: list[str], tree: Tree
+    outcome: Predictions,
+    truth: np.ndarray | None,
+    known: np.ndarray,
+    domains: list[str],
+    tree: FewShotDataset,
 ) -> dict:
     """The sections that need labels, None without."""
     if truth is None:
@@ -129,7 +135,7 @@ def _with_labels(
     }
 
 
-def _cards(outcome: Outcome, tree: Tree, truth: np.ndarray) -> list[dict]:
+def _cards(outcome: Predictions, tree: FewShotDataset, truth: np.ndarray) -> list[dict]:
     """The accuracies on top of the page, all of them choosing among all classes."""
     guess = outcome.ids[:, 0]
     groups = {"base classes": tree.base_ids, "new classes": tree.new_ids}
@@ -158,7 +164,11 @@ def _table(rows: dict | None) -> dict | None:
 
 
 def _routing(
-    outcome: Outcome, tree: Tree, threshold: float, truth: np.ndarray | None, known: np.ndarray
+    outcome: Predictions,
+    tree: FewShotDataset,
+    threshold: float,
+    truth: np.ndarray | None,
+    known: np.ndarray,
 ) -> dict | None:
     """Base against new over the images that could be read."""
     known = known & ~np.isnan(outcome.base_score)
@@ -174,7 +184,7 @@ def _routing(
     return found | {"plot": plots.score_histogram(score, is_base, threshold)}
 
 
-def _calibration(outcome: Outcome, truth: np.ndarray, known: np.ndarray) -> dict | None:
+def _calibration(outcome: Predictions, truth: np.ndarray, known: np.ndarray) -> dict | None:
     if not known.any():
         return None
     right = outcome.ids[known, 0] == truth[known]
@@ -189,7 +199,9 @@ def _calibration(outcome: Outcome, truth: np.ndarray, known: np.ndarray) -> dict
     }
 
 
-def _domains(outcome: Outcome, truth: np.ndarray, domains: list[str], tree: Tree) -> dict | None:
+def _domains(
+    outcome: Predictions, truth: np.ndarray, domains: list[str], tree: FewShotDataset
+) -> dict | None:
     """Accuracy of each domain and the confusion between them, where there are several."""
     names = list(dict.fromkeys(domains))
     if len(names) < 2:
@@ -209,14 +221,14 @@ def _domains(outcome: Outcome, truth: np.ndarray, domains: list[str], tree: Tree
     return {"names": names, "table": table, "confusion": counts.tolist()}
 
 
-def _pairs(outcome: Outcome, truth: np.ndarray) -> list[dict]:
+def _pairs(outcome: Predictions, truth: np.ndarray) -> list[dict]:
     images = np.bincount(truth)
     pairs = figures.worst_pairs(truth, outcome.ids[:, 0])
     return [{"true": t, "guess": g, "count": n, "of": int(images[t])} for t, g, n in pairs]
 
 
 def _pictures(
-    outcome: Outcome, truth: np.ndarray | None, known: np.ndarray, picture: Picture | None
+    outcome: Predictions, truth: np.ndarray | None, known: np.ndarray, picture: Picture | None
 ) -> dict:
     """The rows of pictures: least sure guesses, and crops at both ends of inlierness."""
 

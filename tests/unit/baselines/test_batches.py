@@ -9,7 +9,7 @@ from baselines.batches import AugmentedBatches, PairedBatches, generator
 from baselines.datasets.image_sets import ImageSet
 from baselines.transforms import compose as pipelines
 from data.decoding import in_order
-from engine.micro_batches import Pieces
+from engine.micro_batches import MicroBatches
 
 
 def some_images(count, order=None):
@@ -96,7 +96,7 @@ def test_an_epoch_can_begin_in_its_middle():
 
 def test_ranks_share_each_batch(monkeypatch):
     def epoch(count):
-        pieces = Pieces(count)
+        pieces = MicroBatches(count)
         return list(AugmentedBatches(some_images(12), 4, TRANSFORM, 5, pieces=pieces).epoch(1))
 
     whole, halves = epoch(1), []
@@ -149,7 +149,7 @@ def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="batch_size is 0"):
         AugmentedBatches(some_images(4), 0, TRANSFORM, 0)
     with pytest.raises(ValueError, match="4 rows cannot be cut into 5 pieces"):
-        next(AugmentedBatches(some_images(4), 4, TRANSFORM, 0, pieces=Pieces(5)).epoch(0))
+        next(AugmentedBatches(some_images(4), 4, TRANSFORM, 0, pieces=MicroBatches(5)).epoch(0))
     with pytest.raises(ValueError, match="ratio is 7; with 6 unlabelled batches"):
         paired(ratio=7)
     single = AugmentedBatches(some_images(4), 4, TRANSFORM, 0)

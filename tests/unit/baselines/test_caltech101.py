@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from baselines.datasets.caltech101 import open_caltech
-from baselines.datasets.registry import open_set
+from baselines.datasets.registry import load_dataset
 from data.lists import DataError
 from tests.helpers import archive_kit as kit
 
@@ -65,7 +65,9 @@ def test_all_forms_hold_the_same(root):
 
 
 def test_the_split_does_not_depend_on_the_number_of_classes(root):
-    parts = {n: open_set("caltech101", root, "test", classes=n, seed=3) for n in (100, 101, 102)}
+    parts = {
+        n: load_dataset("caltech101", root, "test", classes=n, seed=3) for n in (100, 101, 102)
+    }
     for few, many in ((100, 101), (101, 102)):
         assert set(parts[few].keys) < set(parts[many].keys)
 
@@ -111,7 +113,7 @@ def test_the_real_subset(tmp_path):
     for classes in (100, 101, 102):
         found = open_caltech(tmp_path, classes)
         assert len(found.class_names) == classes and len(found) == 14 * classes
-    train, test = (open_set("caltech101", tmp_path, part, seed=1) for part in ("train", "test"))
+    train, test = (load_dataset("caltech101", tmp_path, part, seed=1) for part in ("train", "test"))
     assert np.bincount(train.labels).tolist() == [11] * 101  # round(0.8 * 14)
     assert np.bincount(test.labels).tolist() == [3] * 101
     assert not set(train.keys) & set(test.keys)

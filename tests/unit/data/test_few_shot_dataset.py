@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.few_shot_dataset import DataError, find_tree, split_class_name, test_items
+from data.few_shot_dataset import DataError, list_test_images, open_dataset, split_class_name
 from data.lists import read_classes
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -37,7 +37,7 @@ def contest(root, nested=False, prefix="TrainSet/", new=NEW, train=TRAIN):
 
 def error(root):
     with pytest.raises(DataError) as caught:
-        find_tree(root)
+        open_dataset(root)
     return str(caught.value)
 
 
@@ -46,7 +46,7 @@ def error(root):
     "prefix", ["TrainSet/", "TrainSet/TrainSet/", "Dataset/TrainSet/TrainSet/"]
 )
 def test_contest_tree_flat_and_nested(tmp_path, nested, prefix):
-    tree = find_tree(contest(tmp_path, nested, prefix))
+    tree = open_dataset(contest(tmp_path, nested, prefix))
     assert (tree.kind, tree.nested, tree.root) == ("contest", nested, tmp_path)
     assert tree.class_names == BASE + NEW
     assert (tree.base_ids, tree.new_ids) == ((0, 1, 2), (3,))
@@ -60,22 +60,22 @@ def test_contest_tree_flat_and_nested(tmp_path, nested, prefix):
 
 
 def test_new_classes_follow_lists_and_training_labels(tmp_path):
-    one_list = find_tree(contest(tmp_path / "one", new=()))
+    one_list = open_dataset(contest(tmp_path / "one", new=()))
     assert (one_list.base_ids, one_list.new_ids) == ((0, 1, 2), ())
-    no_papillon = find_tree(contest(tmp_path / "untrained", new=(), train=TRAIN[:3]))
+    no_papillon = open_dataset(contest(tmp_path / "untrained", new=(), train=TRAIN[:3]))
     assert (no_papillon.base_ids, no_papillon.new_ids) == ((0, 1), (2,))
-    listed = find_tree(contest(tmp_path / "listed", train=TRAIN[:3]))
+    listed = open_dataset(contest(tmp_path / "listed", train=TRAIN[:3]))
     assert (listed.base_ids, listed.new_ids) == ((0, 1, 2), (3,))
 
 
 def test_without_training_images_a_test_set_can_be_classified(tmp_path):
     put_lines(tmp_path / "classes.txt", [f"{name} {i}" for i, name in enumerate(BASE)])
     put(tmp_path / "TestSetB" / "image_1.jpg")
-    tree = find_tree(tmp_path)
+    tree = open_dataset(tmp_path)
     assert (tree.train, tree.base_ids) == ((), (0, 1, 2))
     contest(tmp_path, train=TRAIN)
     (tmp_path / "TrainSet").rename(tmp_path / "elsewhere")
-    tree = find_tree(tmp_path)
+    tree = open_dataset(tmp_path)
     assert (tree.train, tree.base_ids, tree.new_ids) == ((), (0, 1, 2), (3,))
 
 
@@ -88,7 +88,7 @@ def test_the_organisers_lists(tmp_path):
         put(tmp_path / name, (SHARED / name).read_bytes())
     put(tmp_path / "train.txt", b"TrainSet/Thu-dog/papillon/1.jpg 373")
     put(tmp_path / "TrainSet/Thu-dog/papillon/1.jpg")
-    tree = find_tree(tmp_path)
+    tree = open_dataset(tmp_path)
     assert tree.base_ids == tuple(range(374))
     assert tree.new_ids == tuple(range(374, 403))
     assert {split_class_name(tree.class_names[i])[0] for i in tree.new_ids} == {"Stanford-Cars"}
@@ -154,7 +154,7 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path):
     for name in ("classes.txt", "train.txt"):
         content = (tmp_path / name).read_bytes().replace(b"\n", b"\r\n")
         put(tmp_path / name, b"\xef\xbb\xbf" + content)
-    assert find_tree(tmp_path).class_names == BASE + NEW
+    assert open_dataset(tmp_path).class_names == BASE + NEW
 
 
 def test_junk_is_no_data(tmp_path):
@@ -162,7 +162,7 @@ def test_junk_is_no_data(tmp_path):
         put(tmp_path / name)
     for name in ("__MACOSX/1.jpg", ".git/1.jpg", "cat/deeper/2.jpg", "empty/readme.md"):
         put(tmp_path / name)
-    tree = find_tree(tmp_path)
+    tree = open_dataset(tmp_path)
     assert (tree.kind, tree.class_names) == ("folders", ("cat",))
     assert [item.name for item in tree.train] == ["cat/1.jpg"]
 
@@ -171,27 +171,27 @@ def test_every_image_suffix_in_any_case(tmp_path):
     suffixes = ("jpg", "JPEG", "Png", "bmp", "webp", "gif", "tif", "TIFF")
     for i, suffix in enumerate(suffixes):
         put(tmp_path / "c" / f"{i}.{suffix}")
-    assert len(find_tree(tmp_path).train) == len(suffixes)
+    assert len(open_dataset(tmp_path).train) == len(suffixes)
 
 
 def test_folders_with_splits_beside(tmp_path):
     for name in ("train/dog/1.jpg", "train/cat/2.jpg", "test/cat/3.jpg", "val/ant/4.jpg"):
         put(tmp_path / name)
-    tree = find_tree(tmp_path)
+    tree = open_dataset(tmp_path)
     assert tree.class_names == ("cat", "dog", "ant")
     assert (tree.base_ids, tree.new_ids) == ((0, 1), (2,))
     assert [(item.name, item.label) for item in tree.train] == [
         ("train/cat/2.jpg", 0),
         ("train/dog/1.jpg", 1),
     ]
-    assert [(i.name, i.label) for i in test_items(tree, "test")] == [("cat/3.jpg", 0)]
-    assert [(i.name, i.label) for i in test_items(tree, "val")] == [("ant/4.jpg", 2)]
+    assert [(i.name, i.label) for i in list_test_images(tree, "test")] == [("cat/3.jpg", 0)]
+    assert [(i.name, i.label) for i in list_test_images(tree, "val")] == [("ant/4.jpg", 2)]
 
 
 def test_a_class_called_train(tmp_path):
     for name in ("train/1.jpg", "plane/1.jpg"):  # CIFAR-100 has such a class
         put(tmp_path / name)
-    assert find_tree(tmp_path).class_names == ("plane", "train")
+    assert open_dataset(tmp_path).class_names == ("plane", "train")
 
 
 def test_no_data_says_what_to_do(tmp_path):
@@ -203,7 +203,7 @@ def test_flat_test_set_in_natural_order_without_labels(tmp_path):
     for name in ("image_10.jpg", "image_2.JPEG", "image_1.png", "._image_1.png"):
         put(tmp_path / "TestSetB" / name)
     for split in ("TestSetB", tmp_path / "TestSetB"):
-        items = test_items(tmp_path, split)
+        items = list_test_images(tmp_path, split)
         assert [item.name for item in items] == ["image_1.png", "image_2.JPEG", "image_10.jpg"]
         assert all(item.label is None and item.path.is_file() for item in items)
 
@@ -211,29 +211,29 @@ def test_flat_test_set_in_natural_order_without_labels(tmp_path):
 def test_a_test_set_unpacked_into_its_own_name(tmp_path):
     put(tmp_path / "TestSetB" / "TestSetB" / "image_1.png")
     put(tmp_path / "TestSetB" / "__MACOSX" / "TestSetB" / "._image_1.png")
-    assert [item.name for item in test_items(tmp_path, "TestSetB")] == ["image_1.png"]
+    assert [item.name for item in list_test_images(tmp_path, "TestSetB")] == ["image_1.png"]
 
 
 def test_test_folders_keep_equal_names_apart(tmp_path):
-    tree = find_tree(contest(tmp_path))
+    tree = open_dataset(contest(tmp_path))
     for name in ("Animal/Bee/1.jpg", "Animal/Bear/1.jpg", "Animal_Bear/1.jpg", "other/1.jpg"):
         put(tmp_path / "held" / name)
-    items = {item.name: item.label for item in test_items(tree, "held")}
+    items = {item.name: item.label for item in list_test_images(tree, "held")}
     assert items == {
         "Animal/Bear/1.jpg": 0,
         "Animal/Bee/1.jpg": 1,
         "Animal_Bear/1.jpg": 0,
         "other/1.jpg": None,
     }
-    assert {item.label for item in test_items(tmp_path, "held")} == {None}
+    assert {item.label for item in list_test_images(tmp_path, "held")} == {None}
 
 
 def test_missing_and_empty_test_sets(tmp_path):
     with pytest.raises(DataError, match=r"TestSetB: no such folder or list .*put the test images"):
-        test_items(tmp_path, "TestSetB")
+        list_test_images(tmp_path, "TestSetB")
     (tmp_path / "TestSetB").mkdir()
     with pytest.raises(DataError, match="holds no image"):
-        test_items(tmp_path, "TestSetB")
+        list_test_images(tmp_path, "TestSetB")
 
 
 def test_names_that_are_not_utf8(tmp_path):
@@ -245,15 +245,15 @@ def test_names_that_are_not_utf8(tmp_path):
     contest(tmp_path)
     put(Path(os.fsdecode(bytes(tmp_path) + b"/TrainSet/Animal/" + raw)))
     put(tmp_path / "train.txt", b"TrainSet/Animal/" + raw + b" 0")
-    assert find_tree(tmp_path).train[0].path.is_file()
-    items = test_items(tmp_path, "TestSetA")
+    assert open_dataset(tmp_path).train[0].path.is_file()
+    items = list_test_images(tmp_path, "TestSetA")
     assert items[0].path.is_file() and os.fsencode(items[0].name) == raw
 
 
 def test_order_is_independent_of_the_file_system(tmp_path, monkeypatch):
     for i in range(12):
         put(tmp_path / f"class{i % 3}" / f"{i}.jpg")
-    expected = find_tree(tmp_path)
+    expected = open_dataset(tmp_path)
     real = os.scandir
 
     class Reversed:
@@ -268,4 +268,4 @@ def test_order_is_independent_of_the_file_system(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(os, "scandir", Reversed)
-    assert find_tree(tmp_path) == expected
+    assert open_dataset(tmp_path) == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data import few_shot_splits as splits
-from data.few_shot_dataset import DataError, ImageItem, Tree
+from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.few_shot_splits import (
     default_split,
     draw_split,
@@ -21,12 +21,12 @@ from scripts import make_split
 
 def make_tree(counts):
     items = [
-        ImageItem(Path(f"/data/{name}/{i}.jpg"), f"{name}/{i}.jpg", label)
+        Sample(Path(f"/data/{name}/{i}.jpg"), f"{name}/{i}.jpg", label)
         for label, (name, count) in enumerate(counts.items())
         for i in range(count)
     ]
     ids = tuple(range(len(counts)))
-    return Tree(Path("/data"), "folders", False, tuple(counts), tuple(items), ids, ())
+    return FewShotDataset(Path("/data"), "folders", False, tuple(counts), tuple(items), ids, ())
 
 
 TREE = make_tree({"cat": 20, "dog": 30, "eel": 3})

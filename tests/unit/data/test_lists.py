@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data import lists
-from data.few_shot_dataset import DataError, find_tree, test_items
+from data.few_shot_dataset import DataError, list_test_images, open_dataset
 from data.lists import read_captions, read_classes, read_labels
 
 
@@ -20,7 +20,7 @@ def put_lines(path, lines):
 
 def error(root):
     with pytest.raises(DataError) as caught:
-        find_tree(root)
+        open_dataset(root)
     return str(caught.value)
 
 
@@ -45,13 +45,13 @@ def test_text_list_splits_at_the_last_space(tmp_path):
     put(tmp_path / "my photos" / "b 1.jpg")
     put(tmp_path / "a.png")
     put_lines(tmp_path / "list.txt", ["my photos/b 1.jpg dog", "./a.png cat"])
-    tree = find_tree(tmp_path / "list.txt")
+    tree = open_dataset(tmp_path / "list.txt")
     assert (tree.kind, tree.root, tree.class_names) == ("list", tmp_path, ("cat", "dog"))
     assert [item.name for item in tree.train] == ["a.png", "my photos/b 1.jpg"]
     put_lines(tmp_path / "list.txt", ["my photos/b 1.jpg 1", "a.png 0"])
-    assert find_tree(tmp_path / "list.txt").class_names == ("0", "1")
+    assert open_dataset(tmp_path / "list.txt").class_names == ("0", "1")
     put_lines(tmp_path / "classes.txt", ["X_cat 0", "X_dog 1", "X_eel 2"])
-    tree = find_tree(tmp_path / "list.txt")
+    tree = open_dataset(tmp_path / "list.txt")
     assert (tree.class_names, tree.new_ids) == (("X_cat", "X_dog", "X_eel"), (2,))
 
 
@@ -64,7 +64,7 @@ def test_json_list(tmp_path):
         '{"image": "a.png", "class": "y", "label": 1}',
     ]
     put_lines(path, lines)
-    assert find_tree(path).class_names == ("x", "y")
+    assert open_dataset(path).class_names == ("x", "y")
     put_lines(path, [lines[0], lines[1].replace("1}", "0}")])
     assert "list.jsonl:2: label 0 is 'y' here, 'x' above" in error(path)
     put_lines(path, [lines[0], lines[1].replace("1}", "2}")])
@@ -80,18 +80,18 @@ def test_json_list(tmp_path):
 def test_listed_test_items(tmp_path):
     for name in ("Animal_Bear/1.jpg", "Animal_Bee/1.jpg"):
         put(tmp_path / "train" / name)
-    tree = find_tree(tmp_path)
+    tree = open_dataset(tmp_path)
     for name in ("t/2.jpg", "t/10.jpg", "u/2.jpg"):
         put(tmp_path / name)
     put_lines(tmp_path / "test.txt", ["t/10.jpg", "t/2.jpg"])
-    items = test_items(tree, "test.txt")
+    items = list_test_images(tree, "test.txt")
     assert [(item.name, item.label) for item in items] == [("2.jpg", None), ("10.jpg", None)]
     put_lines(tmp_path / "test.txt", ["t/2.jpg Animal_Bee", "u/2.jpg Animal_Bear"])
-    items = test_items(tree, tmp_path / "test.txt")
+    items = list_test_images(tree, tmp_path / "test.txt")
     assert [(item.name, item.label) for item in items] == [("t/2.jpg", 1), ("u/2.jpg", 0)]
     put_lines(tmp_path / "test.txt", ["t/2.jpg 2"])
     with pytest.raises(DataError, match=r"test.txt:1: label 2 is no class id"):
-        test_items(tree, "test.txt")
+        list_test_images(tree, "test.txt")
 
 
 def test_read_labels(tmp_path):

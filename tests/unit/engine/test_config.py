@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from engine.config import as_plain, from_plain, parse, reported
+from engine.config import as_plain, exit_on_error, from_plain, parse
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def test_help_shows_every_field_with_its_line(capsys):
 
 
 def test_a_mistake_ends_with_one_line():
-    with pytest.raises(SystemExit) as ended, reported("train.py x"):
+    with pytest.raises(SystemExit) as ended, exit_on_error("train.py x"):
         raise ValueError("a.txt:3: no label")
     assert ended.value.code == "train.py x: a.txt:3: no label"
 
 
 def test_a_defect_keeps_its_traceback():
-    with pytest.raises(KeyError), reported("train.py x"):
+    with pytest.raises(KeyError), exit_on_error("train.py x"):
         raise KeyError("bug")
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from engine.run_lock import held
+from engine.run_lock import run_lock
 from tests.helpers.kit import ROOT
 
 HOLDER = """
@@ -52,21 +52,21 @@ def hold():
 def test_a_second_run_is_told_the_owner(hold, tmp_path):
     owner = hold(tmp_path / "new/parts", tmp_path / "runs")
     words = rf"^{tmp_path}/runs: in use by `.*-c .lock .*` \(process {owner.pid} of .* on .*, since"
-    with pytest.raises(ValueError, match=words), held(tmp_path / "runs"):
+    with pytest.raises(ValueError, match=words), run_lock(tmp_path / "runs"):
         pass
-    with held(tmp_path / "elsewhere"), held(tmp_path / "runs", name=".lock.2of3"):
+    with run_lock(tmp_path / "elsewhere"), run_lock(tmp_path / "runs", name=".lock.2of3"):
         pass
     owner.stdin.close()
     owner.wait()
-    with held(tmp_path / "runs"):
+    with run_lock(tmp_path / "runs"):
         pass
 
 
 def test_nothing_is_left_and_a_link_is_the_same_folder(tmp_path):
     (tmp_path / "link").symlink_to("folder")
-    with held(tmp_path / "folder", tmp_path / "link"):
+    with run_lock(tmp_path / "folder", tmp_path / "link"):
         assert os.listdir(tmp_path / "folder") == [".lock"]
-        with pytest.raises(ValueError, match="in use by"), held(tmp_path / "link"):
+        with pytest.raises(ValueError, match="in use by"), run_lock(tmp_path / "link"):
             pass
     assert os.listdir(tmp_path / "folder") == []
 
@@ -74,19 +74,19 @@ def test_nothing_is_left_and_a_link_is_the_same_folder(tmp_path):
 def test_a_killed_owner_holds_nothing(hold, tmp_path):
     owner = hold(tmp_path)
     os.kill(owner.pid, signal.SIGSTOP)  # as one that hangs: it still owns
-    with pytest.raises(ValueError, match=f"process {owner.pid}"), held(tmp_path):
+    with pytest.raises(ValueError, match=f"process {owner.pid}"), run_lock(tmp_path):
         pass
     owner.kill()
     owner.wait()
     assert str(owner.pid) in (tmp_path / ".lock").read_text()
-    with held(tmp_path):
+    with run_lock(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
 def test_an_owner_that_has_said_nothing_yet(tmp_path):
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="in use by another run: wait"), held(tmp_path):
+        with pytest.raises(ValueError, match="in use by another run: wait"), run_lock(tmp_path):
             pass
 
 
@@ -100,7 +100,7 @@ def test_a_lock_that_was_taken_away_while_it_was_opened_is_none(tmp_path, monkey
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with held(tmp_path):
+    with run_lock(tmp_path):
         assert len(calls) == 2 and str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
@@ -109,7 +109,7 @@ def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with held(tmp_path):
+    with run_lock(tmp_path):
         pass
     said = capsys.readouterr().err
     assert said == (
@@ -119,6 +119,6 @@ def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
 
 def test_a_place_that_is_no_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OSError, match="cannot be written") as caught, held(tmp_path / "file"):
+    with pytest.raises(OSError, match="cannot be written") as caught, run_lock(tmp_path / "file"):
         pass
     assert caught.value.filename == str(tmp_path / "file")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.few_shot_dataset import Tree
+from data.few_shot_dataset import FewShotDataset
 from fewshot.evaluation.ablation import ablation, end_to_end, groups
 from fewshot.inference.ensemble import STAGE_OF, SUBMITTED
 from fewshot.inference.predictions import best_of_groups
@@ -17,7 +17,7 @@ PARTS = {"text": {}, "prompt": {"trainable": 1000}, "head": {"trainable": 7}}
 
 def tree(tmp_path, kind="contest", names=NAMES, base=(0, 1, 2)):
     new = tuple(k for k in range(len(names)) if k not in base)
-    return Tree(tmp_path, kind, False, names, (), base, new)
+    return FewShotDataset(tmp_path, kind, False, names, (), base, new)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 from fewshot.inference.ensemble import (
-    BLEND,
+    ENSEMBLE_WEIGHTS,
     ROUTINGS,
     SUBMITTED,
     Features,
@@ -75,8 +75,8 @@ def test_untrained_parts_are_zero_shot_in_every_row(routing):
 
 
 def test_shares_make_a_whole():
-    assert sum(BLEND.values()) == pytest.approx(1) and min(BLEND.values()) > 0
-    assert "zero-shot + GDA" in BLEND
+    assert sum(ENSEMBLE_WEIGHTS.values()) == pytest.approx(1) and min(ENSEMBLE_WEIGHTS.values()) > 0
+    assert "zero-shot + GDA" in ENSEMBLE_WEIGHTS
 
 
 def test_trained_parts_rank_base_classes_and_leave_the_rest(trained):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot.stages.pipeline import Schedule, Stage, read_parts, read_record
+from fewshot.stages.pipeline import Pipeline, Stage, read_parts, read_record
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 
@@ -31,7 +31,7 @@ def schedule(folder, made, **inputs):
 
         return Stage(name, {"n": inputs.get(name, 1)}, make, NEEDS[name])
 
-    return Schedule("recipe", [stage(name) for name in NEEDS], folder)
+    return Pipeline("recipe", [stage(name) for name in NEEDS], folder)
 
 
 def totals(parts):
@@ -101,7 +101,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, made):
 
 def test_a_key_follows_from_the_inputs_and_not_from_their_order():
     def key(inputs):
-        return Schedule("recipe", [Stage("text", inputs, dict)], Path()).key("text")
+        return Pipeline("recipe", [Stage("text", inputs, dict)], Path()).key("text")
 
     assert key({"a": 1, "b": {"c": 2, "d": 3}}) == key({"b": {"d": 3, "c": 2}, "a": 1})
     assert key({"a": 1}) != key({"a": 2}) != key({"b": 2})

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from data.decoding import decode
-from data.few_shot_dataset import test_items
+from data.few_shot_dataset import list_test_images
 from data.views import Crops, random_view
 from fewshot.features.encoder import Views
 from fewshot.inference import mta
 from fewshot.inference.ensemble import NEEDED
-from fewshot.inference.scorer import PICTURE, Looks, Scorer
+from fewshot.inference.scorer import PICTURE, InferenceConfig, Scorer
 from fewshot.stages.ood import base_odds
 from models.normalize import unit_rows
 from tests.helpers.job import test_config, test_script
@@ -25,13 +25,13 @@ def scorer(place, tmp_path_factory):
     config = test_config(place, tmp_path_factory.mktemp("scorer"))
     parts = test_script.read_parts(config.parts, (*NEEDED, "auxiliary"))
     encoders = test_script.encoders_of(config, place / "clip.pkl", parts)
-    return Scorer(encoders, parts, HASHES, Looks("mta", VIEWS, "fitted", "soft"))
+    return Scorer(encoders, parts, HASHES, InferenceConfig("mta", VIEWS, "fitted", "soft"))
 
 
 @pytest.fixture(scope="module")
 def seen(scorer, place):
     """(paths, [features[N,P,E] of each encoder], the outcome)."""
-    paths = [item.path for item in test_items(place / "demo", "TestSetB")[:6]]
+    paths = [item.path for item in list_test_images(place / "demo", "TestSetB")[:6]]
     views = [encoder.views(paths, VIEWS) for encoder in scorer.encoders]
     return paths, views, scorer([path.name for path in paths], paths)
 
@@ -51,7 +51,9 @@ def test_each_encoder_has_its_own_text(scorer, seen):
 
 
 def test_the_centre_view_alone_is_the_centre_view_everywhere(scorer, seen):
-    alone = Scorer(scorer.encoders, scorer.parts, HASHES, Looks("none", VIEWS, "fitted", "soft"))
+    alone = Scorer(
+        scorer.encoders, scorer.parts, HASHES, InferenceConfig("none", VIEWS, "fitted", "soft")
+    )
     _, (plain, tuned, second), _ = seen
     features, _ = alone.modes(plain, tuned, second)
     pairs = zip((plain, tuned, second), vars(features).values(), strict=True)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from data.few_shot_dataset import Tree
+from data.few_shot_dataset import FewShotDataset
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
-from fewshot.inference.predictions import Outcome, best_of_groups
+from fewshot.inference.predictions import Predictions, best_of_groups
 
 NAMES = ("cat", "dog", "apple", "pie", "soup", "sea")
 TRUTH = np.array([0, 1, 4, 5, 0])
@@ -19,7 +19,7 @@ PARTS = {"text": {}}
 def scores(tmp_path, new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
     base = tuple(k for k in range(6) if k not in new)
     picks = best_of_groups(SCORES, base, new)
-    outcome = Outcome(
+    outcome = Predictions(
         names=list("abcde"),
         ids=np.argsort(-SCORES, axis=1, kind="stable")[:, :5].astype(np.int32),
         probabilities=np.full((5, 5), 0.2, np.float32),
@@ -29,7 +29,7 @@ def scores(tmp_path, new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
         skipped=[("e", "is empty")],
         picks=dict.fromkeys(("zero-shot", *ROUTINGS.values(), SUBMITTED), picks),
     )
-    tree = Tree(tmp_path, "folders", False, NAMES, (), base, new)
+    tree = FewShotDataset(tmp_path, "folders", False, NAMES, (), base, new)
     return scores_of(outcome, TRUTH, tree, PARTS, {}, 0.5)
 
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.few_shot_dataset import ImageItem
-from fewshot.inference.predictions import ARRAYS, Outcome, best_of_groups, joined
-from fewshot.inference.shards import PIECE, PieceStore, pieces_of, shard_of
+from data.few_shot_dataset import Sample
+from fewshot.inference.predictions import ARRAYS, Predictions, best_of_groups, joined
+from fewshot.inference.shards import CHUNK_SIZE, ChunkStore, select_shard, split_into_chunks
 
 
 def outcome(names, seed=0):
     random = np.random.default_rng(seed)
     count = len(names)
-    return Outcome(
+    return Predictions(
         names=list(names),
         ids=random.integers(0, 9, (count, 5)).astype(np.int32),
         probabilities=random.random((count, 5)).astype(np.float32),
@@ -37,30 +37,30 @@ def assert_same(one, other):
 @pytest.fixture
 def items(tmp_path):
     made = []
-    for number in range(PIECE + 5):
+    for number in range(CHUNK_SIZE + 5):
         path = tmp_path / f"{number}.jpg"
         path.write_text(str(number))
-        made.append(ImageItem(path, path.name, None))
+        made.append(Sample(path, path.name, None))
     return made
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7])
 def test_shards_share_all_pieces_out_once(items, count):
-    pieces = pieces_of(items * 6)
-    assert [len(piece) for piece in pieces] == [PIECE] * 6 + [6 * 5]
-    shares = [shard_of(pieces, f"{number}/{count}") for number in range(1, count + 1)]
+    pieces = split_into_chunks(items * 6)
+    assert [len(piece) for piece in pieces] == [CHUNK_SIZE] * 6 + [6 * 5]
+    shares = [select_shard(pieces, f"{number}/{count}") for number in range(1, count + 1)]
     places = sorted(id(piece) for share in shares for piece in share)
-    assert places == sorted(map(id, pieces)) and shard_of(pieces, "") == pieces
+    assert places == sorted(map(id, pieces)) and select_shard(pieces, "") == pieces
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", " 1/2", "²/3"])
 def test_what_is_no_shard_is_refused(shard):
     with pytest.raises(ValueError, match="i/n is needed, such as 1/4"):
-        shard_of([], shard)
+        select_shard([], shard)
 
 
 def test_an_outcome_comes_back_as_it_was_under_todays_names(tmp_path):
-    store, path = PieceStore(tmp_path, {}), tmp_path / "piece.npz"
+    store, path = ChunkStore(tmp_path, {}), tmp_path / "piece.npz"
     before = outcome(["a", "b", "c"])
     store.save(path, before)
     assert_same(store.load(path, ["a", "b", "c"]), before)
@@ -69,12 +69,12 @@ def test_an_outcome_comes_back_as_it_was_under_todays_names(tmp_path):
 
 
 def test_a_piece_is_known_by_its_images_and_the_setup(items, tmp_path):
-    store = PieceStore(tmp_path / "shards", {"seed": 1})
+    store = ChunkStore(tmp_path / "shards", {"seed": 1})
     place = store.path(items)
     other_names = [replace(item, name=f"x{item.name}") for item in items]
     assert store.path(other_names) == place
     assert store.path(items[::-1]) != place
-    assert PieceStore(tmp_path / "shards", {"seed": 2}).path(items) != place
+    assert ChunkStore(tmp_path / "shards", {"seed": 2}).path(items) != place
     for changed in (items[3], items[-1]):
         before = changed.path.read_text()
         changed.path.write_text("other bytes")
@@ -85,7 +85,7 @@ def test_a_piece_is_known_by_its_images_and_the_setup(items, tmp_path):
 
 @pytest.mark.parametrize("size", [0, 10, 500])
 def test_a_damaged_piece_is_named(tmp_path, size):
-    store, path = PieceStore(tmp_path, {}), tmp_path / "piece.npz"
+    store, path = ChunkStore(tmp_path, {}), tmp_path / "piece.npz"
     store.save(path, outcome(["a", "b", "c"]))
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match="piece.npz: is damaged .*; delete it and run again"):
@@ -93,24 +93,24 @@ def test_a_damaged_piece_is_named(tmp_path, size):
 
 
 def test_merging_checks_that_all_is_there(items, tmp_path):
-    store = PieceStore(tmp_path / "shards", {})
-    pieces = pieces_of(items)
+    store = ChunkStore(tmp_path / "shards", {})
+    pieces = split_into_chunks(items)
     made = [outcome([item.name for item in piece], seed) for seed, piece in enumerate(pieces)]
     store.save(store.path(pieces[0]), made[0])
-    message = f"5 images in 1 of 2 pieces are missing, the first of them {PIECE}.jpg"
+    message = f"5 images in 1 of 2 pieces are missing, the first of them {CHUNK_SIZE}.jpg"
     with pytest.raises(ValueError, match=message):
         list(store.found(pieces))
     store.save(store.path(pieces[1]), made[1])
     whole = joined(list(store.found(pieces)))
     assert whole.names == [item.name for item in items] and len(whole) == len(items)
-    assert whole.skipped == [("1.jpg", "is no image"), (f"{PIECE + 1}.jpg", "is no image")]
+    assert whole.skipped == [("1.jpg", "is no image"), (f"{CHUNK_SIZE + 1}.jpg", "is no image")]
     expected = np.concatenate([piece.picks["zero-shot"] for piece in made])
     assert (whole.picks["zero-shot"] == expected).all()
     assert (whole.ids == np.concatenate([piece.ids for piece in made])).all()
 
 
 def test_an_unreadable_image_is_a_piece_of_its_own(items, tmp_path):
-    store = PieceStore(tmp_path, {})
+    store = ChunkStore(tmp_path, {})
     place = store.path(items[:2])
     items[1].path.unlink()
     assert store.path(items[:2]) != place

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from runtime.signals import look
+from runtime.signals import check_stop
 from tests.helpers.kit import ROOT
 
 WORK = """
@@ -119,4 +119,4 @@ def test_a_signal_to_all_processes_ends_a_wait_for_those_that_compile():
 
 
 def test_without_a_signal_nothing_is_raised():
-    look()
+    check_stop()

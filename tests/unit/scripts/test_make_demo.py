@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from data.decoding import decode, load_images
-from data.few_shot_dataset import find_tree, read_labels, test_items
+from data.few_shot_dataset import list_test_images, open_dataset, read_labels
 from data.few_shot_splits import SPLITS, draw_split, read_split
 from data.lists import read_captions
 from scripts import make_demo
@@ -30,13 +30,13 @@ def contents(folder):
 
 
 def test_counts(demo):
-    tree = find_tree(demo)
+    tree = open_dataset(demo)
     assert (tree.kind, tree.nested, len(tree.class_names)) == ("contest", False, 10)
     assert (tree.base_ids, tree.new_ids) == (tuple(range(7)), (7, 8, 9))
     assert Counter(item.label for item in tree.train) == dict.fromkeys(range(7), 12)
 
     pairs = read_captions(demo / "captions.jsonl")
-    items = test_items(tree, "TestSetB")
+    items = list_test_images(tree, "TestSetB")
     assert len(pairs) + len(tree.train) + len(items) == 1797
     assert len(pairs) == 896  # half of each digit, rounded down
 
@@ -79,7 +79,7 @@ def test_labels_follow_the_images(demo):
     rng = np.random.default_rng(0)
     pretrain, train, test = make_demo.divide(digits.target, rng)
     words = [make_demo.WORDS[t] for t in digits.target]
-    tree = find_tree(demo)
+    tree = open_dataset(demo)
     shown = Counter(tree.class_names[i] for i in read_labels(demo / "TestSetB_labels.txt").values())
     assert shown == Counter(f"Digit_{words[row]}" for row in test)
 
@@ -90,7 +90,7 @@ def test_labels_follow_the_images(demo):
         return np.stack(pixels).reshape(len(items), -1)
 
     labels = read_labels(demo / "TestSetB_labels.txt")
-    items = [i for i in test_items(tree, "TestSetB") if labels[i.name] in tree.base_ids]
+    items = [i for i in list_test_images(tree, "TestSetB") if labels[i.name] in tree.base_ids]
     centres = features(tree.train).reshape(7, 12, -1).mean(axis=1)
     distance = ((features(items)[:, None] - centres) ** 2).sum(axis=2)
     right = distance.argmin(axis=1) == [labels[item.name] for item in items]
@@ -132,7 +132,7 @@ def test_another_seed_gives_another_demo():
 
 
 def test_the_tracked_split_is_that_of_the_demo(demo):
-    tree = find_tree(demo)
+    tree = open_dataset(demo)
     assert read_split(SPLITS / "demo.jsonl", tree) == draw_split(tree, 4, 1)
 
 
