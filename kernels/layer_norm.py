@@ -8,7 +8,7 @@ from functools import cache
 from kernels import cpu_operator
 from kernels.cpu_operator import LANES
 
-HEADERS = ("lanes", "norm")
+HEADERS = ("lanes", "layer_norm")
 FORWARD = """
     long width = in1->num;
     norm::forward(in0->num / width, width, data["epsilon"], in0_p, in1_p, in2_p, out0_p);

@@ -15,9 +15,9 @@ from functools import cache
 from kernels import cpu_operator, cuda_operator
 from kernels.cpu_operator import LANES
 
-HEADERS = ("lanes", "onednn", "product")
-ACTIVATIONS = ("quick_gelu", "gelu")  # Activation in product.hpp
-PACK, LINEAR, MLP, MLP_BACKWARD = range(4)  # Task in product.hpp
+HEADERS = ("lanes", "onednn", "linear")
+ACTIVATIONS = ("quick_gelu", "gelu")  # Activation in linear.hpp
+PACK, LINEAR, MLP, MLP_BACKWARD = range(4)  # Task in linear.hpp
 INPUTS = 6  # of every task, the unused ones empty: so that two operators are compiled, not eight
 CODE = """
     using namespace fast_product;

@@ -2,7 +2,7 @@
 
 from kernels import cpu_operator
 
-HEADERS = ("lanes", "softmax")
+HEADERS = ("lanes", "softmax_gradient")
 CODE = """
     softmax::slopes(in0->shape[0], in0->shape[1], in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, out0_p,
                     out1_p);

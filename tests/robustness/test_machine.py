@@ -65,15 +65,15 @@ HUNG = """
 import sys
 from pathlib import Path
 from data.decoding import in_order, reading
-from runtime.signals import listen, stoppable
+from runtime.signals import exit_on_signal, install_signal_handlers
 
 def read(path):
     with reading(path):
         print("begun", flush=True)
         return path.read_bytes()
 
-listen("program")
-with stoppable():
+install_signal_handlers("program")
+with exit_on_signal():
     list(in_order(read, [Path(sys.argv[1])], 2))
 """
 

@@ -52,7 +52,7 @@ def job(tmp_path, monkeypatch):
         opened.append(part)
         return colours(0 if part == "train" else 1, 60)
 
-    monkeypatch.setattr(baseline, "open_set", open_made)
+    monkeypatch.setattr(baseline, "load_dataset", open_made)
 
     def make(folder="a", **fields):
         fields = {"epochs": 3, "batch_size": 8, "lr": 0.05, "workers": 0} | fields

@@ -15,8 +15,8 @@ from tests.helpers.kit import ROOT
 HOLDER = """
 import sys
 from pathlib import Path
-from engine.run_lock import held
-with held(*map(Path, sys.argv[2:]), name=sys.argv[1]):
+from engine.run_lock import run_lock
+with run_lock(*map(Path, sys.argv[2:]), name=sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -173,7 +173,7 @@ def test_what_follows_from_the_sizes_is_left_out(state):
 
 @pytest.mark.parametrize("part", ["q", "k", "v"])
 def test_hugging_face_with_a_part_of_attention_missing(part):
-    from runtime import safe_load
+    from weight_files import safe_load
 
     contents = safe_load(GOLDEN / "vit_huggingface.safetensors")
     name = f"text_model.encoder.layers.1.self_attn.{part}_proj.weight"

@@ -8,7 +8,7 @@ from tests.helpers.kit import ROOT
 PROGRAM = """
 import runtime
 import jittor as jt
-from runtime import compiling
+from kernels import compiling
 
 print(jt.flags.use_parallel_op_compiler)
 compiling.in_parallel()

@@ -91,7 +91,7 @@ def test_too_little_memory_is_an_error_of_python():
 import resource, sys
 import numpy as np
 import runtime
-from runtime import resample
+from kernels import resample
 table, out = np.zeros((3, 256), "f4"), np.zeros((1, 3, 8, 8), "f4")
 box = np.array([(0, 0, 4, 4, 0)], np.int32)
 resample.views(np.zeros((8, 8, 3), np.uint8), box, table, out)

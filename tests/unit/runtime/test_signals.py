@@ -14,13 +14,14 @@ from tests.helpers.kit import ROOT
 WORK = """
 import sys, time
 from multiprocessing import Pool
-from runtime.signals import Stopped, finished, listen, look, stoppable
+from runtime.signals import (
+    Stopped, check_stop, exit_on_signal, install_signal_handlers, report_progress_on_stop)
 
 def work():
     print("begun", flush=True)
     for _ in range(6000):
-        with finished("2 of 3 parts"):
-            look()
+        with report_progress_on_stop("2 of 3 parts"):
+            check_stop()
         time.sleep(0.01)
 
 def deaf():
@@ -31,7 +32,7 @@ def broken():
     print("begun", flush=True)
     while True:
         try:
-            look()
+            check_stop()
         except Stopped:
             raise RuntimeError("the compiler was ended") from None
 
@@ -49,8 +50,8 @@ def compiling():
         print("begun", flush=True)
         workers.map(time.sleep, [60, 60])
 
-listen("program")
-with stoppable():
+install_signal_handlers("program")
+with exit_on_signal():
     globals()[sys.argv[1]]()
 """
 AFTER = "program: stopped by {} after 2 of 3 parts; the same command goes on from there\n"
