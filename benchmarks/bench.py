@@ -7,7 +7,8 @@ Prints a table and, as its last line, the same as JSON. Each way runs once to wa
 `repeats` times, in turn with all others; its time is the median. `ratio` is its time over that of
 the first way, ours. `cosine` is the least of two rows of features, this way's and the
 first's, where their weights are the same. `--peers` is the Python of an environment with
-`benchmarks/bench_peers.txt` installed; without it only our own ways run. Threads are as the environment
+`benchmarks/bench_peers.txt` installed; without it only our own ways run. Threads are as the
+environment
 sets them (OMP_NUM_THREADS), one each core by default. Nothing else may run beside it.
 """
 

@@ -1,6 +1,7 @@
 """The peers of the parity check: OpenAI's and Hugging Face's CLIP in torch, with seeded weights.
 
-Run by `benchmarks/parity.py` and imported by `tests/golden/clip/make.py`, always in an environment with torch
+Run by `benchmarks/parity.py` and imported by `tests/golden/clip/make.py`, always in an
+environment with torch
 and transformers and in a process without Jittor.
 """
 
@@ -141,7 +142,8 @@ def features(model, images: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray,
 
 
 def main() -> None:
-    """Answers one request of `benchmarks/parity.py`: a JSON file in, an npz file (and weights) out."""
+    """Answers one request of `benchmarks/parity.py`: a JSON file in, an npz file (and weights)
+    out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--openai-clip", type=Path, required=True)
     parser.add_argument("--request", type=Path, required=True)

@@ -8,7 +8,8 @@ line at a time.
 
 Columns: zero-shot; LP++ by its public code and by its paper, 300 updates each; our head; the same
 on re-weighted channels, and zero-shot there; zero-shot with the Gaussian discriminant beside it;
-blended, zero-shot and the head on re-weighted channels in the shares of fewshot/inference/ensemble.py; the
+blended, zero-shot and the head on re-weighted channels in the shares of
+fewshot/inference/ensemble.py; the
 same with the discriminant beside zero-shot, as there.
 """
 

@@ -10,7 +10,8 @@ near, unknown  the same with negative_text alone
 
 near is the mean over --seeds draws, the base classes of a draw being the first half of
 np.random.RandomState(seed).permutation(C). Shots of new classes are never touched, and no setting
-is chosen here. Rows beginning with "filter" are models/ood/gp_filter.py, fitted to the shots, with the
+is chosen here. Rows beginning with "filter" are models/ood/gp_filter.py, fitted to the shots,
+with the
 share of base images that its threshold keeps (0.95 is asked for) and the log-loss of its odds.
 """
 

@@ -1,6 +1,7 @@
 """Which images there are and what they show: contest trees, folders of classes, and lists.
 
-`open_dataset` reads the labelled training images and the class names, `list_test_images` the images to be
+`open_dataset` reads the labelled training images and the class names, `list_test_images` the
+images to be
 classified. Only text files are opened here; order never depends on the file system.
 """
 

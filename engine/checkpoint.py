@@ -15,7 +15,8 @@ from runtime.files import atomic_write
 
 
 def save(path: Path, contents: dict) -> None:
-    """Writes a dict of NumPy arrays and plain data, atomically; `weight_files.safe_load` reads it."""
+    """Writes a dict of NumPy arrays and plain data, atomically; `weight_files.safe_load` reads
+    it."""
     with atomic_write(path, "wb") as file:
         pickle.dump(contents, file, protocol=4)
 

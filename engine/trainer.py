@@ -1,6 +1,7 @@
 """The loops. They know no method by name: a recipe passes a closure.
 
-`fit` owns the train/eval switches, the schedule, the step (`advance` in `engine/micro_batches.py`), the
+`fit` owns the train/eval switches, the schedule, the step (`advance` in
+`engine/micro_batches.py`), the
 check for a loss that is not finite, metrics, checkpoints, resume and the progress bar. `predict`
 runs a forward over batches of one fixed shape, `Predictor` the same with its inputs handed in.
 """

@@ -1,7 +1,8 @@
 """Operators for a GPU out of the C++ beside this file, compiled by Jittor when first used.
 
 `--precision bf16` asks for them. They compile for GPUs from sm_80 on and were computed thread by
-thread on a CPU (tests/unit/kernels/test_attention_cuda.py); none has run on a GPU yet, so they are not
+thread on a CPU (tests/unit/kernels/test_attention_cuda.py); none has run on a GPU yet, so they
+are not
 the default.
 """
 

@@ -1,4 +1,5 @@
-"""Commands call `ensure_environment()` first: the packages must be there, in this Python or in the kit's own
+"""Commands call `ensure_environment()` first: the packages must be there, in this Python or in
+the kit's own
 `.venv`.
 """
 

@@ -1,7 +1,8 @@
 """A pickle machine that can build plain containers and call what it is given, and nothing else.
 
 Python's own unpickler imports and calls whatever a file names. This one never imports: a name is
-looked up in an allow-list (`weight_files.rebuild`), and a file that names anything else is refused at
+looked up in an allow-list (`weight_files.rebuild`), and a file that names anything else is
+refused at
 that name. The operations are those of https://docs.python.org/3/library/pickletools.html, protocols
 0 to 5, less the ones for foreign classes, extension codes and buffers outside the file.
 """
@@ -27,7 +28,8 @@ class Allowed:
 
 
 class World(Protocol):
-    """What names, calls and references outside the pickle mean; see `weight_files.rebuild.Rebuilder`."""
+    """What names, calls and references outside the pickle mean; see
+    `weight_files.rebuild.Rebuilder`."""
 
     def step(self) -> None: ...
     def find(self, module: str, name: str) -> Allowed: ...

@@ -35,7 +35,8 @@ def load_dataset(
     such as "val". Caltech-101, and a "folder" of `<class>/*`, have no split of their own: "train"
     and "test" are drawn by `stratified_split` with `shares` and `seed`, and "all" is all of it, for
     a split of another kind. To choose anything, draw a validation part from "train":
-    `read_or_draw_split`. classes: of Caltech-101, 100, 101 or 102, see `baselines.datasets.caltech101`.
+    `read_or_draw_split`. classes: of Caltech-101, 100, 101 or 102, see
+    `baselines.datasets.caltech101`.
     Raises ValueError for an unknown name or part, `DataError` naming the file and the remedy.
     """
     if name not in get_args(DataSet):

@@ -113,7 +113,8 @@ def read_or_draw_split(
     """{part: rows} of the split in the file `path`, which is drawn and written if not there.
 
     One JSON line an image, {"image": key, "class": name, "label": 3, "part": "train"}, as
-    `data.few_shot_splits` writes them and with the part. A file that is there decides, whatever `shares`
+    `data.few_shot_splits` writes them and with the part. A file that is there decides, whatever
+    `shares`
     and `seed` say; images it does not name are in no part. Raises `DataError` naming the line where
     it is the split of other data: unknown keys, other classes, other parts.
     """

@@ -1,6 +1,7 @@
 """Where the shots and the names say that classes lie, and how far an image is from there.
 
-For `models/ood/gp_filter.py`. N shots, K base classes, O other names, E embedding. Everything is about
+For `models/ood/gp_filter.py`. N shots, K base classes, O other names, E embedding. Everything
+is about
 the mean of all shots, in float64, and knows each shot only as one row.
 """
 

@@ -39,18 +39,18 @@ ELSEWHERE = {  # the beginning of a command: what runs it with data of a test's 
     "python -m tests.robustness.interrupt": "tests/robustness/test_interrupted.py",
     "python benchmarks/bench.py image": "tests/integration/test_bench.py::test_every_way_runs",
     "python train.py clip_cifar": "tests/integration/test_baselines.py::test_clip_four_ways",
-    "python train.py simclr": "tests/integration/test_baselines.py::test_simclr_then_linear_evaluation",
+    "python train.py simclr": "tests/integration/test_baselines.py::test_simclr_then_linear_evaluation",  # noqa: E501
     "python train.py linear_eval": (
         "tests/integration/test_baselines.py::test_simclr_then_linear_evaluation"
     ),
     "python train.py caltech_finetune": (
         "tests/integration/test_baselines.py::test_fine_tuning_unfreezes_what_it_is_told"
     ),
-    "python train.py student_teacher": "tests/integration/test_baselines.py::test_student_and_teacher",
+    "python train.py student_teacher": "tests/integration/test_baselines.py::test_student_and_teacher",  # noqa: E501
     "python -m scripts.grid": (
         "tests/integration/test_baselines.py::test_a_grid_goes_on_and_has_one_table"
     ),
-    "python -m scripts.get_data": "tests/unit/baselines/test_archives.py::test_the_tool_prints_the_place",
+    "python -m scripts.get_data": "tests/unit/baselines/test_archives.py::test_the_tool_prints_the_place",  # noqa: E501
     "mpirun -np 4 --bind-to none python train.py": (
         "tests/integration/test_ranks.py::test_the_main_job_is_the_same_on_1_2_and_4_ranks"
     ),

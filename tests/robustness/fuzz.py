@@ -2,7 +2,8 @@
 
     python -m tests.robustness.fuzz pickle --seconds 240
 
-Starts from `tests/robustness/corpus/<parser>/` and changes these files, guided by the branches that they reach
+Starts from `tests/robustness/corpus/<parser>/` and changes these files, guided by the branches
+that they reach
 (atheris, which is libFuzzer for Python; requirements-dev.txt has it). Each kind of wrong answer
 leaves its smallest file; a hang of over 10 s or over 2 GiB of memory ends the run, with the file
 beside the others. The last line is JSON.

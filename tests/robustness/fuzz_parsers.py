@@ -1,6 +1,7 @@
 """The readers of strangers' files, each as one function of a file, and what it may answer.
 
-`tests/robustness/fuzz.py` feeds them changed files, `tests/robustness/test_corpus.py` the files in `tests/robustness/corpus/`.
+`tests/robustness/fuzz.py` feeds them changed files, `tests/robustness/test_corpus.py` the files
+in `tests/robustness/corpus/`.
 """
 
 import io

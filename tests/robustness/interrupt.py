@@ -1,6 +1,7 @@
 """Kills a training at random moments, starts it again, and compares what it leaves in the end.
 
-    python -m tests.robustness.interrupt --times 10 -- python train.py clip_fewshot --data Dataset/demo \
+    python -m tests.robustness.interrupt --times 10 -- python train.py clip_fewshot --data
+    Dataset/demo \
         --parts {out}/parts --runs {out}/runs --cache {out}/cache ...
 
 The command runs twice to its end, then in fresh folders: its whole process group gets SIGKILL after

@@ -1,4 +1,5 @@
-"""Every file in `tests/robustness/corpus/<parser>/`, seeds and what fuzzing found, gets a result or the one
+"""Every file in `tests/robustness/corpus/<parser>/`, seeds and what fuzzing found, gets a
+result or the one
 declared error. `tests/robustness/fuzz.py` starts from these files.
 """
 

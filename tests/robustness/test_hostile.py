@@ -23,7 +23,8 @@ MOST_S = 20  # of the processor
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What `tests/robustness/hostile_run.py` prints, which opens every case in a process of its own."""
+    """What `tests/robustness/hostile_run.py` prints, which opens every case in a process of its
+    own."""
     folder = tmp_path_factory.mktemp("hostile")
     command = [sys.executable, "-m", "tests.robustness.hostile_run", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

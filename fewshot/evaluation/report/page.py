@@ -45,7 +45,8 @@ def write_report(
     """Writes the page atomically; the same arguments give the same bytes.
 
     threshold: log-odds from which on an image is taken for one of a base class. truth[N]: class
-    ids. rows: what `fewshot.evaluation.ablation.ablation` returns. seconds: of the stages of training and the
+    ids. rows: what `fewshot.evaluation.ablation.ablation` returns. seconds: of the stages of
+    training and the
     parts of the test, None (left out) where unknown. settings: what the run used, shown as text.
     picture(index, view): the RGB crop of an image that could be read, view 0 the centre one; it is
     asked about 24 times.

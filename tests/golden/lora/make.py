@@ -7,7 +7,8 @@ Run by hand, in an environment of its own (never together with Jittor):
     python -m tests.golden.lora.make CLIP_LORA
 
 ViT-B/32 at full size, fp32 on the CPU, with seeded weights; CLIP_LORA holds a copy of OpenAI's
-CLIP, with its ViT unchanged. The first A follow the rule of `models.lora.adapters`; B is not 0, which would
+CLIP, with its ViT unchanged. The first A follow the rule of `models.lora.adapters`; B is not 0,
+which would
 hide the gradient of A. Dropout is switched off after the layers are built: built with a rate of 0,
 the public layers take LoRA's change out of the weight before the backward pass reads it, so that
 gradients which pass through a layer miss it (with these weights, by up to 6 %).

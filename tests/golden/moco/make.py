@@ -4,7 +4,8 @@
 
 PEER is an environment with torch, NumPy and Pillow, never one with Jittor. The network is the
 ResNet-50 of torchvision and of MoCo v3, "v1.5": the stride of a stage is in the 3x3 convolution of
-its first block. Weights and images are drawn from a seed on both sides (`benchmarks/clip_inputs.py`).
+its first block. Weights and images are drawn from a seed on both sides
+(`benchmarks/clip_inputs.py`).
 """
 
 import os

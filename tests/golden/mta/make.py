@@ -9,7 +9,8 @@ Run by hand, in an environment of its own (never together with Jittor):
 
 Runs the public `solve_mta` and `Zero.zero` in float64 on the CPU, on 1,000 seeded images of 1, 2, 8
 and 64 views, and keeps what they find. Mended lines of MTA: 30 % of so few views that none is left
-becomes one view, and bandwidths have the least size of `fewshot.inference.mta`. The public lines answer NaN
+becomes one view, and bandwidths have the least size of `fewshot.inference.mta`. The public
+lines answer NaN
 for one view and for two; from 8 views on both answer the same. This is checked here.
 
 Of ZERO only the functions that take part are read, since its files import data sets and networks.
