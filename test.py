@@ -209,7 +209,7 @@ def score(config: Config) -> None:
     submission.require_names(config.split, [item.name for item in items])
     trained = (config.parts / "auxiliary.pkl").exists()
     parts = read_parts(config.parts, NEEDED + ("auxiliary",) * trained)
-    if parts["text"]["class_names"] != list(tree.class_names):
+    if parts["text"]["class_names"] != list(tree.label_space.names):
         raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
     hashes = {f"{stage}.pkl": sha256_of(config.parts / f"{stage}.pkl") for stage in parts}
     scorer = Scorer(encoders_of(config, weights, parts), parts, hashes, looks_of(config, parts))
@@ -224,7 +224,7 @@ def score(config: Config) -> None:
     outcome = joined(list(store.found(split_into_chunks(items))))
     for stale in ("scores.json", "report.html"):  # of another result
         (config.out / stale).unlink(missing_ok=True)
-    write_result(config.out, outcome, len(tree.class_names))
+    write_result(config.out, outcome, len(tree.label_space.names))
     trained_on = write_manifest(config.out, as_plain(config), scorer, items, outcome)
     print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
     if outcome.skipped:
@@ -234,7 +234,7 @@ def score(config: Config) -> None:
     truth, rows = true_labels(items, config.labels), None
     if truth is not None:
         record = read_record(config.parts)
-        scores = scores_of(outcome, truth, tree, parts, record, scorer.threshold)
+        scores = scores_of(outcome, truth, tree.label_space, parts, record, scorer.threshold)
         source = scored_from(config.out / "result.txt", config.labels)
         write_scores(
             config.out / "scores.json", scores | {"trained_on": trained_on, "made_from": source}
@@ -245,7 +245,7 @@ def score(config: Config) -> None:
         write_report(
             config.out / "report.html",
             outcome,
-            tree,
+            tree.label_space,
             threshold=scorer.threshold,
             truth=truth,
             rows=rows,

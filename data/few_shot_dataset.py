@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.folders import list_folder, natural_key, walk_images
+from data.label_space import LabelSpace
 from data.lists import DataError, Row, place_images, read_classes, read_labels, read_rows
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "FewShotDataset",
     "open_dataset",
     "read_labels",
-    "split_class_name",
     "list_test_images",
 ]
 
@@ -38,27 +38,14 @@ class Sample:
 class FewShotDataset:
     """A data set on disk.
 
-    `class_names` is indexed by class id and holds base and new classes. Base classes can be trained
-    on; new ones are known by name only. `train` is sorted by label, then by name in natural order.
+    `train` is sorted by label, then by name in natural order.
     """
 
     root: Path
     kind: str  # "contest", "folders" or "list"
     nested: bool  # TrainSet/TrainSet/...
-    class_names: tuple[str, ...]
+    label_space: LabelSpace
     train: tuple[Sample, ...]
-    base_ids: tuple[int, ...]
-    new_ids: tuple[int, ...]
-
-
-def split_class_name(name: str) -> tuple[str, str]:
-    """("Stanford-Cars", "Audi_R8") of "Stanford-Cars_Audi_R8": split at the first underscore.
-
-    A name without underscore has the domain "". Class names of folders and lists have no domain,
-    whatever they hold: ask for it only where `Tree.kind` is "contest".
-    """
-    domain, underscore, rest = name.partition("_")
-    return (domain, rest) if underscore else ("", name)
 
 
 def open_dataset(root: str | Path) -> FewShotDataset:
@@ -101,7 +88,7 @@ def list_test_images(root_or_tree: str | Path | FewShotDataset, split: str | Pat
             f"{below}: no such folder or list (nor {split}); put the test images there, or name "
             "another folder or list with --split"
         )
-    ids = {name: i for i, name in enumerate(tree.class_names)} if tree else {}
+    ids = {name: i for i, name in enumerate(tree.label_space.names)} if tree else {}
     if place.is_file():
         return _listed_test_items(place, ids)
     folders, images = list_folder(place)
@@ -204,8 +191,8 @@ def _tree(
     names = tuple(names)
     base = base or set(range(len(names)))  # one class list, no training image: all are base
     train = sorted(train, key=lambda item: (item.label, natural_key(item.name)))
-    new_ids = tuple(i for i in range(len(names)) if i not in base)
-    return FewShotDataset(root, kind, nested, names, tuple(train), tuple(sorted(base)), new_ids)
+    label_space = LabelSpace(names, tuple(sorted(base)), has_domains=kind == "contest")
+    return FewShotDataset(root, kind, nested, label_space, tuple(train))
 
 
 def _class_lists(root: Path) -> tuple[list[str], set[int]]:

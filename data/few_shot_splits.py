@@ -23,7 +23,7 @@ def draw_split(tree: FewShotDataset, shots: int, seed: int) -> list[Sample]:
     """
 
     def rank(item: Sample) -> bytes:
-        text = "\0".join((str(seed), tree.class_names[_label(item)], item.name))
+        text = "\0".join((str(seed), tree.label_space.names[_label(item)], item.name))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
     if shots < 1:
@@ -41,7 +41,7 @@ def draw_split(tree: FewShotDataset, shots: int, seed: int) -> list[Sample]:
 def short_classes(tree: FewShotDataset, shots: int) -> dict[str, int]:
     """{class name: number of training images} of base classes that have fewer than `shots`."""
     images = _by_label(tree)
-    counts = {tree.class_names[i]: len(images.get(i, ())) for i in tree.base_ids}
+    counts = {tree.label_space.names[i]: len(images.get(i, ())) for i in tree.label_space.base_ids}
     return {name: count for name, count in counts.items() if count < shots}
 
 
@@ -94,7 +94,11 @@ def write_split(
     path = Path(path)
     lines = []
     for item in items:
-        record = {"image": item.name, "class": tree.class_names[_label(item)], "label": item.label}
+        record = {
+            "image": item.name,
+            "class": tree.label_space.names[_label(item)],
+            "label": item.label,
+        }
         lines.append(json.dumps(record) + "\n")
     text = "".join(lines)
     if path.exists():
@@ -132,7 +136,7 @@ def read_split(path: str | Path, tree: FewShotDataset) -> list[Sample]:
                 f"{where}: {name} is no training image of {tree.root}; redraw the split"
             )
         item = known[name]
-        truth = tree.class_names[_label(item)]
+        truth = tree.label_space.names[_label(item)]
         if record["class"] != truth:
             raise DataError(f"{where}: {name} is of class {truth!r}, not {record['class']!r}")
         if label != item.label:

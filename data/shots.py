@@ -5,8 +5,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data.decoding import content_key
 from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.few_shot_splits import (
@@ -23,10 +21,7 @@ from runtime.distributed import single_process
 
 @dataclass(frozen=True)
 class Shots:
-    """The images of a split, ordered by class and content: the order of its lines changes nothing.
-
-    N images, K base classes (those with a shot).
-    """
+    """The N images of a split, ordered by class and content, whatever the order of its lines."""
 
     paths: list[Path]  # [N]
     keys: list[str]  # [N], of the images' contents
@@ -48,15 +43,6 @@ class Shots:
     def digest(self) -> str:
         """One hash of all pairs."""
         return hashlib.sha256(json.dumps(self.pairs).encode()).hexdigest()
-
-    @property
-    def base_ids(self) -> list[int]:
-        return sorted(set(self.ids))
-
-    @property
-    def labels(self) -> np.ndarray:
-        """labels[N]: places among the base classes."""
-        return np.searchsorted(self.base_ids, self.ids)
 
 
 def chosen_split(data: Path, split: Path | None, tree: FewShotDataset) -> Path:

@@ -25,6 +25,7 @@ from baselines.photo_training import PhotoConfig, photo_batches
 from baselines.results import stored_result, write_result
 from baselines.targets import classify
 from baselines.trainer import ROWS, Baseline
+from data.label_space import LabelSpace
 from engine.device import in_fp32
 from engine.run_log import Run
 from engine.trainer import predict
@@ -99,7 +100,7 @@ def run(config: Config) -> None:
 def zero_shot(job: Baseline[Config], model: jclip.CLIP, phase: Run) -> None:
     """Cosines of normalised image features and class vectors from prompts/."""
     test = job.test_set()
-    texts = texts_of(test.class_names, job.config.text)
+    texts = texts_of(LabelSpace.all_base(test.class_names), job.config.text)
     every = [text for group in texts.sentences for text in group]
     tokens = jclip.tokenize(every, context_length=model.sizes.context_length)
     with in_fp32():  # as every class text

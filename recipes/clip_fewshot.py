@@ -100,10 +100,10 @@ class Job:
         self.device = use_device(config.device, config.precision)
         self.tree, weights = require(config.data, config.weights)
         self.shots = read_shots(config.data, config.split, self.tree)
-        self.base = self.shots.base_ids
-        self.texts = texts_of(
-            self.tree.class_names, config.text, contest=self.tree.kind == "contest"
-        )
+        self.label_space = self.tree.label_space.with_base(self.shots.ids)
+        self.base = list(self.label_space.base_ids)
+        self.labels = self.label_space.base_columns(self.shots.ids)
+        self.texts = texts_of(self.label_space, config.text)
         self.names = [self.texts.names[k] for k in self.base]
         self.views = Views(config.views, config.crops, config.seed)
         self.encoder = Encoder(
@@ -123,7 +123,7 @@ class Job:
             "device": self.device,
             "precision": precision_in_use(),
         }
-        text: dict[str, Any] = {"classes": list(self.tree.class_names), "shots": shots.digest}
+        text: dict[str, Any] = {"classes": list(self.label_space.names), "shots": shots.digest}
         text |= {"text": as_plain(config.text), "prompts": self.texts.files}
         fresh = common | {"seed": config.seed, "crops": as_plain(config.crops)}
         fresh["shots"] = shots.digest
@@ -165,7 +165,7 @@ class Job:
         weights = sentence_weights(texts, vectors, self.config.text)
         print(f"text: {len(vectors)} sentences from {', '.join(texts.files)}", flush=True)
         return {
-            "class_names": list(self.tree.class_names),
+            "class_names": list(self.label_space.names),
             "base_ids": self.base,
             "shots": self.shots.pairs,
             "logit_scale": self.encoder.logit_scale,
@@ -181,7 +181,7 @@ class Job:
             self.encoder,
             self.names,
             self.encoder.views(self.shots.paths, self.views),
-            self.shots.labels,
+            self.labels,
             parts["text"]["text_features"][self.base],
             self.run_of("prompt"),
             self.config.seed,
@@ -192,7 +192,7 @@ class Job:
             self.config.lora,
             self.encoder,
             self.shots.paths,
-            self.shots.labels,
+            self.labels,
             [parts["text"]["sentences"][k][0] for k in self.base],
             self.config.crops.flip,
             self.run_of("lora"),
@@ -204,12 +204,12 @@ class Job:
         vectors = tuned_text(encoder, parts["prompt"], parts["text"], self.config.seed)
         features = encoder.views(self.shots.paths, self.views)
         text = vectors["class_vectors"]
-        return vectors | train_head(self.config.head, features, self.shots.labels, text)
+        return vectors | train_head(self.config.head, features, self.labels, text)
 
     def make_channel(self, parts: Parts) -> dict:
         features = self.merged(parts["lora"]).views(self.shots.paths, self.views)
         text = parts["head"]["class_vectors"]
-        return train_channel(self.config.head, features, self.shots.labels, text)
+        return train_channel(self.config.head, features, self.labels, text)
 
     def zero_shot(self, parts: Parts) -> np.ndarray:
         """Logits[N,K] of the shots."""
@@ -219,18 +219,18 @@ class Job:
 
     def make_gda(self, parts: Parts) -> dict:
         features = self.encoder.views(self.shots.paths, self.views)
-        return train_gda(features, self.shots.labels, self.zero_shot(parts))
+        return train_gda(features, self.labels, self.zero_shot(parts))
 
     def make_ood(self, parts: Parts) -> dict:
         text = parts["text"]
         features = self.encoder.views(self.shots.paths, self.views)
         negatives = mined_negatives(self.encoder, text["names"], text["text_features"])
-        return train_ood(self.config.ood, features, self.shots.labels, text, negatives)
+        return train_ood(self.config.ood, features, self.labels, text, negatives)
 
     def make_auxiliary(self, parts: Parts) -> dict:
         assert self.second is not None  # else there is no such stage
         shots, logits = self.shots, self.zero_shot(parts)
-        return train_auxiliary(self.second, shots.paths, self.views, shots.labels, logits)
+        return train_auxiliary(self.second, shots.paths, self.views, self.labels, logits)
 
 
 def run(config: Config) -> None:

@@ -116,7 +116,8 @@ def data(root: Path) -> list[Row]:
         status = "wrong" if (root / "classes.txt").exists() else "missing"
         return [Row(status, "data", str(error), SEE_README, needed=True)]
     layout = f"{tree.kind} tree{', with TrainSet/TrainSet/' if tree.nested else ''}"
-    value = f"{root}: {layout}, {len(tree.base_ids)} base and {len(tree.new_ids)} new classes"
+    base, new = len(tree.label_space.base_ids), len(tree.label_space.new_ids)
+    value = f"{root}: {layout}, {base} base and {new} new classes"
     rows = [Row("ok", "data", value), _group("train", tree.train)]
     test_rows, test_images = _test_sets(tree)
     rows += test_rows + _splits(root, tree)

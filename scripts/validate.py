@@ -29,7 +29,7 @@ def main() -> None:
         tree = open_dataset(given.data)
         names = [item.name for item in list_test_images(tree, given.split)]
         check = validate_zip if given.result.suffix == ".zip" else validate
-        check(given.result, names, len(tree.class_names))
+        check(given.result, names, len(tree.label_space))
     print(f"{given.result}: valid, {len(names)} images")
 
 

@@ -16,6 +16,7 @@ from baselines.datasets.image_sets import ImageSet
 from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.few_shot_splits import read_split
 from data.folders import natural_key
+from data.label_space import LabelSpace
 from data.lists import read_json_lines
 from runtime.distributed import single_process
 from runtime.files import atomic_write
@@ -147,8 +148,8 @@ def read_image_split(
     pairs = zip(images.keys, images.labels.tolist(), strict=True)
     source = Path(images.source)
     items = tuple(Sample(source, key, label) for key, label in pairs)
-    ids = tuple(range(len(images.class_names)))
-    tree = FewShotDataset(source, "list", False, images.class_names, items, ids, ())
+    label_space = LabelSpace.all_base(images.class_names)
+    tree = FewShotDataset(source, "list", False, label_space, items)
     named = read_split(path, tree)
     place = {key: row for row, key in enumerate(images.keys)}
     rows: dict[str, list[int]] = {part: [] for part in parts}

@@ -2,34 +2,30 @@
 
 import numpy as np
 
-from data.few_shot_dataset import FewShotDataset
+from data.label_space import GROUPS, LabelSpace
 from fewshot.evaluation.metrics import accuracy, harmonic_mean
 from fewshot.inference.ensemble import ROUTINGS, STAGE_OF, SUBMITTED, WITHOUT
-from fewshot.inference.predictions import GROUPS
 from fewshot.stages.pipeline import Parts
-from fewshot.text.class_texts import domain_and_words
 
 
-def groups(tree: FewShotDataset) -> dict[str, tuple[list[int], str]]:
-    """Columns: (classes whose images count, the one of `outcome.GROUPS` chosen among).
+def groups(label_space: LabelSpace) -> dict[str, tuple[list[int], str]]:
+    """Returns the columns of the table: the classes whose images count, and the group chosen among.
 
-    base, the domains of the base classes if several (chosen among all base classes), new, all.
+    The columns are base, the domains of the base classes if there are several (chosen among all
+    base classes), new, and all.
     """
-    base, new = list(tree.base_ids), list(tree.new_ids)
-    domains: dict[str, list[int]] = {}
-    for k in base:
-        domain, _ = domain_and_words(tree.class_names[k], tree.kind == "contest")
-        domains.setdefault(domain, []).append(k)
+    base, new = list(label_space.base_ids), list(label_space.new_ids)
+    domains = label_space.base_ids_by_domain
     columns = {"base": (base, "base")}
     columns |= {name: (ids, "base") for name, ids in domains.items() if len(domains) > 1}
     columns |= {"new": (new, "new")} if new else {}
-    return columns | {"all": (list(range(len(tree.class_names))), "all")}
+    return columns | {"all": (list(range(len(label_space))), "all")}
 
 
 def ablation(
     picks: dict[str, np.ndarray],
     truth: np.ndarray,
-    tree: FewShotDataset,
+    label_space: LabelSpace,
     parts: Parts,
     record: dict,
 ) -> dict[str, dict[str, float | int]]:
@@ -43,7 +39,7 @@ def ablation(
     rows: dict[str, dict[str, float | int]] = {}
     for way in [way for way in picks if way not in ROUTINGS.values()]:
         row = rows[way] = {}
-        for name, (ids, among) in groups(tree).items():
+        for name, (ids, among) in groups(label_space).items():
             counted = np.isin(truth, ids)
             if counted.any():
                 row[name] = accuracy(picks[way][counted, GROUPS.index(among)], truth[counted])
@@ -58,14 +54,14 @@ def ablation(
 
 
 def end_to_end(
-    picks: dict[str, np.ndarray], truth: np.ndarray, tree: FewShotDataset
+    picks: dict[str, np.ndarray], truth: np.ndarray, label_space: LabelSpace
 ) -> dict[str, dict[str, float]]:
     """Rows for zero-shot, the blend under each routing and what is submitted: accuracy of base and
     of new images, both chosen among all classes, their harmonic mean, and of all images.
 
     Empty where there are no images of one kind.
     """
-    kinds = {"base": np.isin(truth, tree.base_ids), "new": np.isin(truth, tree.new_ids)}
+    kinds = {"base": label_space.is_base(truth), "new": label_space.is_new(truth)}
     if not all(kind.any() for kind in kinds.values()):
         return {}
     rows = {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.few_shot_dataset import FewShotDataset
+from data.label_space import LabelSpace
 from fewshot.evaluation.ablation import ablation, end_to_end
 from fewshot.evaluation.metrics import table
 from fewshot.evaluation.ood_scores import evaluate
@@ -21,7 +21,7 @@ at the threshold {base_kept:.2%} of base kept, {new_found:.2%} of new found"""
 def scores_of(
     outcome: Predictions,
     truth: np.ndarray,
-    tree: FewShotDataset,
+    label_space: LabelSpace,
     parts: Parts,
     record: dict,
     threshold: float,
@@ -31,12 +31,12 @@ def scores_of(
 
     truth[N]; record: what `stages.read_record` returns.
     """
-    ends, routing = end_to_end(outcome.picks, truth, tree), {}
+    ends, routing = end_to_end(outcome.picks, truth, label_space), {}
     known = ~np.isnan(outcome.base_score)  # could be read
-    is_base = np.isin(truth[known], tree.base_ids)
+    is_base = label_space.is_base(truth[known])
     if ends and is_base.any() and not is_base.all():
         routing = evaluate(outcome.base_score[known], is_base, threshold)
-    rows = ablation(outcome.picks, truth, tree, parts, record)
+    rows = ablation(outcome.picks, truth, label_space, parts, record)
     return {"images": len(truth), "rows": rows, "end_to_end": ends, "routing": routing}
 
 

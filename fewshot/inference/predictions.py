@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GROUPS = ("all", "base", "new")  # classes chosen among, in the order of a row of `picks`
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -32,17 +30,6 @@ class Predictions:
 ARRAYS = tuple(
     field.name for field in dataclasses.fields(Predictions) if field.type is np.ndarray
 )  # the fields that hold a row an image
-
-
-def best_of_groups(scores: np.ndarray, base: Sequence[int], new: Sequence[int]) -> np.ndarray:
-    """picks[N,3] of scores[N,C]: the best class among all, base and new; of equals the first."""
-    every = range(scores.shape[1])
-    picks = np.full((len(scores), len(GROUPS)), -1, np.int32)
-    for column, ids in enumerate((every, base, new)):
-        if len(ids):
-            chosen = np.asarray(ids, np.int32)
-            picks[:, column] = chosen[np.argmax(scores[:, chosen], axis=1)]
-    return picks
 
 
 def joined(pieces: Sequence[Predictions]) -> Predictions:

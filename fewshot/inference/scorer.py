@@ -11,12 +11,13 @@ from PIL import Image
 
 import runtime
 from data.decoding import BrokenImage, decode
+from data.label_space import LabelSpace
 from data.views import random_view
 from engine.device import precision_in_use
 from fewshot.features.encoder import Encoder, Views, code_version, image_features
 from fewshot.inference import mta
 from fewshot.inference.ensemble import SUBMITTED, Features, class_scores
-from fewshot.inference.predictions import Predictions, best_of_groups
+from fewshot.inference.predictions import Predictions
 from fewshot.inference.submission import top5
 from fewshot.stages.ood import base_odds
 from fewshot.stages.pipeline import Parts
@@ -55,8 +56,7 @@ class Scorer:
         self.hashes = hashes
         self.encoders, self.parts, self.looks = encoders, parts, looks
         text = parts["text"]
-        self.base = list(text["base_ids"])
-        self.new = [k for k in range(len(text["class_names"])) if k not in set(self.base)]
+        self.label_space = LabelSpace(tuple(text["class_names"]), tuple(text["base_ids"]))
         self.threshold = parts["ood"]["thresholds"][looks.ood]
         self.seconds: dict[str, float] = defaultdict(float)
 
@@ -94,7 +94,7 @@ class Scorer:
             routed_base=odds >= self.threshold,
             inlierness=inlierness.astype(np.float32),
             skipped=[(names[index], broken[index].cause) for index in sorted(broken)],
-            picks={way: best_of_groups(s, self.base, self.new) for way, s in scores.items()},
+            picks={way: self.label_space.best_of_groups(s) for way, s in scores.items()},
         )
         self.seconds["decoding and encoding"] += encoded - started
         self.seconds["views to scores"] += monotonic() - encoded

@@ -130,7 +130,7 @@ class Images:
         return Link("training data", state, into, where, note=reason)
 
     def _classes(self, tree: FewShotDataset) -> Link:
-        now, more = list(tree.class_names), {"path": self.data.as_posix()}
+        now, more = list(tree.label_space.names), {"path": self.data.as_posix()}
         into = tuple(part for parts in users_of(self.record, "classes").values() for part in parts)
         if list(users_of(self.record, "classes")) == [_plain(now)]:
             return Link("class names", OK, into, note=f"{len(now)} classes", **more)

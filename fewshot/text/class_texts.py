@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.few_shot_dataset import split_class_name
+from data.label_space import LabelSpace
 from fewshot.text.prompt_files import (
     CLASS_TEXTS,
     TEMPLATES,
@@ -55,17 +55,10 @@ class Texts:
     files: dict[str, str]  # SHA-256 of every file that was used
 
 
-def domain_and_words(class_name: str, contest: bool) -> tuple[str, str]:
-    """A class's domain and its name in words: "Thu-dog_golden_retriever" -> Thu-dog, golden
-    retriever. Only the contest's class names begin with a domain; elsewhere it is "".
-    """
-    domain, name = split_class_name(class_name) if contest else ("", class_name)
-    return domain, name.replace("_", " ").strip()
+def texts_of(label_space: LabelSpace, config: TextConfig) -> Texts:
+    """Returns what `prompts/` has for these classes.
 
-
-def texts_of(class_names: Sequence[str], config: TextConfig, *, contest: bool = False) -> Texts:
-    """What stands in `prompts/` for these classes; one that no file knows gets templates filled
-    with its name in words. contest: their names begin with a domain.
+    A class that no file knows gets templates filled with its name in words.
 
     Raises ValueError for an unknown set of templates, and where a file named in the configuration
     lacks a class.
@@ -76,10 +69,10 @@ def texts_of(class_names: Sequence[str], config: TextConfig, *, contest: bool = 
             f"there is no set of templates {config.templates!r}; "
             f"there are {OWN_TEMPLATES}, {', '.join(templates)}"
         )
-    known, used = class_texts(class_names, config.classes, contest)
+    known, used = class_texts(label_space, config.classes)
     names, sentences, filled_counts = [], [], []
-    for class_name in class_names:
-        domain, words = domain_and_words(class_name, contest)
+    classes = zip(label_space.names, label_space.domains, label_space.words, strict=True)
+    for class_name, domain, words in classes:
         own, kind = known.get(class_name, (ClassText(class_name, words, (), "", ()), domain))
         if config.templates != OWN_TEMPLATES:
             kind = config.templates
@@ -92,29 +85,29 @@ def texts_of(class_names: Sequence[str], config: TextConfig, *, contest: bool = 
 
 
 def class_texts(
-    class_names: Sequence[str], choice: str = "auto", contest: bool = False
+    label_space: LabelSpace, choice: str = "auto"
 ) -> tuple[dict[str, tuple[ClassText, str]], list[Path]]:
     """({class name: its text and the name of its templates}, the files these come from).
 
-    `choice` is "auto", "none" or a file. Of a contest each class is looked up under its domain; for
-    other data one file must know every class: the one with the fewest classes beside them.
+    `choice` is "auto", "none" or a file. A class with a domain is looked up in the domain's file.
+    For other data one file must know every class: the one with the fewest further classes.
     """
     if choice == "none":
         return {}, []
     files = read_text_files(CLASS_TEXTS) if choice == "auto" else [read_text_file(Path(choice))]
-    if not contest and choice == "auto":
-        wanted = set(class_names)
+    if not label_space.has_domains and choice == "auto":
+        wanted = set(label_space.names)
         files = [file for file in files if wanted <= {entry.key for entry in file.classes}]
         files = sorted(files, key=lambda file: len(file.classes))[:1]
     known = {
-        (file.domain if contest else "", entry.key): (entry, file)
+        (file.domain if label_space.has_domains else "", entry.key): (entry, file)
         for file in files
         for entry in file.classes
     }
-    keys = {name: split_class_name(name) if contest else ("", name) for name in class_names}
-    found = {name: known[key] for name, key in keys.items() if key in known}
+    keys = zip(label_space.names, label_space.domains, label_space.keys, strict=True)
+    found = {name: known[domain, key] for name, domain, key in keys if (domain, key) in known}
     if choice != "auto":
-        for name in class_names:
+        for name in label_space.names:
             if name not in found:
                 raise ValueError(f"{choice}: lacks the class {name!r}")
     used = sorted({file.path for _, file in found.values()})

@@ -1,13 +1,11 @@
 """A small outcome for tests of the report, with names that no page may take for its own code."""
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
-from data.few_shot_dataset import FewShotDataset
+from data.label_space import LabelSpace
 from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
-from fewshot.inference.predictions import Predictions, best_of_groups
+from fewshot.inference.predictions import Predictions
 
 HOSTILE = [
     "<script>alert(1)</script>.jpg",
@@ -44,9 +42,7 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     sure ones, image 8 could not be read.
     """
     draw = np.random.RandomState(1)
-    tree = FewShotDataset(
-        Path(), "contest", False, CLASSES, (), tuple(range(base)), tuple(range(base, len(CLASSES)))
-    )
+    label_space = LabelSpace(CLASSES, tuple(range(base)), has_domains=True)
     truth = np.arange(IMAGES) % len(CLASSES)
     logits = draw.randn(IMAGES, len(CLASSES))
     logits[np.arange(IMAGES), truth] += 2
@@ -57,7 +53,7 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     base_score[8] = np.nan
     names = HOSTILE + [f"image_{i}.jpg" for i in range(len(HOSTILE), IMAGES)]
     ways = ["zero-shot", *ROUTINGS.values(), SUBMITTED, "<u>way</u>"]
-    picks = best_of_groups(scores, tree.base_ids, tree.new_ids)
+    picks = label_space.best_of_groups(scores)
     inlierness = draw.dirichlet(np.ones(views), IMAGES)
     outcome = Predictions(
         names=names,
@@ -73,7 +69,7 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     rows = {"zero-shot": row, "<u>way</u>": row | {"trained": 12345, "seconds": 7}}
     return {
         "outcome": outcome,
-        "tree": tree,
+        "label_space": label_space,
         "threshold": 0.25,
         "truth": truth if labels else None,
         "rows": rows if labels else None,

@@ -21,6 +21,7 @@ from baselines.datasets.tiny_imagenet import open_tiny_imagenet
 from data.decoding import BrokenImage, decode
 from data.few_shot_dataset import FewShotDataset, Sample
 from data.few_shot_splits import read_split
+from data.label_space import LabelSpace
 from data.lists import read_captions, read_classes, read_labels, read_rows
 from fewshot.inference.submission import MEMBER, validate, validate_zip
 from fewshot.text.negatives import load_negatives
@@ -35,10 +36,8 @@ TREE = FewShotDataset(
     Path("data"),
     "list",
     False,
-    CLASSES,
+    LabelSpace.all_base(CLASSES),
     tuple(Sample(Path(key), key, label) for key, label in zip(KEYS, LABELS, strict=True)),
-    (0, 1),
-    (),
 )
 
 

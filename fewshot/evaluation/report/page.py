@@ -14,14 +14,13 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
-from data.few_shot_dataset import FewShotDataset
+from data.label_space import LabelSpace
 from fewshot.evaluation.ablation import end_to_end
 from fewshot.evaluation.metrics import harmonic_mean
 from fewshot.evaluation.ood_scores import evaluate
 from fewshot.evaluation.report import figures, plots
 from fewshot.evaluation.report.formatting import FILTERS, shown
 from fewshot.inference.predictions import Predictions
-from fewshot.text.class_texts import domain_and_words
 from runtime.files import atomic_write
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -33,7 +32,7 @@ Picture = Callable[[int, int], Image.Image]
 def write_report(
     path: str | Path,
     outcome: Predictions,
-    tree: FewShotDataset,
+    label_space: LabelSpace,
     *,
     threshold: float,
     truth: np.ndarray | None,
@@ -53,25 +52,25 @@ def write_report(
 
     Raises ValueError where these do not fit together.
     """
-    _check(outcome, tree, threshold, truth)
+    _check(outcome, label_space, threshold, truth)
     unread = {name for name, _ in outcome.skipped}
     known = np.array([name not in unread for name in outcome.names])
     labelled = None if truth is None else np.asarray(truth)
-    names = [domain_and_words(name, tree.kind == "contest") for name in tree.class_names]
+    words = (words or name for words, name in _zip(label_space.words, label_space.names))
     context = {
         "images": len(outcome),
         "unreadable": outcome.skipped,
-        "base_classes": len(tree.base_ids),
-        "new_classes": len(tree.new_ids),
-        "classes": [(d, words or name) for (d, words), name in _zip(names, tree.class_names)],
+        "base_classes": len(label_space.base_ids),
+        "new_classes": len(label_space.new_ids),
+        "classes": list(_zip(label_space.domains, words)),
         "labelled": labelled is not None,
         "ways": _table(rows),
-        "routing": _routing(outcome, tree, threshold, labelled, known),
+        "routing": _routing(outcome, label_space, threshold, labelled, known),
         "pictures": _pictures(outcome, labelled, known, picture),
         "seconds": {name: value for name, value in seconds.items() if value is not None},
         "settings": settings,
     }
-    context |= _with_labels(outcome, labelled, known, [domain for domain, _ in names], tree)
+    context |= _with_labels(outcome, labelled, known, label_space)
     page = _template().render(context)
     with atomic_write(path) as file:
         file.write(page + "\n")
@@ -95,7 +94,7 @@ _zip = partial(zip, strict=True)
 
 
 def _check(
-    outcome: Predictions, tree: FewShotDataset, threshold: float, truth: np.ndarray | None
+    outcome: Predictions, label_space: LabelSpace, threshold: float, truth: np.ndarray | None
 ) -> None:
     count = len(outcome)
     if not count:
@@ -108,10 +107,10 @@ def _check(
     if truth.shape != (count,) or truth.dtype.kind not in "iu":
         shape = f"{truth.dtype}{list(truth.shape)}"
         raise ValueError(f"truth: is {shape}, not class ids [{count}], one an image")
-    if truth.min() < 0 or truth.max() >= len(tree.class_names):
+    if truth.min() < 0 or truth.max() >= len(label_space):
         wrong = truth.min() if truth.min() < 0 else truth.max()
         raise ValueError(
-            f"truth: {wrong} is no class id; there are 0 to {len(tree.class_names) - 1}: "
+            f"truth: {wrong} is no class id; there are 0 to {len(label_space) - 1}: "
             "mend the labels, or give none"
         )
 
@@ -120,31 +119,30 @@ def _with_labels(
     outcome: Predictions,
     truth: np.ndarray | None,
     known: np.ndarray,
-    domains: list[str],
-    tree: FewShotDataset,
+    label_space: LabelSpace,
 ) -> dict:
     """The sections that need labels, None without."""
     if truth is None:
         return dict.fromkeys(("cards", "end_to_end", "domains", "pairs", "calibration"))
     scored = "zero-shot" in outcome.picks
     return {
-        "cards": _cards(outcome, tree, truth),
-        "end_to_end": _table(end_to_end(outcome.picks, truth, tree)) if scored else None,
-        "domains": _domains(outcome, truth, domains, tree),
+        "cards": _cards(outcome, label_space, truth),
+        "end_to_end": _table(end_to_end(outcome.picks, truth, label_space)) if scored else None,
+        "domains": _domains(outcome, truth, label_space),
         "pairs": _pairs(outcome, truth),
         "calibration": _calibration(outcome, truth, known),
     }
 
 
-def _cards(outcome: Predictions, tree: FewShotDataset, truth: np.ndarray) -> list[dict]:
+def _cards(outcome: Predictions, label_space: LabelSpace, truth: np.ndarray) -> list[dict]:
     """The accuracies on top of the page, all of them choosing among all classes."""
     guess = outcome.ids[:, 0]
-    groups = {"base classes": tree.base_ids, "new classes": tree.new_ids}
-    every = range(len(tree.class_names))
+    groups = {"base classes": label_space.base_ids, "new classes": label_space.new_ids}
+    every = range(len(label_space))
     found = {name: figures.accuracy_of(guess, truth, ids) for name, ids in groups.items()}
     present = {name: value for name, value in found.items() if value == value}
     cards = []
-    if tree.new_ids:
+    if label_space.new_ids:
         for name, value in present.items():
             images = int(np.isin(truth, groups[name]).sum())
             cards.append({"name": name, "value": value, "images": images})
@@ -166,20 +164,20 @@ def _table(rows: dict | None) -> dict | None:
 
 def _routing(
     outcome: Predictions,
-    tree: FewShotDataset,
+    label_space: LabelSpace,
     threshold: float,
     truth: np.ndarray | None,
     known: np.ndarray,
 ) -> dict | None:
     """Base against new over the images that could be read."""
     known = known & ~np.isnan(outcome.base_score)
-    if not tree.new_ids or not known.any():
+    if not label_space.new_ids or not known.any():
         return None
     score, routed = outcome.base_score[known], outcome.routed_base[known]
     found = {"threshold": threshold, "images": len(score), "to_base": int(routed.sum())}
     is_base = None
     if truth is not None:
-        is_base = np.isin(truth[known], tree.base_ids)
+        is_base = label_space.is_base(truth[known])
         found |= evaluate(score, is_base, threshold)
         found["confusion"] = figures.routing_confusion(is_base, routed).tolist()
     return found | {"plot": plots.score_histogram(score, is_base, threshold)}
@@ -200,19 +198,21 @@ def _calibration(outcome: Predictions, truth: np.ndarray, known: np.ndarray) -> 
     }
 
 
-def _domains(
-    outcome: Predictions, truth: np.ndarray, domains: list[str], tree: FewShotDataset
-) -> dict | None:
+def _domains(outcome: Predictions, truth: np.ndarray, label_space: LabelSpace) -> dict | None:
     """Accuracy of each domain and the confusion between them, where there are several."""
-    names = list(dict.fromkeys(domains))
+    names = list(dict.fromkeys(label_space.domains))
     if len(names) < 2:
         return None
-    domain_of = np.array([names.index(domain) for domain in domains])
+    domain_of = np.array([names.index(domain) for domain in label_space.domains])
     table = []
     for number, name in enumerate(names):
         rows = domain_of[truth] == number
         ids = np.flatnonzero(domain_of == number)
-        row = {"name": name, "classes": len(ids), "new": int(np.isin(ids, tree.new_ids).sum())}
+        row = {
+            "name": name,
+            "classes": len(ids),
+            "new": int(np.isin(ids, label_space.new_ids).sum()),
+        }
         row["images"] = int(rows.sum())
         if rows.any():
             row["top1"] = figures.accuracy_of(outcome.ids[:, 0], truth, ids)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data.few_shot_dataset import DataError, list_test_images, open_dataset, split_class_name
+from data.few_shot_dataset import DataError, list_test_images, open_dataset
 from data.lists import read_classes
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -48,8 +48,8 @@ def error(root):
 def test_contest_tree_flat_and_nested(tmp_path, nested, prefix):
     tree = open_dataset(contest(tmp_path, nested, prefix))
     assert (tree.kind, tree.nested, tree.root) == ("contest", nested, tmp_path)
-    assert tree.class_names == BASE + NEW
-    assert (tree.base_ids, tree.new_ids) == ((0, 1, 2), (3,))
+    assert tree.label_space.names == BASE + NEW
+    assert (tree.label_space.base_ids, tree.label_space.new_ids) == ((0, 1, 2), (3,))
     assert [(item.name, item.label) for item in tree.train] == [
         ("TrainSet/Animal/Bear/9.PNG", 0),
         ("TrainSet/Animal/Bear/10.jpg", 0),
@@ -61,22 +61,26 @@ def test_contest_tree_flat_and_nested(tmp_path, nested, prefix):
 
 def test_new_classes_follow_lists_and_training_labels(tmp_path):
     one_list = open_dataset(contest(tmp_path / "one", new=()))
-    assert (one_list.base_ids, one_list.new_ids) == ((0, 1, 2), ())
+    assert (one_list.label_space.base_ids, one_list.label_space.new_ids) == ((0, 1, 2), ())
     no_papillon = open_dataset(contest(tmp_path / "untrained", new=(), train=TRAIN[:3]))
-    assert (no_papillon.base_ids, no_papillon.new_ids) == ((0, 1), (2,))
+    assert (no_papillon.label_space.base_ids, no_papillon.label_space.new_ids) == ((0, 1), (2,))
     listed = open_dataset(contest(tmp_path / "listed", train=TRAIN[:3]))
-    assert (listed.base_ids, listed.new_ids) == ((0, 1, 2), (3,))
+    assert (listed.label_space.base_ids, listed.label_space.new_ids) == ((0, 1, 2), (3,))
 
 
 def test_without_training_images_a_test_set_can_be_classified(tmp_path):
     put_lines(tmp_path / "classes.txt", [f"{name} {i}" for i, name in enumerate(BASE)])
     put(tmp_path / "TestSetB" / "image_1.jpg")
     tree = open_dataset(tmp_path)
-    assert (tree.train, tree.base_ids) == ((), (0, 1, 2))
+    assert (tree.train, tree.label_space.base_ids) == ((), (0, 1, 2))
     contest(tmp_path, train=TRAIN)
     (tmp_path / "TrainSet").rename(tmp_path / "elsewhere")
     tree = open_dataset(tmp_path)
-    assert (tree.train, tree.base_ids, tree.new_ids) == ((), (0, 1, 2), (3,))
+    assert (tree.train, tree.label_space.base_ids, tree.label_space.new_ids) == (
+        (),
+        (0, 1, 2),
+        (3,),
+    )
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the organisers' class lists")
@@ -89,17 +93,11 @@ def test_the_organisers_lists(tmp_path):
     put(tmp_path / "train.txt", b"TrainSet/Thu-dog/papillon/1.jpg 373")
     put(tmp_path / "TrainSet/Thu-dog/papillon/1.jpg")
     tree = open_dataset(tmp_path)
-    assert tree.base_ids == tuple(range(374))
-    assert tree.new_ids == tuple(range(374, 403))
-    assert {split_class_name(tree.class_names[i])[0] for i in tree.new_ids} == {"Stanford-Cars"}
-    domains = {split_class_name(tree.class_names[i])[0] for i in tree.base_ids}
+    assert tree.label_space.base_ids == tuple(range(374))
+    assert tree.label_space.new_ids == tuple(range(374, 403))
+    assert {tree.label_space.domains[i] for i in tree.label_space.new_ids} == {"Stanford-Cars"}
+    domains = set(tree.label_space.base_ids_by_domain)
     assert domains == {"Animal", "Caltech-101", "Food-101", "Thu-dog"}
-
-
-def test_split_class_name():
-    name = "Stanford-Cars_Ford_F-150_Regular_Cab_2007"
-    assert split_class_name(name) == ("Stanford-Cars", "Ford_F-150_Regular_Cab_2007")
-    assert split_class_name("airplane") == ("", "airplane")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +152,7 @@ def test_windows_line_ends_and_byte_order_mark(tmp_path):
     for name in ("classes.txt", "train.txt"):
         content = (tmp_path / name).read_bytes().replace(b"\n", b"\r\n")
         put(tmp_path / name, b"\xef\xbb\xbf" + content)
-    assert open_dataset(tmp_path).class_names == BASE + NEW
+    assert open_dataset(tmp_path).label_space.names == BASE + NEW
 
 
 def test_junk_is_no_data(tmp_path):
@@ -163,7 +161,7 @@ def test_junk_is_no_data(tmp_path):
     for name in ("__MACOSX/1.jpg", ".git/1.jpg", "cat/deeper/2.jpg", "empty/readme.md"):
         put(tmp_path / name)
     tree = open_dataset(tmp_path)
-    assert (tree.kind, tree.class_names) == ("folders", ("cat",))
+    assert (tree.kind, tree.label_space.names) == ("folders", ("cat",))
     assert [item.name for item in tree.train] == ["cat/1.jpg"]
 
 
@@ -178,8 +176,8 @@ def test_folders_with_splits_beside(tmp_path):
     for name in ("train/dog/1.jpg", "train/cat/2.jpg", "test/cat/3.jpg", "val/ant/4.jpg"):
         put(tmp_path / name)
     tree = open_dataset(tmp_path)
-    assert tree.class_names == ("cat", "dog", "ant")
-    assert (tree.base_ids, tree.new_ids) == ((0, 1), (2,))
+    assert tree.label_space.names == ("cat", "dog", "ant")
+    assert (tree.label_space.base_ids, tree.label_space.new_ids) == ((0, 1), (2,))
     assert [(item.name, item.label) for item in tree.train] == [
         ("train/cat/2.jpg", 0),
         ("train/dog/1.jpg", 1),
@@ -191,7 +189,7 @@ def test_folders_with_splits_beside(tmp_path):
 def test_a_class_called_train(tmp_path):
     for name in ("train/1.jpg", "plane/1.jpg"):  # CIFAR-100 has such a class
         put(tmp_path / name)
-    assert open_dataset(tmp_path).class_names == ("plane", "train")
+    assert open_dataset(tmp_path).label_space.names == ("plane", "train")
 
 
 def test_no_data_says_what_to_do(tmp_path):

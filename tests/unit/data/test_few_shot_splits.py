@@ -16,6 +16,7 @@ from data.few_shot_splits import (
     split_path,
     write_split,
 )
+from data.label_space import LabelSpace
 from scripts import make_split
 
 
@@ -25,8 +26,8 @@ def make_tree(counts):
         for label, (name, count) in enumerate(counts.items())
         for i in range(count)
     ]
-    ids = tuple(range(len(counts)))
-    return FewShotDataset(Path("/data"), "folders", False, tuple(counts), tuple(items), ids, ())
+    label_space = LabelSpace.all_base(tuple(counts))
+    return FewShotDataset(Path("/data"), "folders", False, label_space, tuple(items))
 
 
 TREE = make_tree({"cat": 20, "dog": 30, "eel": 3})

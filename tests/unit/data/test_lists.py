@@ -46,13 +46,13 @@ def test_text_list_splits_at_the_last_space(tmp_path):
     put(tmp_path / "a.png")
     put_lines(tmp_path / "list.txt", ["my photos/b 1.jpg dog", "./a.png cat"])
     tree = open_dataset(tmp_path / "list.txt")
-    assert (tree.kind, tree.root, tree.class_names) == ("list", tmp_path, ("cat", "dog"))
+    assert (tree.kind, tree.root, tree.label_space.names) == ("list", tmp_path, ("cat", "dog"))
     assert [item.name for item in tree.train] == ["a.png", "my photos/b 1.jpg"]
     put_lines(tmp_path / "list.txt", ["my photos/b 1.jpg 1", "a.png 0"])
-    assert open_dataset(tmp_path / "list.txt").class_names == ("0", "1")
+    assert open_dataset(tmp_path / "list.txt").label_space.names == ("0", "1")
     put_lines(tmp_path / "classes.txt", ["X_cat 0", "X_dog 1", "X_eel 2"])
     tree = open_dataset(tmp_path / "list.txt")
-    assert (tree.class_names, tree.new_ids) == (("X_cat", "X_dog", "X_eel"), (2,))
+    assert (tree.label_space.names, tree.label_space.new_ids) == (("X_cat", "X_dog", "X_eel"), (2,))
 
 
 def test_json_list(tmp_path):
@@ -64,7 +64,7 @@ def test_json_list(tmp_path):
         '{"image": "a.png", "class": "y", "label": 1}',
     ]
     put_lines(path, lines)
-    assert open_dataset(path).class_names == ("x", "y")
+    assert open_dataset(path).label_space.names == ("x", "y")
     put_lines(path, [lines[0], lines[1].replace("1}", "0}")])
     assert "list.jsonl:2: label 0 is 'y' here, 'x' above" in error(path)
     put_lines(path, [lines[0], lines[1].replace("1}", "2}")])

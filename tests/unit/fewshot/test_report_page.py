@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from data.label_space import LabelSpace
 from fewshot.evaluation.report.formatting import cell, duration, percent, plural, shown
 from fewshot.evaluation.report.page import write_report
 from tests.helpers.report_kit import CLASSES, HOSTILE, IMAGES, arguments, picture
@@ -88,7 +89,7 @@ def test_sections_follow_from_what_is_known(page, page_of):
     assert page.sections == (ALWAYS | LABELLED) - {"crops", "time", "settings"}
     assert not page.values("src")
     one_domain = arguments()
-    one_domain["tree"] = dataclasses.replace(one_domain["tree"], kind="folders")
+    one_domain["label_space"] = dataclasses.replace(one_domain["label_space"], has_domains=False)
     assert page_of(**one_domain).sections == (ALWAYS | LABELLED) - {"domains"}
 
 
@@ -199,9 +200,7 @@ def test_a_page_for_a_contest_stays_small(tmp_path):
     draw, count, classes = np.random.RandomState(0), 5000, 403
     given = arguments()
     names = tuple(f"D{k % 5}_{k}_{'x' * 40}" for k in range(classes))
-    tree = dataclasses.replace(
-        given["tree"], class_names=names, base_ids=range(374), new_ids=range(374, 403)
-    )
+    label_space = LabelSpace(names, tuple(range(374)), has_domains=True)
     ids = np.argsort(draw.rand(count, classes), axis=1)[:, :5].astype(np.int32)
     outcome = dataclasses.replace(
         given["outcome"],
@@ -215,7 +214,10 @@ def test_a_page_for_a_contest_stays_small(tmp_path):
         picks={},
     )
     truth = draw.randint(0, classes, count)
-    write_report(tmp_path / "page", **given | {"tree": tree, "outcome": outcome, "truth": truth})
+    write_report(
+        tmp_path / "page",
+        **given | {"label_space": label_space, "outcome": outcome, "truth": truth},
+    )
     assert (tmp_path / "page").stat().st_size < 3e6
 
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from data.few_shot_dataset import FewShotDataset
+from data.label_space import LabelSpace
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
-from fewshot.inference.predictions import Predictions, best_of_groups
+from fewshot.inference.predictions import Predictions
 
 NAMES = ("cat", "dog", "apple", "pie", "soup", "sea")
 TRUTH = np.array([0, 1, 4, 5, 0])
@@ -16,9 +16,10 @@ SCORES = np.eye(6)[[0, 2, 4, 1, 0]]  # one base image goes wrong, and one new on
 PARTS = {"text": {}}
 
 
-def scores(tmp_path, new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
+def scores(new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
     base = tuple(k for k in range(6) if k not in new)
-    picks = best_of_groups(SCORES, base, new)
+    label_space = LabelSpace(NAMES, base)
+    picks = label_space.best_of_groups(SCORES)
     outcome = Predictions(
         names=list("abcde"),
         ids=np.argsort(-SCORES, axis=1, kind="stable")[:, :5].astype(np.int32),
@@ -29,12 +30,11 @@ def scores(tmp_path, new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
         skipped=[("e", "is empty")],
         picks=dict.fromkeys(("zero-shot", *ROUTINGS.values(), SUBMITTED), picks),
     )
-    tree = FewShotDataset(tmp_path, "folders", False, NAMES, (), base, new)
-    return scores_of(outcome, TRUTH, tree, PARTS, {}, 0.5)
+    return scores_of(outcome, TRUTH, label_space, PARTS, {}, 0.5)
 
 
 def test_tables_and_routing_by_hand(tmp_path):
-    found = scores(tmp_path)
+    found = scores()
     assert found["images"] == 5 and found["rows"][SUBMITTED]["all"] == 3 / 5
     ends = found["end_to_end"]["soft routing"]
     assert ends == pytest.approx({"base": 2 / 3, "new": 1 / 2, "harmonic": 4 / 7, "all": 3 / 5})
@@ -47,18 +47,18 @@ def test_tables_and_routing_by_hand(tmp_path):
 
 
 def test_without_new_classes_there_is_no_routing(tmp_path):
-    found = scores(tmp_path, new=(), base_score=(np.inf,) * 5)
+    found = scores(new=(), base_score=(np.inf,) * 5)
     assert found["end_to_end"] == found["routing"] == {}
     assert "AUROC" not in as_text(found) and "choosing among all" not in as_text(found)
 
 
 def test_where_all_of_one_kind_are_unreadable_there_is_no_routing(tmp_path):
-    found = scores(tmp_path, base_score=(3.0, 1.0, np.nan, np.nan, 2.0))
+    found = scores(base_score=(3.0, 1.0, np.nan, np.nan, 2.0))
     assert found["routing"] == {} and found["end_to_end"] and "AUROC" not in as_text(found)
     write_scores(tmp_path / "scores.json", found)
 
 
 def test_the_scores_are_written(tmp_path):
-    found = scores(tmp_path)
+    found = scores()
     write_scores(tmp_path / "scores.json", found)
     assert json.loads((tmp_path / "scores.json").read_text()) == found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.few_shot_dataset import Sample
-from fewshot.inference.predictions import ARRAYS, Predictions, best_of_groups, joined
+from fewshot.inference.predictions import ARRAYS, Predictions, joined
 from fewshot.inference.shards import CHUNK_SIZE, ChunkStore, select_shard, split_into_chunks
 
 
@@ -114,9 +114,3 @@ def test_an_unreadable_image_is_a_piece_of_its_own(items, tmp_path):
     place = store.path(items[:2])
     items[1].path.unlink()
     assert store.path(items[:2]) != place
-
-
-def test_the_best_of_each_group():
-    scores = np.array([[0.1, 0.9, 0.9, 0.2], [0.5, 0.1, 0.2, 0.3]])
-    assert best_of_groups(scores, [0, 2], [1, 3]).tolist() == [[1, 2, 1], [0, 0, 3]]
-    assert best_of_groups(scores, [0, 1, 2, 3], []).tolist() == [[1, 1, -1], [0, 0, -1]]

@@ -31,8 +31,8 @@ def contents(folder):
 
 def test_counts(demo):
     tree = open_dataset(demo)
-    assert (tree.kind, tree.nested, len(tree.class_names)) == ("contest", False, 10)
-    assert (tree.base_ids, tree.new_ids) == (tuple(range(7)), (7, 8, 9))
+    assert (tree.kind, tree.nested, len(tree.label_space.names)) == ("contest", False, 10)
+    assert (tree.label_space.base_ids, tree.label_space.new_ids) == (tuple(range(7)), (7, 8, 9))
     assert Counter(item.label for item in tree.train) == dict.fromkeys(range(7), 12)
 
     pairs = read_captions(demo / "captions.jsonl")
@@ -43,8 +43,8 @@ def test_counts(demo):
     labels = read_labels(demo / "TestSetB_labels.txt")
     assert set(labels) == {item.name for item in items}
     counts = Counter(labels.values())
-    assert min(counts[i] for i in tree.base_ids) >= 75
-    assert min(counts[i] for i in tree.new_ids) >= 90
+    assert min(counts[i] for i in tree.label_space.base_ids) >= 75
+    assert min(counts[i] for i in tree.label_space.new_ids) >= 90
 
 
 def test_captions_say_what_is_shown(demo):
@@ -80,7 +80,9 @@ def test_labels_follow_the_images(demo):
     pretrain, train, test = make_demo.divide(digits.target, rng)
     words = [make_demo.WORDS[t] for t in digits.target]
     tree = open_dataset(demo)
-    shown = Counter(tree.class_names[i] for i in read_labels(demo / "TestSetB_labels.txt").values())
+    shown = Counter(
+        tree.label_space.names[i] for i in read_labels(demo / "TestSetB_labels.txt").values()
+    )
     assert shown == Counter(f"Digit_{words[row]}" for row in test)
 
     def features(items):
@@ -90,7 +92,9 @@ def test_labels_follow_the_images(demo):
         return np.stack(pixels).reshape(len(items), -1)
 
     labels = read_labels(demo / "TestSetB_labels.txt")
-    items = [i for i in list_test_images(tree, "TestSetB") if labels[i.name] in tree.base_ids]
+    items = [
+        i for i in list_test_images(tree, "TestSetB") if labels[i.name] in tree.label_space.base_ids
+    ]
     centres = features(tree.train).reshape(7, 12, -1).mean(axis=1)
     distance = ((features(items)[:, None] - centres) ** 2).sum(axis=2)
     right = distance.argmin(axis=1) == [labels[item.name] for item in items]
