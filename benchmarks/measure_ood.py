@@ -25,16 +25,12 @@ ensure_environment()
 
 import numpy as np
 
-from fewshot.evaluation.ood_scores import (
-    evaluate,
-    known_names,
-    mcm,
-    neglabel,
-    transductive_rank_fusion,
-)
+from benchmarks.rank_fusion import transductive_rank_fusion
+from fewshot.evaluation.ood_metrics import evaluate
 from fewshot.text.negatives import grouped
 from models.normalize import unit_rows
 from models.ood.gp_filter import OodFilter
+from models.ood.scores import known_names, mcm, neglabel
 
 SCALE = 100.0  # CLIP's own temperature
 Kind = Literal["new", "negatives"]  # the classes beside the base ones, as for OodFilter

@@ -31,7 +31,6 @@ PARTS_CODE = (  # beside that of the features
     "fewshot/inference/ensemble.py",
     "engine/losses.py",
     "fewshot/text/negatives.py",
-    "fewshot/evaluation/ood_scores.py",
     "engine/micro_batches.py",
     "fewshot/text/prompt_files.py",
     "engine/seeding.py",

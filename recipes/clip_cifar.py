@@ -29,8 +29,8 @@ from data.label_space import LabelSpace
 from engine.device import in_fp32
 from engine.run_log import Run
 from engine.trainer import predict
-from fewshot.inference.ensemble import text_logits
 from fewshot.text.class_texts import TextConfig, class_vectors, sentence_weights, texts_of
+from models.heads.zero_shot import text_logits
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from engine.config import as_plain, require_ranges
 from engine.device import Device, Precision, precision_in_use, use_device
 from engine.run_log import Run
 from fewshot.features.encoder import Encoder, Views, code_version
-from fewshot.inference.ensemble import text_logits
 from fewshot.stages.auxiliary import auxiliary_encoder, train_auxiliary
 from fewshot.stages.heads import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.stages.lora import LoraStageConfig, train_lora, tuned_encoder
@@ -35,6 +34,7 @@ from fewshot.text.class_texts import (
     texts_of,
 )
 from fewshot.text.negatives import NEGATIVES
+from models.heads.zero_shot import text_logits
 from runtime.distributed import barrier, is_main_process
 from weight_files.hashing import sha256_of
 

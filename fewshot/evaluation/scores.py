@@ -8,7 +8,7 @@ import numpy as np
 from data.label_space import LabelSpace
 from fewshot.evaluation.ablation import ablation, end_to_end
 from fewshot.evaluation.metrics import table
-from fewshot.evaluation.ood_scores import evaluate
+from fewshot.evaluation.ood_metrics import evaluate
 from fewshot.inference.predictions import Predictions
 from fewshot.stages.pipeline import Parts
 from runtime.files import atomic_write

@@ -13,7 +13,7 @@ from models.heads.auxiliary_bias import AuxiliaryBias
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
 from models.heads.lpplusplus import LPPlusPlus
-from models.normalize import unit_rows
+from models.heads.zero_shot import text_logits
 
 STAGE_OF = {  # the stage that makes the last part of each way to score
     "zero-shot": "text",
@@ -61,15 +61,6 @@ class Features:
 
         auxiliary = None if self.auxiliary is None else ones(self.auxiliary)
         return Features(ones(self.plain), ones(self.tuned), auxiliary)
-
-
-def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
-    """[N,K]: cosines times CLIP's own temperature.
-
-    Added up in float64, so that a row scores the same whatever rows are beside it.
-    """
-    cosines = unit_rows(features.astype(np.float64)) @ unit_rows(text.astype(np.float64)).T
-    return (scale * cosines).astype(np.float32)
 
 
 def base_logits(features: Features, parts: Parts) -> dict[str, np.ndarray]:

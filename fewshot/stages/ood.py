@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fewshot.evaluation.ood_scores import known_names, mcm, neglabel, threshold_keeping
 from fewshot.features.encoder import Encoder
-from fewshot.inference.ensemble import text_logits
 from fewshot.stages.pipeline import Parts
 from fewshot.text.negatives import grouped, load_negatives, mine_negatives
 from fewshot.text.prompt_files import load_templates
-from models.ood.gp_filter import OodFilter
+from models.heads.zero_shot import text_logits
+from models.ood.gp_filter import OodFilter, threshold_keeping
+from models.ood.scores import known_names, mcm, neglabel
 
 FILTERS = ("fitted", "names", "negatives", "mcm")  # the first by default; docs/ood.md compares them
 UNSCALED = ("negatives", "mcm")  # no odds of base against new: made even at their threshold

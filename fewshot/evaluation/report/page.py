@@ -17,7 +17,7 @@ from PIL import Image
 from data.label_space import LabelSpace
 from fewshot.evaluation.ablation import end_to_end
 from fewshot.evaluation.metrics import harmonic_mean
-from fewshot.evaluation.ood_scores import evaluate
+from fewshot.evaluation.ood_metrics import evaluate
 from fewshot.evaluation.report import figures, plots
 from fewshot.evaluation.report.formatting import FILTERS, shown
 from fewshot.inference.predictions import Predictions

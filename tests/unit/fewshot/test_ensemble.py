@@ -12,12 +12,12 @@ from fewshot.inference.ensemble import (
     base_logits,
     class_scores,
     routed_scores,
-    text_logits,
 )
 from models.heads.auxiliary_bias import AuxiliaryBias
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
 from models.heads.lpplusplus import LPPlusPlus
+from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
 
 RANDOM = np.random.default_rng(0)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from fewshot.features.encoder import Encoder
-from fewshot.inference.ensemble import text_logits
 from fewshot.stages.ood import FILTERS, OodConfig, base_odds, mined_negatives, train_ood
 from fewshot.text.negatives import load_negatives
 from fewshot.text.prompt_files import load_templates
+from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
 from tests.helpers.kit import write_tiny_clip
 
