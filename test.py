@@ -26,13 +26,13 @@ from tqdm import tqdm
 from data.decoding import skipped_summary, warn_on_stalled_reads
 from data.few_shot_dataset import Sample, list_test_images, read_labels
 from data.inputs import AUXILIARY, find_auxiliary, require
-from data.views import Crops
+from data.views import Crops, Views
 from engine.config import as_plain, exit_on_error, from_plain, parse, require_ranges
 from engine.device import Device, Precision, use_device
 from engine.run_lock import run_lock
 from fewshot.evaluation.report.page import write_report
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
-from fewshot.features.encoder import Encoder, Views
+from fewshot.features.encoder import Encoder
 from fewshot.inference import submission
 from fewshot.inference.ensemble import NEEDED
 from fewshot.inference.predictions import Predictions, joined
@@ -41,7 +41,6 @@ from fewshot.inference.shards import ChunkStore, select_shard, split_into_chunks
 from fewshot.provenance.links import scored_from
 from fewshot.provenance.manifest import write_manifest
 from fewshot.provenance.verify import read_manifest, verdict
-from fewshot.stages.auxiliary import auxiliary_encoder
 from fewshot.stages.lora import tuned_encoder
 from fewshot.stages.pipeline import Parts, read_parts, read_record
 from runtime.distributed import (
@@ -142,7 +141,7 @@ def encoders_of(config: Config, weights: Path, parts: Parts) -> list[Encoder]:
         remedy = f"put it there, or delete {config.parts / 'auxiliary.pkl'} to do without"
         if file is None:
             raise ValueError(f"the parts need the auxiliary weights {config.auxiliary}: {remedy}")
-        encoders.append(auxiliary_encoder(encoder, file))
+        encoders.append(encoder.with_auxiliary_weights(file))
         if encoders[-1].weights_sha256 != parts["auxiliary"]["weights"]:
             raise ValueError(f"{file}: not the auxiliary weights of these parts: {remedy}")
     return encoders

@@ -35,6 +35,15 @@ class Crops:
             raise ValueError(f"scale of the crops is {low} to {high}; it must rise within (0, 1]")
 
 
+@dataclass(frozen=True)
+class Views:
+    """Several views of each image: the centre view, then random crops."""
+
+    count: int
+    crops: Crops
+    seed: int
+
+
 def crop_box(
     width: int, height: int, scale: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:

@@ -20,7 +20,7 @@ FEATURES_CODE = (
     "weight_files/unpickle.py",
     "weight_files/reader.py",
     "engine/device.py",
-    "fewshot/features/encoder.py",
+    "fewshot/features/*.py",
     "data/decoding.py",
     "data/views.py",
     "engine/trainer.py",

@@ -14,13 +14,13 @@ import numpy as np
 
 from data.inputs import AUXILIARY, find_auxiliary, require
 from data.shots import read_shots
-from data.views import Crops
+from data.views import Crops, Views
 from engine.code_version import PARTS_CODE
 from engine.config import as_plain, require_ranges
 from engine.device import Device, Precision, precision_in_use, use_device
 from engine.run_log import Run
-from fewshot.features.encoder import Encoder, Views, code_version
-from fewshot.stages.auxiliary import auxiliary_encoder, train_auxiliary
+from fewshot.features.encoder import Encoder, code_version
+from fewshot.stages.auxiliary import train_auxiliary
 from fewshot.stages.heads import HeadConfig, mean_views, train_channel, train_gda, train_head
 from fewshot.stages.lora import LoraStageConfig, train_lora, tuned_encoder
 from fewshot.stages.ood import OodConfig, mined_negatives, train_ood
@@ -111,7 +111,7 @@ class Job:
         )
         self._merged: dict[str, Encoder] = {}
         second = find_auxiliary(config.auxiliary)
-        self.second = auxiliary_encoder(self.encoder, second) if second else None
+        self.second = self.encoder.with_auxiliary_weights(second) if second else None
         self.schedule = Pipeline("clip_fewshot", self.stages(), config.parts)
 
     def stages(self) -> list[Stage]:
@@ -161,7 +161,9 @@ class Job:
 
     def make_text(self, parts: Parts) -> dict:
         texts = self.texts
-        vectors = self.encoder.sentences([text for group in texts.sentences for text in group])
+        vectors = self.encoder.encode_sentences(
+            [text for group in texts.sentences for text in group]
+        )
         weights = sentence_weights(texts, vectors, self.config.text)
         print(f"text: {len(vectors)} sentences from {', '.join(texts.files)}", flush=True)
         return {
@@ -180,7 +182,7 @@ class Job:
             self.config.prompt,
             self.encoder,
             self.names,
-            self.encoder.views(self.shots.paths, self.views),
+            self.encoder.encode_training_views(self.shots.paths, self.views),
             self.labels,
             parts["text"]["text_features"][self.base],
             self.run_of("prompt"),
@@ -202,28 +204,28 @@ class Job:
     def make_head(self, parts: Parts) -> dict:
         encoder = self.merged(parts["lora"])
         vectors = tuned_text(encoder, parts["prompt"], parts["text"], self.config.seed)
-        features = encoder.views(self.shots.paths, self.views)
+        features = encoder.encode_training_views(self.shots.paths, self.views)
         text = vectors["class_vectors"]
         return vectors | train_head(self.config.head, features, self.labels, text)
 
     def make_channel(self, parts: Parts) -> dict:
-        features = self.merged(parts["lora"]).views(self.shots.paths, self.views)
+        features = self.merged(parts["lora"]).encode_training_views(self.shots.paths, self.views)
         text = parts["head"]["class_vectors"]
         return train_channel(self.config.head, features, self.labels, text)
 
     def zero_shot(self, parts: Parts) -> np.ndarray:
         """Logits[N,K] of the shots."""
-        rows = mean_views(self.encoder.views(self.shots.paths, self.views))
+        rows = mean_views(self.encoder.encode_training_views(self.shots.paths, self.views))
         text = parts["text"]["text_features"][self.base]
         return text_logits(rows, text, self.encoder.logit_scale)
 
     def make_gda(self, parts: Parts) -> dict:
-        features = self.encoder.views(self.shots.paths, self.views)
+        features = self.encoder.encode_training_views(self.shots.paths, self.views)
         return train_gda(features, self.labels, self.zero_shot(parts))
 
     def make_ood(self, parts: Parts) -> dict:
         text = parts["text"]
-        features = self.encoder.views(self.shots.paths, self.views)
+        features = self.encoder.encode_training_views(self.shots.paths, self.views)
         negatives = mined_negatives(self.encoder, text["names"], text["text_features"])
         return train_ood(self.config.ood, features, self.labels, text, negatives)
 

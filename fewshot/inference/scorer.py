@@ -12,9 +12,9 @@ from PIL import Image
 import runtime
 from data.decoding import BrokenImage, decode
 from data.label_space import LabelSpace
-from data.views import random_view
+from data.views import Views, random_view
 from engine.device import precision_in_use
-from fewshot.features.encoder import Encoder, Views, code_version, image_features
+from fewshot.features.encoder import Encoder, code_version, encode_views
 from fewshot.inference import mta
 from fewshot.inference.ensemble import SUBMITTED, Features, class_scores
 from fewshot.inference.predictions import Predictions
@@ -77,8 +77,7 @@ class Scorer:
     ) -> Predictions:
         """The outcome of some images; `tick()` is called after each one that was decoded."""
         started = monotonic()
-        views = self.looks.views if self.looks.views.count > 1 else None
-        found, broken = image_features(self.encoders, paths, views, tick)
+        found, broken = encode_views(self.encoders, paths, self.looks.views, tick)
         encoded = monotonic()
         features, inlierness = self.modes(*found)
         odds = base_odds(self.parts, self.looks.ood, features.plain)

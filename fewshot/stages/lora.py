@@ -4,7 +4,6 @@ Everything after it sees CLIP with the changes merged in (`tuned_encoder`).
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from engine.micro_batches import MicroBatches
 from engine.run_log import Run
 from engine.schedules import warm_cosine
 from engine.trainer import fit
-from fewshot.features.encoder import Encoder, Tower, clip_tower
+from fewshot.features.encoder import Encoder
+from fewshot.features.towers import clip_tower
 from models.lora.adapters import LoraAdapters, LoraConfig
 
 
@@ -95,7 +95,9 @@ def train_lora(
     tower = clip_tower(encoder.weights)  # a model of its own: the encoder's stays as it is
     model: jclip.CLIP = tower.module
     tokens = jclip.tokenize(sentences, context_length=model.sizes.context_length)
-    frozen = None if "text" in config.towers else jt.array(encoder.sentences(sentences))  # [K,E]
+    frozen = (
+        None if "text" in config.towers else jt.array(encoder.encode_sentences(sentences))
+    )  # [K,E]
     adapters = LoraAdapters(model, lora_config(vars(config)), seed)
     classes = ClassDraw(config.classes, len(sentences), config.epochs)
     batches = ImageBatches(
@@ -133,16 +135,4 @@ def train_lora(
 
 def tuned_encoder(encoder: Encoder, part: dict) -> Encoder:
     """The encoder with the LoRA part merged into its CLIP."""
-    state = part["lora"]
-    digest = hashlib.sha256(repr(state["config"]).encode())
-    for name, array in sorted(state["arrays"].items()):
-        digest.update(name.encode() + array.tobytes())
-
-    def load_tower(weights: Path) -> Tower:
-        tower = clip_tower(weights)
-        adapters = LoraAdapters(tower.module, lora_config(part["config"]), seed=0)
-        adapters.load(state)
-        adapters.merge()
-        return tower
-
-    return dataclasses.replace(encoder, load_tower=load_tower, variant=digest.hexdigest())
+    return encoder.with_lora(lora_config(part["config"]), part["lora"])

@@ -44,7 +44,7 @@ def mined_negatives(
     template = load_templates()["plain"][0]
     listed, words, vectors = load_negatives(), [], []
     for case in CASES:
-        found = encoder.sentences([template.format(word) for word in listed[case]])
+        found = encoder.encode_sentences([template.format(word) for word in listed[case]])
         chosen = mine_negatives(found, text_features, listed[case], names)
         words += [listed[case][place] for place in chosen]
         vectors.append(found[chosen])

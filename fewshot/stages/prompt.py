@@ -198,7 +198,7 @@ def tuned_text(
     names, sentences, weights = (
         [text[key][k] for k in base] for key in ("names", "sentences", "weights")
     )
-    flat = encoder.sentences([sentence for group in sentences for sentence in group])
+    flat = encoder.encode_sentences([sentence for group in sentences for sentence in group])
     vectors = class_vectors(flat, weights)
     learner = new_learner(encoder.model, names, prompt["config"], seed)
     entries = queue_features(learner, list(prompt["contexts"]), len(names), encoder.device)

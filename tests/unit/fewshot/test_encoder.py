@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.views import Crops
-from fewshot.features.encoder import Encoder, Views, image_features
+from data.views import Crops, Views
+from fewshot.features.encoder import CENTRE_VIEW, Encoder, encode_views
 from kernels import cpu_operator
 from tests.helpers.kit import TINY, write_tiny_clip
 
@@ -33,7 +33,7 @@ def encoder(place, cache, **settings):
 def truth(place, tmp_path_factory):
     """{file name: feature}, in the order of the numbers, one thread."""
     paths = [place / f"a/image_{number}.png" for number in range(70)]
-    features, broken = encoder(place, tmp_path_factory.mktemp("cache")).images(paths)
+    features, broken = encoder(place, tmp_path_factory.mktemp("cache")).encode_images(paths)
     assert not broken and len(np.unique(features, axis=0)) == 70
     return {path.name: row.tobytes() for path, row in zip(paths, features, strict=True)}
 
@@ -43,7 +43,7 @@ def truth(place, tmp_path_factory):
 def test_order_workers_and_batches_change_no_bit(place, truth, tmp_path, workers, batch):
     order = np.random.default_rng(workers * 100 + batch).permutation(70)
     paths = [place / f"a/image_{number}.png" for number in order]
-    features, _ = encoder(place, tmp_path, workers=workers, batch=batch).images(paths)
+    features, _ = encoder(place, tmp_path, workers=workers, batch_size=batch).encode_images(paths)
     assert {p.name: f.tobytes() for p, f in zip(paths, features, strict=True)} == truth
 
 
@@ -52,7 +52,7 @@ def test_names_and_company_change_no_bit(place, truth, tmp_path):
         shutil.copy(place / f"a/image_{number}.png", tmp_path / f"x{(number * 7) % 40}.png")
     shutil.copy(place / "a/image_3.png", tmp_path / "copy.png")
     paths = sorted(tmp_path.glob("*.png"))
-    features, _ = encoder(place, tmp_path / "cache").images(paths)
+    features, _ = encoder(place, tmp_path / "cache").encode_images(paths)
     found = {path.name: row.tobytes() for path, row in zip(paths, features, strict=True)}
     for number in range(40):
         assert found[f"x{(number * 7) % 40}.png"] == truth[f"image_{number}.png"]
@@ -61,14 +61,14 @@ def test_names_and_company_change_no_bit(place, truth, tmp_path):
 
 def test_the_cache_is_used_and_is_the_weights_own(place, truth, tmp_path):
     paths = [place / f"a/image_{number}.png" for number in range(3)]
-    first, _ = encoder(place, tmp_path).images(paths)
+    first, _ = encoder(place, tmp_path).encode_images(paths)
     (stored,) = tmp_path.iterdir()
     before = stored.stat().st_mtime_ns
-    again, _ = encoder(place, tmp_path).images(paths[::-1])
+    again, _ = encoder(place, tmp_path).encode_images(paths[::-1])
     assert again[::-1].tobytes() == first.tobytes()
     assert [p.stat().st_mtime_ns for p in tmp_path.iterdir()] == [before]
     write_tiny_clip(tmp_path / "other.pkl", seed=1)
-    other, _ = Encoder(tmp_path / "other.pkl", "cpu", tmp_path / "c").images(paths)
+    other, _ = Encoder(tmp_path / "other.pkl", "cpu", tmp_path / "c").encode_images(paths)
     assert (other != first).all()
 
 
@@ -78,7 +78,7 @@ def test_broken_images_are_named_and_remembered(place, tmp_path):
     Image.new("RGB", (40_000, 1)).save(tmp_path / "sliver.png")
     paths = [tmp_path / "text.jpg", good, tmp_path / "gone.png", tmp_path / "sliver.png"]
     for _ in range(2):  # encoded, then from the cache
-        features, broken = encoder(place, tmp_path / "cache").images(paths)
+        features, broken = encoder(place, tmp_path / "cache").encode_images(paths)
         assert sorted(broken) == [0, 2] and features[1].any() and features[3].any()
         assert not features[[0, 2]].any()
         assert "text.jpg" in str(broken[0]) and "No such file" in broken[2].cause
@@ -90,49 +90,49 @@ def test_each_image_is_decoded_once_for_several_encoders(place, truth, tmp_path)
     paths = [place / f"a/image_{number}.png" for number in (0, 1, 0)]
     ticks = []
     for _ in range(2):  # two distinct images; then all from the cache
-        found, _ = image_features(encoders, paths, None, lambda: ticks.append(1))
+        found, _ = encode_views(encoders, paths, CENTRE_VIEW, lambda: ticks.append(1))
         assert len(ticks) == 2
     assert found[0][1, 0].tobytes() == truth["image_1.png"]
-    assert found[1].tobytes() == encoders[1].images(paths)[0].tobytes()
+    assert found[1].tobytes() == encoders[1].encode_images(paths)[0].tobytes()
 
 
 def test_views_lie_behind_each_other(place, tmp_path):
     paths = [place / f"a/image_{number}.png" for number in (3, 1)]
     views = Views(4, Crops((0.5, 1.0)), 0)
-    features = encoder(place, tmp_path).views(paths, views)
+    features = encoder(place, tmp_path).encode_training_views(paths, views)
     assert features.shape == (2, 4, TINY.embed_dim)
-    assert (features[:, 0] == encoder(place, tmp_path).images(paths)[0]).all()
+    assert (features[:, 0] == encoder(place, tmp_path).encode_images(paths)[0]).all()
     assert len(np.unique(features.reshape(8, -1), axis=0)) == 8
 
 
 def test_a_damaged_cache_is_named(place, tmp_path):
     paths = [place / "a/image_0.png"]
-    encoder(place, tmp_path).images(paths)
+    encoder(place, tmp_path).encode_images(paths)
     (stored,) = tmp_path.iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
     with pytest.raises(ValueError, match=f"{stored.name}: is damaged .*; delete it and run again"):
-        encoder(place, tmp_path).images(paths)
+        encoder(place, tmp_path).encode_images(paths)
 
 
 def test_nothing_to_encode(place, tmp_path):
-    features, broken = encoder(place, tmp_path).images([])
+    features, broken = encoder(place, tmp_path).encode_images([])
     assert features.shape == (0, TINY.embed_dim) and not broken
 
 
 def test_sentences_come_in_their_order(place, tmp_path):
     texts = ["a photo of a cat.", "a dog", "a photo of a cat.", "the sea"]
-    features = encoder(place, tmp_path).sentences(texts)
+    features = encoder(place, tmp_path).encode_sentences(texts)
     assert features.shape == (4, TINY.embed_dim)
     assert features[0].tobytes() == features[2].tobytes() != features[1].tobytes()
-    again = encoder(place, tmp_path).sentences(texts[::-1])
+    again = encoder(place, tmp_path).encode_sentences(texts[::-1])
     assert again[::-1].tobytes() == features.tobytes()
 
 
 def test_sentences_are_never_bf16(place, tmp_path, monkeypatch):
     texts = ["a photo of a cat", "a photo of a dog"]
-    exact = encoder(place, tmp_path / "fp32").sentences(texts)
+    exact = encoder(place, tmp_path / "fp32").encode_sentences(texts)
     monkeypatch.setattr(cpu_operator, "precision", "bf16")
-    rounded = encoder(place, tmp_path / "bf16").sentences(texts)
+    rounded = encoder(place, tmp_path / "bf16").encode_sentences(texts)
     assert rounded.tobytes() == exact.tobytes() and cpu_operator.precision == "bf16"
 
 
@@ -149,6 +149,6 @@ def test_what_one_encoder_cannot_take_is_unreadable_for_all(place, tmp_path):
 
     encoders = [encoder(place, tmp_path), Picky(place / "clip.pkl", "cpu", tmp_path / "other")]
     paths = [place / "a/image_0.png"]
-    encoders[0].images(paths)  # cached already
-    (plain, other), broken = image_features(encoders, paths, None, lambda: None)
+    encoders[0].encode_images(paths)  # cached already
+    (plain, other), broken = encode_views(encoders, paths, CENTRE_VIEW, lambda: None)
     assert broken[0].cause == "too small for this one" and not plain.any() and not other.any()

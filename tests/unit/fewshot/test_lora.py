@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from engine.run_log import Run
-from fewshot.features.encoder import Encoder, clip_tower
+from fewshot.features.encoder import Encoder
+from fewshot.features.towers import clip_tower
 from fewshot.stages.lora import LoraStageConfig, lora_config, train_lora, tuned_encoder
 from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
 from fewshot.text.class_texts import class_vectors
@@ -43,7 +44,7 @@ def train(place, folder, workers=0, **changes):
 
 
 def logits(encoder, paths):
-    images, text = encoder.images(paths)[0], encoder.sentences(SENTENCES)
+    images, text = encoder.encode_images(paths)[0], encoder.encode_sentences(SENTENCES)
     images, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, text))
     return images @ text.T
 
@@ -52,8 +53,10 @@ def test_no_epochs_are_zero_shot_to_the_last_bit(place, tmp_path):
     part = train(place, tmp_path, epochs=0)
     encoder, paths = place
     tuned = tuned_encoder(encoder, part)
-    assert tuned.images(paths)[0].tobytes() == encoder.images(paths)[0].tobytes()
-    assert tuned.sentences(SENTENCES).tobytes() == encoder.sentences(SENTENCES).tobytes()
+    assert tuned.encode_images(paths)[0].tobytes() == encoder.encode_images(paths)[0].tobytes()
+    assert (
+        tuned.encode_sentences(SENTENCES).tobytes() == encoder.encode_sentences(SENTENCES).tobytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,13 +90,13 @@ def test_the_merged_encoder_is_the_trained_model(place, tmp_path):
     with jt.no_grad():
         unmerged = tower.module.encode_image(jt.array(images)).numpy()
     # the change is added to the weight instead of to the product: other roundings of float32
-    assert tuned_encoder(encoder, part).images(paths)[0] == pytest.approx(unmerged, abs=1e-4)
+    assert tuned_encoder(encoder, part).encode_images(paths)[0] == pytest.approx(unmerged, abs=1e-4)
 
 
 def test_class_vectors_are_made_again_through_the_merged_tower(place, tmp_path):
     encoder, paths = place
-    text = class_vectors(encoder.sentences(SENTENCES), [[1]] * 3)
-    features = encoder.images(paths)[0][:, None]
+    text = class_vectors(encoder.encode_sentences(SENTENCES), [[1]] * 3)
+    features = encoder.encode_images(paths)[0][:, None]
     prompt = PromptConfig(epochs=2)
     run = Run(tmp_path / "p", dataclasses.asdict(prompt), "prompt")
     prompt_part = train_prompt(prompt, encoder, NAMES, features, LABELS, text, run, seed=1)

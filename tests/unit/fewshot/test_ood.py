@@ -77,12 +77,12 @@ def test_negatives_are_mined_from_both_lists(tmp_path):
     write_tiny_clip(tmp_path / "clip.pkl")
     encoder = Encoder(tmp_path / "clip.pkl", "cpu", tmp_path)
     names = ["cat", "dog"]
-    words, vectors = mined_negatives(encoder, names, encoder.sentences(names))
+    words, vectors = mined_negatives(encoder, names, encoder.encode_sentences(names))
     listed = load_negatives()
     kinds = [{word for word in words if word in listed[case]} for case in ("nouns", "phrases")]
     assert len(words) == len(vectors) == len(set(words)) and all(kinds)
     template = load_templates()["plain"][0]
-    again = encoder.sentences([template.format(word) for word in words])
+    again = encoder.encode_sentences([template.format(word) for word in words])
     assert (vectors == again).all()
 
 

@@ -25,7 +25,7 @@ def encoder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sentences(encoder):
     drawings = [f"a drawing of a {name}." for name in NAMES]
-    return class_vectors(encoder.sentences(drawings), [[1]] * 3)
+    return class_vectors(encoder.encode_sentences(drawings), [[1]] * 3)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_beta_1_is_the_hand_made_text_and_beta_0_the_queue(encoder, features, se
 
 def test_no_epochs_leave_the_words(encoder, features, sentences, tmp_path):
     part = train(encoder, features, sentences, tmp_path, epochs=0)
-    words = unit_rows(encoder.sentences([f"a photo of a {name}." for name in NAMES]))
+    words = unit_rows(encoder.encode_sentences([f"a photo of a {name}." for name in NAMES]))
     assert part["epochs"] == [0]
     # the number of rows of a call and the cut of the text change the order of sums
     assert part["queue_vectors"] == pytest.approx(words, abs=1e-5)

@@ -7,8 +7,7 @@ import pytest
 
 from data.decoding import decode
 from data.few_shot_dataset import list_test_images
-from data.views import Crops, random_view
-from fewshot.features.encoder import Views
+from data.views import Crops, Views, random_view
 from fewshot.inference import mta
 from fewshot.inference.ensemble import NEEDED
 from fewshot.inference.scorer import PICTURE, InferenceConfig, Scorer
@@ -32,7 +31,7 @@ def scorer(place, tmp_path_factory):
 def seen(scorer, place):
     """(paths, [features[N,P,E] of each encoder], the outcome)."""
     paths = [item.path for item in list_test_images(place / "demo", "TestSetB")[:6]]
-    views = [encoder.views(paths, VIEWS) for encoder in scorer.encoders]
+    views = [encoder.encode_training_views(paths, VIEWS) for encoder in scorer.encoders]
     return paths, views, scorer([path.name for path in paths], paths)
 
 
