@@ -30,7 +30,7 @@ ensure_environment()
 import numpy as np
 import tyro
 
-TOOLS = Path(__file__).resolve().parent
+from runtime.paths import ROOT
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ class Worker:
     """A process that runs ways."""
 
     def __init__(self, program: list[str], name: str, settings: dict, folder: Path):
-        python, script, *more = program
-        command = [python, str(TOOLS / script), name, json.dumps(settings), str(folder), *more]
+        python, module, *more = program
+        command = [python, "-m", f"benchmarks.{module}", name, json.dumps(settings), str(folder)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, *more], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdin and self.process.stdout  # both are pipes
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
@@ -170,10 +170,10 @@ def main(options: Common) -> dict:
     name = type(options).__name__.lower()
     common = set(vars(Encoding()))
     settings = {key: value for key, value in vars(options).items() if key not in common}
-    workers = [[sys.executable, "bench_ours.py"]]  # first: it writes the inputs
+    workers = [[sys.executable, "kit_ways"]]  # first: it writes the inputs
     stock = getattr(options, "stock", None)
-    workers += [[sys.executable, "bench_stock.py", str(stock)]] if stock else []
-    workers += [[str(options.peers), "bench_peer.py"]] if options.peers else []
+    workers += [[sys.executable, "stock_ways", str(stock.absolute())]] if stock else []
+    workers += [[str(options.peers.absolute()), "peer_ways"]] if options.peers else []
     groups = [workers] if options.in_turn else [[worker] for worker in workers]
     found: dict[str, dict] = {}
     with TemporaryDirectory() as folder:

@@ -20,6 +20,7 @@ import numpy as np
 import jclip
 from benchmarks import clip_inputs
 from jclip.preprocess import make_preprocess
+from runtime.paths import ROOT
 
 TOLERANCE = 1e-4  # relative; fp32 sums of a few thousand terms in another order, twelve layers deep
 SEED = 20210226
@@ -47,15 +48,17 @@ class Peer:
     """OpenAI's and Hugging Face's CLIP in a process of their own, one process a question."""
 
     def __init__(self, python: str, openai_clip: Path, folder: Path):
-        self.command = [python, str(Path(__file__).with_name("clip_peer.py"))]
-        self.command += ["--openai-clip", str(openai_clip)]
+        self.command = [python, "-m", "benchmarks.clip_peer"]
+        self.command += ["--openai-clip", str(openai_clip.absolute())]
         self.folder = folder
 
     def ask(self, task: str, **request) -> dict[str, np.ndarray]:
         question, answer = self.folder / "question.json", self.folder / "answer.npz"
         question.write_text(json.dumps({"task": task, **request}), encoding="utf-8")
         subprocess.run(
-            [*self.command, "--request", str(question), "--answer", str(answer)], check=True
+            [*self.command, "--request", str(question), "--answer", str(answer)],
+            cwd=ROOT,
+            check=True,
         )
         with np.load(answer) as arrays:
             return dict(arrays)

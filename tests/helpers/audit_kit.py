@@ -8,23 +8,9 @@ from data.few_shot_dataset import list_test_images
 from fewshot.provenance.audit import Job
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from tests.helpers.job import score
-from tests.helpers.kit import ROOT
+from tests.helpers.kit import PACKAGES, ROOT
 
 COUNT = 24  # test images
-CODE = (
-    "fewshot",
-    "jclip",
-    "models",
-    "prompts",
-    "recipes",
-    "runtime",
-    "scripts",
-    "baselines",
-    "data",
-    "engine",
-    "kernels",
-    "weight_files",
-)
 
 
 def places(folder):
@@ -45,7 +31,7 @@ def make_finished(place, folder):
     for item in list_test_images(place / "demo", "TestSetB")[:COUNT]:
         shutil.copy(item.path, folder / "images")
     skip = shutil.ignore_patterns("__pycache__")
-    for name in CODE:
+    for name in (*PACKAGES, "prompts"):
         shutil.copytree(ROOT / name, folder / "kit" / name, ignore=skip)
     shutil.copy(ROOT / "test.py", folder / "kit")
     given = {name: Path(value) for name, value in places(folder).items() if name != "shots"}
@@ -150,15 +136,15 @@ DAMAGES = {
     ),
     "a negative": (lambda f: flip(f / "kit/prompts/negatives.json"), {"negatives.json": CHANGED}),
     "code of the test": (
-        lambda f: (f / "kit/fewshot/mta.py").write_text("pass\n"),
+        lambda f: (f / "kit/fewshot/inference/mta.py").write_text("pass\n"),
         {"code of the test run": CHANGED},
     ),
     "no code of the test": (
-        lambda f: (f / "kit/fewshot/mta.py").unlink(),
+        lambda f: (f / "kit/fewshot/inference/mta.py").unlink(),
         {"code of the test run": MISSING},
     ),
     "code of both": (
-        lambda f: (f / "kit/models/gda.py").write_text("pass\n"),
+        lambda f: (f / "kit/models/heads/gda.py").write_text("pass\n"),
         {"code of the test run": CHANGED, "code of the parts": CHANGED},
     ),
     "a byte of a shot": (lambda f: flip(shot(f)), {"images of the shots": CHANGED}),

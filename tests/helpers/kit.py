@@ -13,6 +13,7 @@ from engine import checkpoint
 from kernels import cpu_operator
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 TINY = jclip.ClipSizes(
     embed_dim=32,
     image_resolution=16,

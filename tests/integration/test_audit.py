@@ -182,9 +182,11 @@ def command(folder, *arguments, kit=ROOT):
     """The tool where no Jittor can be imported."""
     (folder / "blocked").mkdir(exist_ok=True)
     (folder / "blocked/jittor.py").write_text("raise ImportError('the audit imports Jittor')")
-    line = [sys.executable, str(kit / "scripts/audit.py"), *map(str, arguments)]
+    line = [sys.executable, "-m", "scripts.audit", *map(str, arguments)]
     environment = {"PYTHONPATH": str(folder / "blocked"), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        line, cwd=kit, capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def test_the_tool_says_all_and_ends_with_the_status(copy):

@@ -15,10 +15,8 @@ from baselines.results import write_result
 from engine.run_log import Run
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK, image_set_digest
 from fewshot.text.prompt_files import TEMPLATES
-from tests.helpers.kit import ROOT
+from tests.helpers.kit import PACKAGES, ROOT
 from weight_files.hashing import sha256_of
-
-CODE = ("fewshot", "jclip", "models", "prompts", "recipes", "runtime")
 
 
 def make_photos(root):
@@ -52,7 +50,7 @@ def make_phase(folder, images):
 def kit(tmp_path_factory):
     """A copy of code and prompts; who damages it, mends it."""
     folder, skip = tmp_path_factory.mktemp("kit"), shutil.ignore_patterns("__pycache__")
-    for name in CODE:
+    for name in (*PACKAGES, "prompts"):
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
     return folder
 

@@ -85,8 +85,8 @@ class CLIP(jt.Module):
 
 
 def test_a_worker_that_ends_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"a worker ended: .*bench_ours.py"):
-        bench.Worker([sys.executable, "bench_ours.py"], "views", {"unknown": 1}, tmp_path)
+    with pytest.raises(SystemExit, match=r"a worker ended: .*kit_ways"):
+        bench.Worker([sys.executable, "kit_ways"], "views", {"unknown": 1}, tmp_path)
 
 
 def test_what_is_no_checkout_is_named(tmp_path):
@@ -101,7 +101,7 @@ def test_a_checkout_is_run_beside_ours(tmp_path):
     (tmp_path / "jclip/model.py").write_text(PUBLIC)
     settings = {"batch": 2}
     worker = bench.Worker(
-        [sys.executable, "bench_stock.py", str(tmp_path)], "image", settings, tmp_path
+        [sys.executable, "stock_ways", str(tmp_path)], "image", settings, tmp_path
     )
     try:
         (way,) = worker.ways

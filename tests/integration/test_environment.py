@@ -12,11 +12,11 @@ from runtime import environment
 from tests.helpers.kit import ROOT
 
 COMMANDS = [
-    *(["train.py"], ["test.py"], ["-m", "scripts.doctor"], ["-m", "scripts.check_prompts"]),
+    *(["train.py"], ["test.py"], ["-m", "tests.robustness.fuzz"]),
     *(
-        [f"tools/{name}.py"]
-        for name in """audit bench check_device fuzz get_data grid make_demo make_split
-            measure_growth measure_head measure_ood measure_ranks sweep validate""".split()
+        ["-m", f"scripts.{name}"]
+        for name in """audit check_device check_prompts doctor draw_method get_data grid make_demo
+            make_split sweep validate""".split()
     ),
 ]
 BARE = Path(sys._base_executable)
@@ -52,6 +52,6 @@ def test_without_any_the_remedy_is_named(monkeypatch, tmp_path):
 
 def test_an_environment_that_lacks_them_is_not_entered_for_ever():
     """`-S` hides every installed package."""
-    command = [sys.executable, "-S", "scripts/audit.py"]
+    command = [sys.executable, "-S", "-m", "scripts.audit"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert found.returncode == 1 and f"{sys.executable} has no tyro: " in found.stderr

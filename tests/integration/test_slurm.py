@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.kit import ROOT
+from tests.helpers.kit import PACKAGES, ROOT
 from tests.helpers.slurm_cluster import LIMIT_S, Cluster, absent, wait_for
 
 IMAGES = 130  # three pieces of test.py, so that two shards differ in length
@@ -21,16 +21,7 @@ def cluster(tmp_path_factory):
         assert not os.environ.get("REQUIRE_SLURM"), reason
         pytest.skip(reason)
     kit = tmp_path_factory.mktemp("kit")
-    for name in (
-        "train.py",
-        "test.py",
-        "scripts",
-        "baselines",
-        "data",
-        "engine",
-        "kernels",
-        "weight_files",
-    ):
+    for name in ("train.py", "test.py", *PACKAGES):
         (kit / name).symlink_to(ROOT / name)
     shutil.copytree(
         ROOT / "slurm", kit / "slurm", ignore=lambda _, names: [n for n in names if ".log" in n]

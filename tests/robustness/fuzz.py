@@ -27,7 +27,7 @@ import tyro
 
 CORPUS = ROOT / "tests/robustness/corpus"
 IN_MEMORY = Path("/dev/shm")  # a disk would be waited for at every execution
-INSTRUMENTED = ["runtime", "fewshot", "pickletools", "zipfile"]
+INSTRUMENTED = ["weight_files", "data", "fewshot", "baselines", "pickletools", "zipfile"]
 HANG_S, MEMORY_MB, LONGEST = 10, 2560, 1 << 16  # half a GiB is the fuzzer itself; bytes a file
 
 

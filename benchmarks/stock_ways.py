@@ -13,7 +13,7 @@ import jittor as jt
 import numpy as np
 
 import runtime  # noqa: F401, I001  (Jittor starts offline; its operators stay as they are)
-from benchmarks.bench_worker import ROWS, Ways, random_pixels, serve
+from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 
 NAME = "JCLIP, stock Jittor, fp32"

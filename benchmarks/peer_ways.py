@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.bench_worker import ROWS, Ways, random_pixels, serve
+from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 from benchmarks.clip_peer import declare_operator, huggingface_config
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 
 import jclip
 import runtime  # noqa: F401, I001  (before jittor)
-from benchmarks.bench_worker import ROWS, Ways, random_pixels, serve
+from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 from data.decoding import decode
 from data.views import Crops, draw, make_views, pixel_digest
