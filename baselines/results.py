@@ -17,12 +17,17 @@ from weight_files.hashing import sha256_of
 
 FIGURE_DPI = 100
 CODE = (
-    "fewshot/*.py",
+    "baselines/**/*.py",
+    "data/*.py",
+    "engine/*.py",
+    "fewshot/**/*.py",
     "jclip/*.py",
-    "models/*.py",
+    "kernels/*.hpp",
+    "kernels/*.py",
+    "models/**/*.py",
     "recipes/*.py",
-    "runtime/*.?pp",
     "runtime/*.py",
+    "weight_files/*.py",
 )
 FILES = (  # of a phase's folder: what a result follows from, or is written with
     "best.pkl",
