@@ -4,6 +4,7 @@ Weights are random, of ViT-B/32's shape: they cost what trained ones cost. Bench
 inputs with a peer write them into the folder given.
 """
 
+import runtime  # noqa: F401, I001  (prepares Jittor before its first import)
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,6 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import jclip
-import runtime  # noqa: F401, I001  (before jittor)
 from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 from data.decoding import decode

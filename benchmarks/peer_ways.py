@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 from benchmarks.clip_peer import declare_operator, huggingface_config
+from benchmarks.worker import ROWS, Ways, random_pixels, serve
 
 LENGTH_STEP = 8  # lengths of calls are multiples of this, so that few shapes are compiled
 

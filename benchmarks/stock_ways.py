@@ -2,6 +2,7 @@
 `benchmarks/bench.py image` and `text` for those who use it; run by it.
 """
 
+import runtime  # noqa: F401, I001  (prepares Jittor before its first import)
 import importlib
 import sys
 from functools import partial
@@ -12,7 +13,6 @@ from typing import Any
 import jittor as jt
 import numpy as np
 
-import runtime  # noqa: F401, I001  (Jittor starts offline; its operators stay as they are)
 from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 
