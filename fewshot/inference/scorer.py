@@ -25,7 +25,11 @@ from jclip.preprocess import centre_crop, resize_short_side
 from models.normalize import unit_rows
 
 PICTURE = 160  # pixels a side of a view that is shown
-CODE = ("fewshot/**/*.py", "models/**/*.py", "data/*.py")  # what an outcome depends on beside the features' code
+CODE = (
+    "fewshot/**/*.py",
+    "models/**/*.py",
+    "data/*.py",
+)  # what an outcome depends on beside the features' code
 
 
 @dataclass(frozen=True)
