@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from baselines.datasets.image_sets import image_set_digest
 from baselines.datasets.registry import load_dataset
 from data.lists import DataError
 from engine.code_version import ROOT
@@ -19,7 +20,6 @@ from fewshot.provenance.links import (
     code_link,
     compared,
     file_link,
-    image_set_digest,
     weight_link,
     weight_path,
 )

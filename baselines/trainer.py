@@ -10,7 +10,7 @@ import jittor as jt
 import numpy as np
 
 from baselines.batches import AugmentedBatches, Transform
-from baselines.datasets.image_sets import ImageSet
+from baselines.datasets.image_sets import ImageSet, image_set_digest
 from baselines.datasets.registry import DataSet, load_dataset
 from baselines.datasets.splits import read_or_draw_split, scaled
 from baselines.ema import Averaged
@@ -27,7 +27,6 @@ from engine.schedules import Rates, warm_cosine
 from engine.seeding import set_random_state
 from engine.trainer import evaluating, fit, predict
 from fewshot.evaluation.metrics import accuracy
-from fewshot.provenance.links import image_set_digest
 from kernels import convolution
 from runtime.distributed import all_gather, barrier, is_main_process, local_range
 from weight_files import safe_load

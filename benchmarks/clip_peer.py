@@ -6,6 +6,7 @@ and transformers and in a process without Jittor.
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -21,10 +22,11 @@ def openai_package(folder: Path):
     if not (folder / "clip" / "model.py").is_file():
         raise SystemExit(f"{folder} is no checkout of OpenAI's CLIP: it has no clip/model.py")
     declare_operator()
-    sys.path.insert(0, str(folder))
-    import clip.clip
-    import clip.model
-
+    spec = importlib.util.spec_from_file_location("clip", folder / "clip" / "__init__.py")
+    clip = sys.modules["clip"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(clip)
+    importlib.import_module("clip.clip")
+    importlib.import_module("clip.model")
     return clip
 
 

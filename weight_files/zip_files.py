@@ -1,6 +1,8 @@
 """Opening zips that nobody vouches for: in the memory that their sizes promise, and no more."""
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -8,6 +10,9 @@ from typing import Any, BinaryIO
 
 MAX_DIRECTORY = 32 << 20  # bytes, in memory 20 times that; Tiny-ImageNet's members take 14 MB
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # lzma may ask for 4 GiB before its first byte
+# What a damaged zip raises; the last four come of encrypted, unknown and absurd members.
+DAMAGED: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, EOFError, struct.error)
+DAMAGED += (OSError, NotImplementedError, RuntimeError, ValueError)
 
 
 @contextmanager

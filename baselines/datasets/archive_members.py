@@ -8,16 +8,15 @@ import gzip
 import io
 import re
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 
 from baselines.datasets.tar_stream import TarStream
 from data.lists import DataError
+from weight_files import zip_files
 from weight_files.zip_files import opened_zip, read_member
 
 Source = str | Path | io.BufferedIOBase  # a path, or a file that is open for reading
@@ -28,9 +27,7 @@ MAX_STREAM = 1 << 29  # bytes that a tar unpacks to, wanted or not
 MAX_COUNT = 1 << 18  # members; Tiny-ImageNet has 120,000
 MAX_NAME = 1024  # characters
 MAX_RATIO = 4  # of an archive in an archive, which is compressed already
-DAMAGED: tuple[type[Exception], ...]
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, struct.error)
-DAMAGED += (OSError, NotImplementedError, RuntimeError, ValueError)  # encrypted, unknown, absurd
+DAMAGED = (tarfile.TarError, *zip_files.DAMAGED)
 
 
 @contextmanager

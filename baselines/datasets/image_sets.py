@@ -3,6 +3,7 @@
 N images, H x W pixels.
 """
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.decoding import BrokenImage, decode
+from data.decoding import BrokenImage, decode, known_as
 from data.folders import list_folder
 from data.lists import DataError
 
@@ -158,3 +159,16 @@ def parted_set(root: Path, part: str) -> ImageSet:
         raise DataError(f"{root / part}: no such folder; it would hold the images of part {part!r}")
     train = folder_set(root, "train/")
     return train if part == "train" else folder_set(root, f"{part}/", train.class_names)
+
+
+def image_set_digest(images: ImageSet) -> dict:
+    """How many images a set has, and one hash of their keys, labels and contents."""
+    digest = hashlib.sha256()
+    for key, label, image in zip(images.keys, images.labels, images.images, strict=True):
+        content = known_as(image) if isinstance(image, Path) else _memory_hash(image)
+        digest.update(f"{key}\n{label}\n{content}\n".encode("utf-8", "surrogateescape"))
+    return {"images": len(images), "sha256": digest.hexdigest()}
+
+
+def _memory_hash(image: np.ndarray | bytes) -> str:
+    return hashlib.sha256(image if isinstance(image, bytes) else image.tobytes()).hexdigest()

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.datasets.archive_members import DAMAGED
 from data.lists import DataError, read_file
 from runtime.files import atomic_write
-from weight_files.zip_files import opened_zip, read_member
+from weight_files.zip_files import DAMAGED, opened_zip, read_member
 
 TOP = 5  # ids a line
 MEMBER = "result.txt"  # the zip's only file

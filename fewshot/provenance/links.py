@@ -13,9 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from baselines.datasets.image_sets import ImageSet
 from data.decoding import known_as
 from data.few_shot_dataset import Sample
 from engine.code_version import ROOT
@@ -137,19 +134,6 @@ def read_rows(path: Path) -> Rows:
     lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     pairs = (line.partition("  ") for line in lines)
     return [(name, key) for key, _, name in pairs]
-
-
-def image_set_digest(images: ImageSet) -> dict:
-    """How many images a set has, and one hash of their keys, labels and contents."""
-    digest = hashlib.sha256()
-    for key, label, image in zip(images.keys, images.labels, images.images, strict=True):
-        content = known_as(image) if isinstance(image, Path) else _memory_hash(image)
-        digest.update(f"{key}\n{label}\n{content}\n".encode("utf-8", "surrogateescape"))
-    return {"images": len(images), "sha256": digest.hexdigest()}
-
-
-def _memory_hash(image: np.ndarray | bytes) -> str:
-    return hashlib.sha256(image if isinstance(image, bytes) else image.tobytes()).hexdigest()
 
 
 def scored_from(result: Path, labels: Path | None) -> dict:

@@ -9,11 +9,12 @@ from PIL import Image
 
 from baselines import results as baseline_result
 from baselines.audit import Phase, phases_in
+from baselines.datasets.image_sets import image_set_digest
 from baselines.datasets.registry import load_dataset
 from baselines.datasets.splits import read_or_draw_split
 from baselines.results import write_result
 from engine.run_log import Run
-from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK, image_set_digest
+from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from fewshot.text.prompt_files import TEMPLATES
 from tests.helpers.kit import PACKAGES, ROOT
 from weight_files.hashing import sha256_of
