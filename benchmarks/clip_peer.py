@@ -23,6 +23,7 @@ def openai_package(folder: Path):
         raise SystemExit(f"{folder} is no checkout of OpenAI's CLIP: it has no clip/model.py")
     declare_operator()
     spec = importlib.util.spec_from_file_location("clip", folder / "clip" / "__init__.py")
+    assert spec and spec.loader  # both are there for a file that ends in .py
     clip = sys.modules["clip"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(clip)
     importlib.import_module("clip.clip")

@@ -27,7 +27,7 @@ MAX_STREAM = 1 << 29  # bytes that a tar unpacks to, wanted or not
 MAX_COUNT = 1 << 18  # members; Tiny-ImageNet has 120,000
 MAX_NAME = 1024  # characters
 MAX_RATIO = 4  # of an archive in an archive, which is compressed already
-DAMAGED = (tarfile.TarError, *zip_files.DAMAGED)
+DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, *zip_files.DAMAGED)
 
 
 @contextmanager
