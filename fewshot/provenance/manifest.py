@@ -67,7 +67,7 @@ def write_manifest(
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),
         "commit": commit(),
-        "code": code_hashes((*FEATURES_CODE, *CODE, "test.py")),
+        "code": code_hashes((*FEATURES_CODE, *CODE, "recipes/predict.py", "test.py")),
     }
     with atomic_write(out / MANIFEST) as file:
         json.dump(record, file, indent=1, sort_keys=True)

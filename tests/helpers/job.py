@@ -4,10 +4,8 @@ from pathlib import Path
 
 from fewshot.stages.lora import LoraStageConfig
 from fewshot.stages.prompt import PromptConfig
-from recipes import clip_fewshot
+from recipes import clip_fewshot, predict
 from tests.helpers.kit import script, write_tiny_clip
-
-test_script = script("test.py")
 
 
 def train_config(folder: Path, **changes) -> clip_fewshot.Config:
@@ -31,7 +29,7 @@ def test_config(place: Path, out: Path, **changes):
     settings = {"data": place / "demo", "weights": str(place / "clip.pkl"), "out": out}
     settings |= {"parts": place / "parts", "cache": out / "cache", "device": "cpu"}
     settings |= {"auxiliary": place / "auxiliary.pkl", "views": 3, "report": False}
-    return test_script.Config(**(settings | changes))
+    return predict.Config(**(settings | changes))
 
 
 test_config.__test__ = False  # pytest takes functions of this name for tests
@@ -46,5 +44,5 @@ def lines_of(out: Path) -> dict[str, str]:
 def score(place: Path, out: Path, **changes) -> dict[str, str]:
     """Runs test.py's main; returns the lines of its result."""
     out.mkdir(exist_ok=True)
-    test_script.main(test_config(place, out, **changes))
+    predict.main(test_config(place, out, **changes))
     return lines_of(out)

@@ -14,7 +14,8 @@ from fewshot.inference import submission
 from fewshot.inference.ensemble import ROUTINGS
 from fewshot.inference.mta import METHODS
 from fewshot.inference.shards import ChunkStore
-from tests.helpers.job import lines_of, score, test_config, test_script
+from recipes import predict
+from tests.helpers.job import lines_of, score, test_config
 from tests.helpers.kit import ROOT
 from tests.robustness import malformed
 from weight_files import safe_load
@@ -56,7 +57,7 @@ def test_shards_give_the_same_bytes(place, images, whole, tmp_path, count, capsy
         if number == 1 and count > 1:
             with pytest.raises(ValueError, match=r"images in [12] of 3 pieces are missing"):
                 score(place, tmp_path, merge=True, **given)
-        test_script.main(test_config(place, tmp_path, shard=f"{number}/{count}", **given))
+        predict.main(test_config(place, tmp_path, shard=f"{number}/{count}", **given))
         assert not (tmp_path / "result.txt").exists()
     said = capsys.readouterr().out
     assert "test: shard 1/" in said and "of 150 images" in said
@@ -73,7 +74,7 @@ def test_workers_and_batches_change_no_byte(place, images, whole, tmp_path, work
 
 def test_a_stopped_run_goes_on(place, images, whole, tmp_path):
     given = {"split": str(images), "cache": tmp_path / "cache"}
-    test_script.main(test_config(place, tmp_path, shard="1/2", **given))
+    predict.main(test_config(place, tmp_path, shard="1/2", **given))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     shutil.rmtree(tmp_path / "cache")
     score(place, tmp_path, **given)
@@ -180,7 +181,7 @@ def test_an_image_that_changes_while_it_is_scored_stops_the_run(place, images, t
 
     store = ChunkStore(tmp_path / "shards", {})
     with pytest.raises(ValueError, match="changed while it was scored: run again"):
-        test_script.score_pieces(config, items, Scorer(), store)
+        predict.score_pieces(config, items, Scorer(), store)
     assert not list(tmp_path.glob("shards/*/*"))
 
 

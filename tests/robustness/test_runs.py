@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.helpers.job import lines_of, score, test_config, test_script
+from recipes import predict
+from tests.helpers.job import lines_of, score, test_config
 from tests.helpers.kit import ROOT
 from tests.robustness.faults_kit import (
     EPOCHS,
@@ -98,7 +99,7 @@ def test_two_runs_in_one_folder(photos, whole, tmp_path):
 
 
 def test_two_scorings_in_one_folder_but_shards_share_it(place, tmp_path):
-    with test_script.run_lock(tmp_path):
+    with predict.run_lock(tmp_path):
         with pytest.raises(ValueError, match=f"{tmp_path}: in use by .*process {os.getpid()} of"):
             score(place, tmp_path)
         with pytest.raises(ValueError, match="i/n is needed"):  # it came past the lock

@@ -13,7 +13,8 @@ from fewshot.inference.ensemble import NEEDED
 from fewshot.inference.scorer import PICTURE, InferenceConfig, Scorer
 from fewshot.stages.ood import base_odds
 from models.normalize import unit_rows
-from tests.helpers.job import test_config, test_script
+from recipes import predict
+from tests.helpers.job import test_config
 
 VIEWS = Views(3, Crops((0.5, 1.0)), 7)
 HASHES = {"gda.pkl": "a"}
@@ -22,8 +23,8 @@ HASHES = {"gda.pkl": "a"}
 @pytest.fixture(scope="module")
 def scorer(place, tmp_path_factory):
     config = test_config(place, tmp_path_factory.mktemp("scorer"))
-    parts = test_script.read_parts(config.parts, (*NEEDED, "auxiliary"))
-    encoders = test_script.encoders_of(config, place / "clip.pkl", parts)
+    parts = predict.read_parts(config.parts, (*NEEDED, "auxiliary"))
+    encoders = predict.encoders_of(config, place / "clip.pkl", parts)
     return Scorer(encoders, parts, HASHES, InferenceConfig("mta", VIEWS, "fitted", "soft"))
 
 
