@@ -1,11 +1,10 @@
-"""The list of public weight files: well-formed, one with what is downloaded and with its page."""
+"""The list of public weight files: well-formed, and the same as what is downloaded."""
 
 import re
 
 import pytest
 
 from jclip.download import MODELS, SITE
-from tests.helpers.kit import ROOT
 from weight_files.known_weights import known_by_content, known_by_name, known_weights
 
 
@@ -24,15 +23,6 @@ def test_every_entry_is_well_formed_and_its_source_shows_its_hash():
 def test_openai_files_are_those_that_are_downloaded():
     ours = {each.name: each for each in known_weights() if each.source.startswith(SITE)}
     assert {name: (each.file, each.sha256) for name, each in ours.items()} == MODELS
-
-
-def test_the_page_shows_the_list():
-    lines = ["| name | file | what it is | SHA-256 |", "|---|---|---|---|"]
-    for each in known_weights():
-        digits = each.sha256 if len(each.sha256) == 64 else f"{each.sha256}..."
-        lines.append(f"| {each.name} | `{each.file}` | {each.what} | `{digits}` |")
-    page = (ROOT / "docs/weights.md").read_text(encoding="utf-8")
-    assert page.endswith("\n\n" + "\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize(
