@@ -33,7 +33,12 @@ def test_lines_end_without_spaces():
 
 def test_markdown():
     text = table([("a|b", 1), ("c", 20)], ("name", "count"), markdown=True)
-    assert text.splitlines() == ["| name | count |", "| --- | ---: |", "| a\\|b | 1 |", "| c | 20 |"]
+    assert text.splitlines() == [
+        "| name | count |",
+        "| --- | ---: |",
+        "| a\\|b | 1 |",
+        "| c | 20 |",
+    ]
 
 
 def test_rows_of_different_lengths_are_refused():
