@@ -17,6 +17,7 @@ from sklearn.datasets import load_sample_images
 import jclip
 from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
+from benchmarks.published_lpplusplus import PublishedLPPlusPlus
 from data.decoding import decode
 from data.views import Crops, draw, make_views, pixel_digest
 from engine.device import use_device
@@ -141,11 +142,12 @@ def head(shots: int, classes: int, iterations: int, folder: Path) -> Ways:
     held = (means[labels] + random.normal(0, 2, (len(labels), 512))).astype("f4")
     np.savez(folder / "head.npz", features=features, labels=labels, text=text, held=held)
 
-    def fit(form: str) -> np.ndarray:
-        model = LPPlusPlus(n_iter=iterations, form=form).fit(features, labels, text)
-        return np.array([(model.predict(held) == labels).mean()])
+    def fit(head: LPPlusPlus) -> np.ndarray:
+        head.fit(features, labels, text)
+        return np.array([(head.predict(held) == labels).mean()])
 
-    return {f"ours, {form}": partial(fit, form) for form in ("corrected", "published")}
+    heads = {"corrected": LPPlusPlus(iterations), "published": PublishedLPPlusPlus(iterations)}
+    return {f"ours, {name}": partial(fit, head) for name, head in heads.items()}
 
 
 def mta(images: int, views: int, folder: Path) -> Ways:

@@ -22,6 +22,7 @@ ensure_environment()
 
 import numpy as np
 
+from benchmarks.published_lpplusplus import PublishedLPPlusPlus
 from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
@@ -61,8 +62,8 @@ def logits_of(train: tuple, features: np.ndarray, text: np.ndarray) -> dict[str,
     plain = LPPlusPlus(n_iter=0).fit(shots, labels, text)
     ways = {"zero-shot": plain.decision_function(features)}
     for form in ("published", "paper"):
-        head = LPPlusPlus(n_iter=300, form=form).fit(shots, labels, text)
-        ways[form] = head.decision_function(features)
+        published = PublishedLPPlusPlus(n_iter=300, clear_alpha_gradient=form == "paper")
+        ways[form] = published.fit(shots, labels, text).decision_function(features)
     ways["head"] = LPPlusPlus().fit(shots, labels, text).decision_function(features)
     channel = ChannelReweighting().fit(shots, labels, text)
     changed = channel.transform(shots), labels, channel.transform_text(text)
@@ -70,7 +71,7 @@ def logits_of(train: tuple, features: np.ndarray, text: np.ndarray) -> dict[str,
     ways["head+channel"] = LPPlusPlus().fit(*changed).decision_function(rows)
     ways["0+channel"] = LPPlusPlus(n_iter=0).fit(*changed).decision_function(rows)
     gauss = GaussianDiscriminant().fit(shots, labels, len(text))
-    weight = gauss.weight_beside(plain.decision_function(shots), labels)
+    weight = gauss.fit_weight(plain.decision_function(shots), labels)
     ways["0+GDA"] = ways["zero-shot"] + weight * gauss.decision_function(features)
     for name, other in (("blended", "zero-shot"), ("blended+GDA", "0+GDA")):
         ways[name] = SHARE * ways[other] + (1 - SHARE) * ways["head+channel"]

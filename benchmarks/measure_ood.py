@@ -29,11 +29,11 @@ from benchmarks.rank_fusion import transductive_rank_fusion
 from fewshot.evaluation.ood_metrics import evaluate
 from fewshot.text.negatives import grouped
 from models.normalize import unit_rows
-from models.ood.gp_filter import OodFilter
+from models.ood.gp_filter import GPFilter
 from models.ood.scores import known_names, mcm, neglabel
 
 SCALE = 100.0  # CLIP's own temperature
-Kind = Literal["new", "negatives"]  # the classes beside the base ones, as for OodFilter
+Kind = Literal["new", "negatives"]  # the classes beside the base ones, as for GPFilter
 NEEDED = {"text", "test_features", "test_labels", "negative_text", "other_features"}
 
 
@@ -64,7 +64,7 @@ def scores_of(
         ways["neglabel, groups"] = neglabel(base, other, grouped(other.shape[1]))
     found = {way: (score, np.nan) for way, score in ways.items()}
     for shots, (features, labels) in train.items():
-        fitted = OodFilter(kind).fit(features[:, None], labels, base_text, other_text)
+        fitted = GPFilter(kind).fit(features[:, None], labels, base_text, other_text)
         found[f"filter, {shots} shots"] = fitted.score(images), fitted.threshold_
     return found
 

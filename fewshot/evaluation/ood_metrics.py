@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from models.ood.gp_filter import threshold_keeping
+from models.ood.gp_filter import threshold_at_tpr
 
 
 def evaluate(score: np.ndarray, is_base: np.ndarray, threshold: float) -> dict:
@@ -29,7 +29,7 @@ def evaluate(score: np.ndarray, is_base: np.ndarray, threshold: float) -> dict:
     finite = np.clip(score, -np.finfo(float).max, np.finfo(float).max)  # scikit-learn takes no inf
     return {
         "auroc": float(roc_auc_score(is_base, finite)) if both else float("nan"),
-        "fpr95": float((new >= threshold_keeping(base, 0.95)).mean()) if both else float("nan"),
+        "fpr95": float((new >= threshold_at_tpr(base, 0.95)).mean()) if both else float("nan"),
         "base_kept": float(kept[is_base].mean()) if base.size else float("nan"),
         "new_found": float((~kept)[~is_base].mean()) if new.size else float("nan"),
         "confusion": confusion.tolist(),

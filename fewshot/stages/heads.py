@@ -74,7 +74,7 @@ def train_channel(
 def train_gda(features: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> dict:
     """The gda part. features[N,P,E] of CLIP as it came, labels[N], its zero-shot logits[N,K]."""
     gda = GaussianDiscriminant().fit(mean_views(features), labels, logits.shape[1])
-    weight, state = gda.weight_beside(logits, labels), gda.state()
+    weight, state = gda.fit_weight(logits, labels), gda.state()
     print(f"gda: weight {weight:.4f} beside zero-shot, by leave-one-out", flush=True)
     return {
         "trainable": state["weights"].size + state["offsets"].size,

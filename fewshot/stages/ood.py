@@ -14,7 +14,7 @@ from fewshot.stages.pipeline import Parts
 from fewshot.text.negatives import grouped, load_negatives, mine_negatives
 from fewshot.text.prompt_files import load_templates
 from models.heads.zero_shot import text_logits
-from models.ood.gp_filter import OodFilter, threshold_keeping
+from models.ood.gp_filter import GPFilter, threshold_at_tpr
 from models.ood.scores import known_names, mcm, neglabel
 
 FILTERS = ("fitted", "names", "negatives", "mcm")  # the first by default; docs/ood.md compares them
@@ -63,13 +63,13 @@ def train_ood(
     """
     words, vectors = negatives
     base, new = split_text(text)
-    fitted = OodFilter("new" if len(new) else "negatives").fit(
+    fitted = GPFilter("new" if len(new) else "negatives").fit(
         features,
         labels,
         base,
         new if len(new) else vectors,
         logit_scale=text["logit_scale"],
-        kept=config.kept,
+        target_tpr=config.kept,
     )
     state = fitted.state()
     part: dict[str, Any] = {"words": words, "vectors": vectors, "state": state, "even": {}}
@@ -77,7 +77,7 @@ def train_ood(
     rows = features.reshape(-1, features.shape[2])
     for name in FILTERS[1:]:
         odds = base_odds({"text": text, "ood": part}, name, rows)
-        part["thresholds"][name] = threshold_keeping(odds, config.kept)
+        part["thresholds"][name] = threshold_at_tpr(odds, config.kept)
     for name in UNSCALED:
         threshold = part["thresholds"].pop(name)
         part["even"][name] = threshold if np.isfinite(threshold) else 0.0  # of a single class
@@ -104,7 +104,7 @@ def base_odds(parts: Parts, name: str, features: np.ndarray) -> np.ndarray:
     """
     text, part = parts["text"], parts["ood"]
     if name == "fitted":
-        return OodFilter.from_state(part["state"]).score(features)
+        return GPFilter.from_state(part["state"]).score(features)
     base, new = split_text(text)
     logits, even = text_logits(features, base, text["logit_scale"]), part["even"].get(name, 0.0)
     if name == "mcm":

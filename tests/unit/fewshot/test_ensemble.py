@@ -39,7 +39,7 @@ def parts_of(n_iter):
         channel.transform(PLAIN[rows]), labels, channel.transform_text(text)
     )
     gda = GaussianDiscriminant().fit(PLAIN[rows], labels, len(BASE))
-    weight = gda.weight_beside(100 * PLAIN[rows] @ text.T, labels) if n_iter else 0.0
+    weight = gda.fit_weight(100 * PLAIN[rows] @ text.T, labels) if n_iter else 0.0
     bias = AuxiliaryBias().fit(SECOND[rows], labels, 100 * PLAIN[rows] @ text.T)
     return {
         "text": {"text_features": TEXT, "base_ids": BASE, "logit_scale": 100.0},

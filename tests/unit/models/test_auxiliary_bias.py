@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from models.heads.auxiliary_bias import RIDGES, AuxiliaryBias, best_weight
+from models.heads.auxiliary_bias import RIDGES, AuxiliaryBias, fit_weight
 from models.normalize import unit_rows
 
 CLASSES, WIDTH = 7, 64
@@ -46,7 +46,7 @@ def test_weight_and_ridge_are_those_of_explicit_refits():
     found = []
     for ridge in RIDGES:
         outputs = left_out_by_refits(rows, targets, ridge * size)
-        weight, loss = best_weight(outputs, logits.astype(np.float64), labels)
+        weight, loss = fit_weight(outputs, logits.astype(np.float64), labels)
         found.append((loss, ridge, weight))
     _, ridge, weight = min(found)
     bias = AuxiliaryBias().fit(features, labels, logits)
@@ -100,7 +100,7 @@ def test_the_order_of_rows_changes_no_byte():
 
 
 @pytest.mark.parametrize("told", [0.0, 1.0, 3.0])
-def test_best_weight_is_the_minimum(told):
+def test_weight_is_the_minimum(told):
     random = np.random.default_rng(5)
     labels = np.arange(4).repeat(10)
     logits = told * np.eye(4)[labels] + random.normal(size=(40, 4))
@@ -112,10 +112,10 @@ def test_best_weight_is_the_minimum(told):
 
     bounds = [(0, None)] * 2
     least = minimize(loss, [1.0, 1.0], method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14})
-    weight, found = best_weight(outputs, logits, labels)
+    weight, found = fit_weight(outputs, logits, labels)
     assert found == pytest.approx(least.fun, abs=1e-9)  # Newton halts at steps of 1e-10
     assert weight == pytest.approx(least.x[1], abs=1e-3)  # flat at the minimum
-    against, _ = best_weight(-outputs, logits, labels)
+    against, _ = fit_weight(-outputs, logits, labels)
     assert weight > 0.1 and against == 0
 
 
@@ -123,7 +123,7 @@ def test_rows_that_are_all_told_apart_leave_the_weight_finite():
     labels = np.arange(4).repeat(5)
     outputs = np.eye(4)[labels]
     # both see the label: with smoothed ones the best margin is log(1 + K N) of 1 row in N + 1
-    weight, _ = best_weight(outputs, np.zeros((20, 4)), labels)
+    weight, _ = fit_weight(outputs, np.zeros((20, 4)), labels)
     assert weight == pytest.approx(np.log(1 + 4 * 20), rel=1e-4)
 
 

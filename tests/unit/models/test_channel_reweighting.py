@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from models.heads.channel_reweighting import PENALTY, ChannelReweighting, learned
+from models.heads.channel_reweighting import PENALTY, ChannelReweighting, learn_changes
 from models.heads.lpplusplus import LPPlusPlus
-from models.heads.lpplusplus_geometry import text_weight
+from models.heads.zero_shot import fit_text_scale
 
 REAL = Path(__file__).resolve().parents[4] / "shared/data/cars_vitb32_features.npz"
 
@@ -56,7 +56,7 @@ def test_bad_channels_are_turned_down_and_zero_shot_gains():
 def loss_of(changes, rows, labels, text):
     """The loss of `learned` in plain float64 NumPy."""
     x, y, x_text, y_text = changes
-    width, scale = rows.shape[1], text_weight(rows @ text.T, labels)
+    width, scale = rows.shape[1], fit_text_scale(rows @ text.T, labels)
     images = unit(rows * (1 + x) + y / np.sqrt(width))
     words = unit(text * (1 + x_text) + y_text / np.sqrt(width))
     fit = -log_softmax(scale * images @ words.T, axis=1)[np.arange(len(labels)), labels].sum()
@@ -66,8 +66,8 @@ def loss_of(changes, rows, labels, text):
 def test_first_update_follows_finite_differences():
     features, labels, text, _, _ = cone()
     rows, text = unit(features), unit(text)
-    changes, history = learned(rows, labels, text, 1)
-    scale = text_weight(rows @ text.T, labels)
+    changes, history = learn_changes(rows, labels, text, 1)
+    scale = fit_text_scale(rows @ text.T, labels)
     step = 1 / (PENALTY * 20 / 5 + 20 * scale**2 / 16)
     zeros, small = np.zeros((4, 16)), 1e-5
     assert history[0] == pytest.approx(loss_of(zeros, rows, labels, text), rel=1e-5)  # float32
@@ -85,7 +85,7 @@ def test_first_update_follows_finite_differences():
 @pytest.mark.parametrize("seed", range(3))
 def test_loss_never_rises_without_momentum(seed):
     features, labels, text, _, _ = cone(seed)
-    changes, history = learned(unit(features), labels, unit(text), 40, momentum=0.0)
+    changes, history = learn_changes(unit(features), labels, unit(text), 40, momentum=0.0)
     # the loss is read off float32 probabilities: good to about 1e-6 of it
     assert (np.diff(history) <= 1e-5 * history[0]).all() and history[-1] < history[0]
     end = loss_of(changes.astype(np.float64), unit(features), labels, unit(text))

@@ -93,7 +93,7 @@ def test_one_shot_a_class():
     assert (head.predict(features) == labels).all()
     assert head.score(test, truth) > 0.4  # chance is 0.25
     assert np.isnan(head.held_out_).all()
-    assert head.weight_beside(100 * features @ features.T, labels) == SMALLEST_WEIGHT
+    assert head.fit_weight(100 * features @ features.T, labels) == SMALLEST_WEIGHT
 
 
 def test_equal_rows_say_nothing():
@@ -124,13 +124,13 @@ def test_weight_makes_the_left_out_shots_most_likely():
         logits = text + weight * head.held_out_
         return (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]).mean()
 
-    found = head.weight_beside(text, labels)
+    found = head.fit_weight(text, labels)
     assert 0.02 < found < 0.98
     assert loss(found) < min(loss(0.9 * found), loss(1.1 * found))
     # labels that the features know nothing of: as little as is allowed
     shuffled = np.random.default_rng(0).permutation(labels)
     head = GaussianDiscriminant().fit(features, shuffled, 4)
-    assert head.weight_beside(text, shuffled) == pytest.approx(SMALLEST_WEIGHT)
+    assert head.fit_weight(text, shuffled) == pytest.approx(SMALLEST_WEIGHT)
 
 
 def test_state_and_errors():
@@ -143,11 +143,11 @@ def test_state_and_errors():
     with pytest.raises(ValueError, match="not fitted"):
         GaussianDiscriminant().predict(test)
     with pytest.raises(ValueError, match="call fit first"):
-        again.weight_beside(np.eye(4)[labels], labels)
+        again.fit_weight(np.eye(4)[labels], labels)
     with pytest.raises(ValueError, match="8 wide"):
         head.predict(test[:, :-1])
     for wrong in (labels + 1, labels - 1):
-        with pytest.raises(ValueError, match="for 4 classes"):
+        with pytest.raises(ValueError, match="outside 0..3"):
             GaussianDiscriminant().fit(features, wrong, 4)
-    with pytest.raises(ValueError, match="one whole number a row"):
+    with pytest.raises(ValueError, match="labels has shape"):
         GaussianDiscriminant().fit(features, labels[:-1], 4)

@@ -8,9 +8,9 @@ import pytest
 from sklearn.base import clone
 
 from kernels import cpu_operator
-from models.heads.lpplusplus import LPPlusPlus, prepared
-from models.heads.lpplusplus_descent import Head, Problem, descend, slopes, variable
-from models.heads.lpplusplus_geometry import text_weight
+from models.heads.lpplusplus import LPPlusPlus, whiten, within_class_metric
+from models.heads.softmax_regression import SoftmaxRegression, descend, variable
+from models.heads.zero_shot import fit_text_scale
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL = ROOT.parent / "shared/data/cars_vitb32_features.npz"
@@ -94,8 +94,8 @@ def test_state_survives_a_pickle():
 
 
 def test_follows_scikit_learn():
-    head = LPPlusPlus(n_iter=7, form="published", momentum=0.5)
-    assert head.get_params() == {"n_iter": 7, "form": "published", "momentum": 0.5}
+    head = LPPlusPlus(n_iter=7, momentum=0.5)
+    assert head.get_params() == {"n_iter": 7, "momentum": 0.5}
     assert clone(head).get_params() == head.get_params()
     with pytest.raises(ValueError, match="not fitted"):
         head.predict(np.ones((1, 4)))
@@ -137,7 +137,7 @@ def test_bad_input_is_one_clear_error(change, message):
         LPPlusPlus().fit(*change(features, labels, text))
 
 
-@pytest.mark.parametrize("settings", [{"form": "x"}, {"n_iter": -1}, {"momentum": 1.0}])
+@pytest.mark.parametrize("settings", [{"n_iter": -1}, {"momentum": 1.0}])
 def test_bad_setting_is_one_clear_error(settings):
     features, labels, text, _, _ = cone()
     with pytest.raises(ValueError, match=next(iter(settings))):
@@ -153,9 +153,9 @@ def operators(request, monkeypatch):
 def test_two_classes_by_hand(operators):
     # One row (1, 0) of class 0 with cosines 1 and 0, w = 0 and alpha = ln 3: P = (3/4, 1/4), so
     # P - Y = (-1/4, 1/4), dW = row times that and db = that.
-    problem = Problem(np.array([[1.0, 0]]), np.array([[1.0, 0]]), np.array([0]), np.array([True]))
-    head = Head.start(np.zeros((2, 2)), float(np.log(3)))
-    to_weights, to_offsets, difference, losses = slopes(problem, head)
+    row, label = np.array([[1.0, 0]]), np.array([0])
+    regression = SoftmaxRegression(row, row, label, np.array([True]), float(np.log(3)))
+    to_weights, to_offsets, difference, losses = regression.gradient()
     # float32 exp and log: a few units of 6e-8
     np.testing.assert_allclose(difference.numpy(), [[-0.25, 0.25]], atol=3e-7)
     np.testing.assert_allclose(to_weights.numpy(), [[-0.25, 0.25], [0, 0]], atol=3e-7)
@@ -168,9 +168,10 @@ def test_gradients_match_finite_differences(operators):
     features, text = unit(features), unit(text)
     cosines, rng = features @ text.T, np.random.default_rng(3)
     weights, offsets = 0.3 * rng.standard_normal((16, 5)), rng.standard_normal(5)
-    problem = Problem(features, cosines, labels, np.ones(len(labels), bool))
-    head = Head(variable(weights), variable(np.full(5, 10.0)), variable(offsets))
-    to_weights, to_offsets, _, _ = slopes(problem, head)
+    is_training = np.ones(len(labels), bool)
+    regression = SoftmaxRegression(features, cosines, labels, is_training, 10.0, weights)
+    regression.offsets = variable(offsets)
+    to_weights, to_offsets, _, _ = regression.gradient()
     step = 1e-5  # central differences in float64: error about step^2, far below float32's
 
     def slope(change_weights, change_offsets):
@@ -193,11 +194,13 @@ def test_updates_equal_plain_numpy():
     features, labels, text, _, _ = cone()
     features, text = unit(features), unit(text)
     cosines = features @ text.T
-    problem, head, mean, transform = prepared(features, labels, cosines, np.ones(20, bool))
-    history = descend(problem, head, 0.05, 30, 0.9)
+    alpha, is_training = 0.75 * fit_text_scale(cosines, labels), np.ones(20, bool)
+    rows, mean, transform = whiten(features, labels, is_training)
+    np.testing.assert_allclose(rows, unit((features - mean) @ transform), atol=1e-12)  # float64
+    regression = SoftmaxRegression(rows, cosines, labels, is_training, alpha)
+    history = descend(regression, 0.05, 30, 0.9)
 
-    rows, targets = unit((features - mean) @ transform), np.eye(5)[labels]
-    alpha = 0.75 * text_weight(cosines, labels)
+    targets = np.eye(5)[labels]
     weights, offsets, speed = np.zeros((16, 5)), np.zeros(5), 0
     step = 1 / (np.linalg.eigvalsh(rows.T @ rows)[-1] + 0.1)
     for expected in history[:-1]:
@@ -209,8 +212,10 @@ def test_updates_equal_plain_numpy():
         speed = 0.9 * speed + rows.T @ (shares - targets) + 0.05 * weights
         to_offsets = shares.sum(axis=0) - 4 + 0.0125 * offsets
         weights, offsets = weights - step * speed, offsets - to_offsets / (2 * curvature)
-    np.testing.assert_allclose(head.weights.numpy(), weights, atol=1e-4 * abs(weights).max())
-    np.testing.assert_allclose(head.offsets.numpy()[0], offsets, atol=1e-4 * abs(offsets).max())
+    np.testing.assert_allclose(regression.weights.numpy(), weights, atol=1e-4 * abs(weights).max())
+    np.testing.assert_allclose(
+        regression.offsets.numpy()[0], offsets, atol=1e-4 * abs(offsets).max()
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -234,10 +239,10 @@ def test_offsets_far_away_come_back_without_a_rise(momentum):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), [40, 10, 2, 1])
     rows, cosines = unit(rng.standard_normal((53, 8))), np.zeros((53, 4))
-    problem = Problem(rows, cosines, labels, np.ones(53, bool))
     for far in ([8.0, -8, 4, -4], [-30.0, 30, -30, 30]):
-        head = Head(variable(np.zeros((8, 4))), variable(np.zeros(4)), variable(np.array(far)))
-        history = np.array(descend(problem, head, 0.5, 80, momentum))
+        regression = SoftmaxRegression(rows, cosines, labels, np.ones(53, bool), 0.0)
+        regression.offsets = variable(np.array(far))
+        history = np.array(descend(regression, 0.5, 80, momentum))
         if momentum == 0:
             assert (np.diff(history) <= 1e-6 * history[0]).all()
         assert history[-1] < 1.0 < history[0]
@@ -275,13 +280,37 @@ def test_centring_changes_no_optimum():
 
 
 def test_every_shot_has_length_one_and_a_held_out_row_keeps_its_own():
-    features, labels, text, _, _ = cone()
-    features, learned = unit(features), np.arange(20) % 4 != 0
-    problem, _, mean, transform = prepared(features, labels, features @ unit(text).T, learned)
-    rows = problem.rows.numpy()
-    np.testing.assert_allclose(np.linalg.norm(rows[learned], axis=1), 1, atol=1e-6)  # float32
-    expected = (features[~learned] - mean) @ transform
-    np.testing.assert_allclose(rows[~learned], expected, atol=1e-5)  # float32, entries up to 3
+    features, labels, _, _, _ = cone()
+    features, is_training = unit(features), np.arange(20) % 4 != 0
+    rows, mean, transform = whiten(features, labels, is_training)
+    np.testing.assert_allclose(np.linalg.norm(rows[is_training], axis=1), 1, atol=1e-12)  # float64
+    np.testing.assert_array_equal(rows[~is_training], ((features - mean) @ transform)[~is_training])
+
+
+def test_metric_scales_rows_to_one_and_knows_the_within_class_shape():
+    rng = np.random.default_rng(0)
+    labels = np.arange(4).repeat(50)
+    rows = np.eye(4, 8)[labels] * 5 + rng.standard_normal((200, 8)) * np.array([1] * 7 + [9])
+    mean, transform = within_class_metric(rows, labels)
+    mapped = (rows - mean) @ transform
+    assert np.isclose((mapped**2).sum(axis=1).mean(), 1)
+    # the direction that only varies within classes is shrunk against one that tells them apart
+    assert np.linalg.norm(transform[7]) < 0.5 * np.linalg.norm(transform[0])
+
+
+def test_text_scale():
+    rng = np.random.default_rng(0)
+    labels = np.arange(50) % 5
+    assert fit_text_scale(np.eye(5)[labels], labels) == 100.0  # perfect text keeps CLIP's scale
+    assert fit_text_scale(-np.eye(5)[labels], labels) == 0.0  # misleading text loses it
+    cosines = 0.1 * np.eye(5)[labels] + 0.1 * rng.standard_normal((50, 5))
+    scale = fit_text_scale(cosines, labels)
+
+    def loss(s):
+        return (np.log(np.exp(s * cosines).sum(1)) - s * cosines[range(50), labels]).mean()
+
+    losses = [loss(scale - 0.5), loss(scale), loss(scale + 0.5)]
+    assert 0 < scale < 100 and losses[1] == min(losses)
 
 
 @pytest.mark.golden

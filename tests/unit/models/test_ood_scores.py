@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from models.ood.gp_filter import threshold_keeping
+from models.ood.gp_filter import threshold_at_tpr
 from models.ood.scores import known_names, mcm, neglabel
 
 CLOSE = {"rtol": 0, "atol": 1e-9}  # a few float64 operations on values below 10
@@ -73,7 +73,7 @@ def test_order_of_names_and_neighbours_change_nothing():
 def test_threshold_keeps_the_share():
     scores = np.random.default_rng(2).standard_normal(77)
     for kept in (0.5, 0.9, 0.95, 0.99):
-        threshold = threshold_keeping(scores, kept)
+        threshold = threshold_at_tpr(scores, kept)
         assert threshold in scores
         assert (scores >= threshold).mean() >= kept > (scores > threshold).mean()
 
