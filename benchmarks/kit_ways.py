@@ -28,7 +28,7 @@ from fewshot.text.prompt_files import CLASS_TEXTS, read_text_files
 from jclip.preprocess import make_preprocess, to_array
 from kernels import cpu_operator, cuda_operator
 from models.heads.lpplusplus import LPPlusPlus
-from models.lora.adapters import LoraAdapters, LoraConfig
+from models.lora import LoraAdapters, LoraConfig
 
 
 def precisions() -> list[str]:

@@ -41,7 +41,7 @@ PARTS_CODE = (  # beside that of the features
     "fewshot/text/class_texts.py",
     "models/backbones/moco.py",
     "models/heads/*.py",
-    "models/lora/*.py",
+    "models/lora.py",
     "models/ood/*.py",
     "models/prompting/*.py",
     "models/normalize.py",

@@ -28,7 +28,7 @@ class VisionTransformer(jt.Module):
         assert isinstance(layers, int) and patch is not None  # the sizes are those of a ViT
         self.patch_size = patch
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.kept, self.kept_proj = product.Weights(), product.Weights()
+        self.packed, self.packed_proj = product.Weights(), product.Weights()
         self.class_embedding = jt.zeros((width,))
         tokens = (sizes.image_resolution // patch) ** 2 + 1
         self.positional_embedding = jt.zeros((tokens, width))
@@ -40,14 +40,14 @@ class VisionTransformer(jt.Module):
     def embed_patches(self, images: jt.Var) -> jt.Var:
         """The convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
-        return linear(self.kept, x, self.conv1.weight, None)
+        return linear(self.packed, x, self.conv1.weight, None)
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = self.embed_patches(images)
         first = self.class_embedding.broadcast((x.shape[0], 1, x.shape[2]))
         x = jt.concat([first, x], dim=1) + self.positional_embedding  # [B, G*G+1, D]
         x = self.transformer(self.ln_pre(x), np.zeros(x.shape[0]))  # [B, D]
-        return project(self.kept_proj, self.ln_post(x), self.proj)
+        return project(self.packed_proj, self.ln_post(x), self.proj)
 
 
 class CLIP(jt.Module):
@@ -81,7 +81,7 @@ class CLIP(jt.Module):
         self.positional_embedding = jt.zeros((sizes.context_length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = jt.zeros((width, sizes.embed_dim))
-        self.kept = product.Weights()
+        self.packed = product.Weights()
         self.logit_scale = jt.array(np.log(1 / 0.07).astype(np.float32))
         if initialised:
             initialise(self)
@@ -120,7 +120,7 @@ class CLIP(jt.Module):
         """Token embeddings [S, L, D] and places of the end tokens [S] -> features [S, E]."""
         positions = self.positional_embedding[: embedded.shape[1]]
         x = self.transformer(embedded + positions, ends)  # [S, D]
-        return project(self.kept, self.ln_final(x), self.text_projection)
+        return project(self.packed, self.ln_final(x), self.text_projection)
 
     def execute(self, images: jt.Var, tokens: np.ndarray | jt.Var) -> tuple[jt.Var, jt.Var]:
         """Images [B, 3, R, R] and token ids [S, L] -> scaled cosines [B, S] and [S, B]."""

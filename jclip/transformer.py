@@ -71,27 +71,27 @@ def patch_rows(images: jt.Var, patch: int) -> jt.Var:
 
 
 def linear(
-    kept: product.Weights, x: jt.Var, weight: jt.Var, bias: jt.Var | None, residual=None
+    packed: product.Weights, x: jt.Var, weight: jt.Var, bias: jt.Var | None, residual=None
 ) -> jt.Var:
     """x weight^T + bias (+ residual): [..., K] -> [..., N], for a weight[N, ...] of K numbers a
-    row; `kept` belongs to this weight.
+    row; `packed` belongs to this weight.
     """
     if product.fits(x, [weight], [bias]):
-        return product.linear(kept, x, weight, bias, residual)
+        return product.linear(packed, x, weight, bias, residual)
     if product.fits_gpu(x, weight):
-        y = product.on_gpu(kept, x, weight)
+        y = product.on_gpu(packed, x, weight)
         y = y if bias is None else y + bias
     else:
         y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
     return y if residual is None else residual + y
 
 
-def project(kept: product.Weights, x: jt.Var, weight: jt.Var) -> jt.Var:
-    """x weight: [..., K] -> [..., N], for a weight[K, N], to which `kept` belongs."""
+def project(packed: product.Weights, x: jt.Var, weight: jt.Var) -> jt.Var:
+    """x weight: [..., K] -> [..., N], for a weight[K, N], to which `packed` belongs."""
     if product.fits(x, [weight]):
-        return product.linear(kept, x, weight, turned=True)
+        return product.linear(packed, x, weight, turned=True)
     if product.fits_gpu(x, weight):
-        return product.on_gpu(kept, x, weight, turned=True)
+        return product.on_gpu(packed, x, weight, turned=True)
     return jt.matmul(x, weight)
 
 
@@ -100,10 +100,10 @@ class Linear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
-        self.kept = product.Weights()
+        self.packed = product.Weights()
 
     def execute(self, x: jt.Var, residual: jt.Var | None = None) -> jt.Var:
-        return linear(self.kept, x, self.weight, self.bias, residual)
+        return linear(self.packed, x, self.weight, self.bias, residual)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -123,7 +123,7 @@ def two_layers(
     if all(type(layer) is Linear for layer in pair):
         weights, biases = [each.weight for each in pair], [each.bias for each in pair]
         if product.fits(x, weights, biases):
-            return product.mlp((wide.kept, narrow.kept), x, residual, wide, narrow, activation)
+            return product.mlp((wide.packed, narrow.packed), x, residual, wide, narrow, activation)
     return narrow(ACTIVATIONS[activation](wide(x)), residual)
 
 
@@ -136,17 +136,17 @@ class Attention(jt.Module):
         self.heads = heads
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
-        self.kept = product.Weights()
+        self.packed = product.Weights()
         self.out_proj = Linear(width, width)
 
-    def packed(self, normed: jt.Var) -> jt.Var:
+    def project_qkv(self, normed: jt.Var) -> jt.Var:
         """Queries, keys and values side by side: [N, L, 3D]."""
-        return linear(self.kept, normed, self.in_proj_weight, self.in_proj_bias)
+        return linear(self.packed, normed, self.in_proj_weight, self.in_proj_bias)
 
     def execute(
         self, normed: jt.Var, causal: bool, x: jt.Var, place: np.ndarray | None = None
     ) -> jt.Var:
-        mixed = attend_packed(self.packed(normed), self.heads, causal)
+        mixed = attend_packed(self.project_qkv(normed), self.heads, causal)
         if place is not None:
             mixed, x = at(mixed, place), at(x, place)
         return self.out_proj(mixed, x)

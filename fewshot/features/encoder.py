@@ -30,7 +30,7 @@ from engine.device import in_fp32, precision_in_use
 from engine.trainer import Predictor
 from fewshot.features.cache import FeatureTable, cache_path, read_table, store_table
 from fewshot.features.towers import Tower, auxiliary_tower, clip_tower, lora_tower
-from models.lora.adapters import LoraConfig
+from models.lora import LoraConfig
 from runtime.distributed import local_range
 from weight_files.hashing import sha256_of
 

@@ -14,7 +14,7 @@ from PIL import Image
 import jclip
 from jclip.preprocess import to_array
 from models.backbones import moco
-from models.lora.adapters import LoraAdapters, LoraConfig
+from models.lora import LoraAdapters, LoraConfig
 from weight_files import safe_load
 
 

@@ -23,7 +23,7 @@ from engine.schedules import warm_cosine
 from engine.trainer import fit
 from fewshot.features.encoder import Encoder
 from fewshot.features.towers import clip_tower
-from models.lora.adapters import LoraAdapters, LoraConfig
+from models.lora import LoraAdapters, LoraConfig
 
 
 @dataclass(frozen=True)

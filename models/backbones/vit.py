@@ -60,11 +60,11 @@ class PatchEmbed(jt.Module):
     def __init__(self, patch_size: int, width: int):
         self.patch_size = patch_size
         self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
-        self.kept = product.Weights()
+        self.packed = product.Weights()
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
-        return linear(self.kept, x, self.proj.weight, self.proj.bias)
+        return linear(self.packed, x, self.proj.weight, self.proj.bias)
 
 
 class Attention(jt.Module):

@@ -7,7 +7,7 @@ Run by hand, in an environment of its own (never together with Jittor):
     python -m tests.golden.lora.make CLIP_LORA
 
 ViT-B/32 at full size, fp32 on the CPU, with seeded weights; CLIP_LORA holds a copy of OpenAI's
-CLIP, with its ViT unchanged. The first A follow the rule of `models.lora.adapters`; B is not 0,
+CLIP, with its ViT unchanged. The first A follow the rule of `models.lora`; B is not 0,
 which would
 hide the gradient of A. Dropout is switched off after the layers are built: built with a rate of 0,
 the public layers take LoRA's change out of the weight before the backward pass reads it, so that
@@ -77,7 +77,7 @@ def adapted(folder: Path, model: torch.nn.Module) -> dict[str, torch.nn.Paramete
 
 
 def first_values(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A as `models.lora.adapters.first_values` draws it, B as the seeded weights are drawn."""
+    """A as `models.lora.initial_values` draws it, B as the seeded weights are drawn."""
     if name.endswith("B"):
         seeded = clip_inputs.seeded_weight(name, shape, SETTINGS["seed"])
         return torch.from_numpy(seeded * np.float32(SETTINGS["first_b"]))

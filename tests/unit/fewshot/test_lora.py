@@ -13,7 +13,7 @@ from fewshot.features.towers import clip_tower
 from fewshot.stages.lora import LoraStageConfig, lora_config, train_lora, tuned_encoder
 from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
 from fewshot.text.class_texts import class_vectors
-from models.lora.adapters import LoraAdapters
+from models.lora import LoraAdapters
 from tests.helpers.kit import write_tiny_clip
 
 NAMES = ["red", "green", "blue"]

@@ -11,7 +11,7 @@ from benchmarks import clip_inputs
 from engine import checkpoint
 from jclip import CLIP, ClipSizes, tokenize
 from jclip.transformer import Attention
-from models.lora.adapters import LoraAdapters, LoraConfig, adapter_widths, first_values
+from models.lora import LoraAdapters, LoraConfig, adapter_widths, initial_values
 from tests.helpers.kit import TINY
 from weight_files import safe_load
 
@@ -198,7 +198,7 @@ def test_each_choice_changes_what_it_names(attach, changes, blocks):
         np.testing.assert_allclose(value, before[name], rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_first_values_follow_from_name_and_seed(attach):
+def test_initial_values_follow_from_name_and_seed(attach):
     def start(config: LoraConfig, seed: int) -> dict[str, np.ndarray]:
         adapters = attach(config, seed, learned=False)
         adapters.detach()
@@ -209,7 +209,7 @@ def test_first_values_follow_from_name_and_seed(attach):
     assert (every["image.0.q.A"] != every["image.0.k.A"]).all()
     assert (every["image.0.q.A"] != start(EVERY, 6)["image.0.q.A"]).all()
     assert not any(value.any() for name, value in every.items() if name.endswith("B"))
-    drawn = first_values("text.0.proj", 8, 256, 5)
+    drawn = initial_values("text.0.proj", 8, 256, 5)
     # uniform in +-1/16: the deviation is 1/16/sqrt(3), of 2,048 draws exact to about 1.4 %
     assert 0.99 / 16 < np.abs(drawn).max() <= 1 / 16
     assert drawn.std() == pytest.approx(1 / 16 / np.sqrt(3), rel=0.06)

@@ -6,8 +6,14 @@ import pytest
 
 from benchmarks.parity import MODELS
 from jclip import CLIP
-from models.lora.adapters import LoraAdapters, LoraConfig, adapted_layers, adapter_widths
-from models.lora.layers import LowRank, changed
+from models.lora import (
+    LoraAdapters,
+    LoraConfig,
+    LowRank,
+    adapted_layers,
+    adapter_widths,
+    add_lora,
+)
 from tests.helpers.kit import TINY
 
 
@@ -42,7 +48,7 @@ def test_factor():
     for scaling in ("sqrt", "rank"):
         adapter = LowRank(first, 5, LoraConfig(rank=4, alpha=3.0, scaling=scaling).factor, 0.0)
         adapter.B.update(jt.ones((5, 4)))
-        products[scaling] = adapter.product()
+        products[scaling] = adapter.weight_change()
     np.testing.assert_array_equal(products["sqrt"], np.full((5, 3), 4 * 3 / 2))
     np.testing.assert_array_equal(products["rank"], np.full((5, 3), 4 * 3 / 4))
 
@@ -55,7 +61,7 @@ def test_dropout_keeps_the_mean_and_differs_between_projections():
     jt.set_global_seed(0)
     x = jt.ones((2, 50, width))
     none = jt.zeros((2, 50, 3 * width))
-    query, key, value = np.split(changed(none, x, [*adapters.values()], (0, 2)).numpy(), 3, axis=2)
+    query, key, value = np.split(add_lora(none, x, [*adapters.values()], (0, 2)).numpy(), 3, axis=2)
     np.testing.assert_array_equal(key, 0)
     for change in (query, value):
         np.testing.assert_allclose(np.unique(change), [0, 1 / (1 - share)], rtol=1e-6)  # fp32

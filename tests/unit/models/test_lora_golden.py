@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import clip_inputs
 from jclip import CLIP, ClipSizes
-from models.lora.adapters import LoraAdapters, LoraConfig
+from models.lora import LoraAdapters, LoraConfig
 
 GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/lora/step.npz"
 
