@@ -1,0 +1,75 @@
+"""A regression of learning: on the demo, each stage is no worse than the row before it.
+
+Three seeds, each with its own four images per class, train every stage and classify the demo's 817
+test images by their centre view. The accuracy is that on the seven base classes, which every stage
+trains for, as the mean of the three seeds. The two small CLIPs are made once per version of the
+code, and lie in pytest's cache.
+
+The same code gives the same figures, so a bound is what a change of code may cost. The noise is
+0.65 points: the largest standard deviation over the three seeds among the rows that another row is
+compared with. It is that of "+ LoRA"; the others vary by at most 0.5.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from data.few_shot_dataset import open_dataset
+from data.few_shot_splits import draw_split, write_split
+from fewshot.stages.lora import LoraStageConfig
+from recipes import clip_fewshot, predict
+from tests.helpers.demo import CROPS, cached_demo
+
+SEEDS = (1, 2, 3)
+NOISE = 0.65
+LEAST_GAIN = {  # row: the row before it, and the points that it gains at least
+    "+ prompt queue": ("zero-shot", 1.0),  # half of the 2.1 that were measured
+    "+ LoRA": ("+ prompt queue", 4.0),  # of 7.9
+    "+ LP++": ("+ LoRA", -NOISE),  # of 0.0
+    "+ channel re-weighting": ("+ LP++", -NOISE),  # of 0.0
+    "+ auxiliary": ("+ channel re-weighting", -NOISE),  # of 0.7
+    "blended": ("+ auxiliary", -NOISE),  # of 0.2
+    "zero-shot + GDA": ("zero-shot", 3.0),  # of 5.9
+}
+
+
+@pytest.fixture(scope="module")
+def scores(request, tmp_path_factory):
+    """The scores.json of each seed."""
+    demo = cached_demo(request.config.cache.mkdir("demo"))
+    dataset, found = open_dataset(demo / "demo"), []
+    lora = LoraStageConfig(scale=CROPS.scale, lr=2e-3, batch_size=7)
+    for seed in SEEDS:
+        out = tmp_path_factory.mktemp(f"seed{seed}")
+        write_split(out / "shots.jsonl", draw_split(dataset, 4, seed), dataset)
+        common = {"data": demo / "demo", "weights": str(demo / "clip.pkl"), "seed": seed}
+        common |= {"auxiliary": demo / "auxiliary.pkl", "device": "cpu"}
+        common |= {"parts": out / "parts", "cache": out / "cache"}
+        train = {"split": out / "shots.jsonl", "runs": out / "runs", "crops": CROPS, "lora": lora}
+        clip_fewshot.run(clip_fewshot.Config(**common, **train))
+        test = {"out": out, "labels": demo / "demo/TestSetB_labels.txt", "views": 1}
+        predict.main(predict.Config(**common, **test, report=False))
+        found.append(json.loads((out / "scores.json").read_text()))
+    return found
+
+
+def mean_percent(scores, table, row, column):
+    return 100 * np.mean([score[table][row][column] for score in scores])
+
+
+@pytest.mark.parametrize("row", LEAST_GAIN)
+def test_a_stage_is_no_worse_than_the_row_before_it(scores, row):
+    before, points = LEAST_GAIN[row]
+    gain = mean_percent(scores, "rows", row, "base") - mean_percent(scores, "rows", before, "base")
+    assert gain >= points
+
+
+def test_pre_training_and_the_whole_method_reach_what_they_reached(scores):
+    assert mean_percent(scores, "rows", "zero-shot", "base") >= 81.2 - NOISE
+    assert mean_percent(scores, "rows", "blended", "base") >= 92.2 - NOISE
+    assert mean_percent(scores, "rows", "blended", "all") >= 81.4 - NOISE
+    zero_shot, ensemble = (
+        mean_percent(scores, "end_to_end", row, "harmonic") for row in ("zero-shot", "blended")
+    )
+    assert ensemble - zero_shot >= 4.0  # half of the 8.2 points that were measured
