@@ -24,9 +24,7 @@ def write_demo(folder: Path) -> None:
     common = {"captions": folder / "demo/captions.jsonl", "views": 8, "crops": CROPS}
     common |= {"device": "cpu"}
     clip_pretrain.run(
-        clip_pretrain.Config(
-            **common, out=folder / "clip.pkl", run=folder / "run/clip", epochs=14
-        )
+        clip_pretrain.Config(**common, out=folder / "clip.pkl", run=folder / "run/clip", epochs=14)
     )
     clip_pretrain.run(
         clip_pretrain.Config(
