@@ -6,7 +6,7 @@ from typing import Any
 from baselines.datasets.image_sets import ImageSet
 from baselines.targets import Targets
 from baselines.trainer import Baseline, BaselineConfig
-from baselines.transforms.compose import photo_train
+from baselines.transforms.compose import photo_transform
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PhotoConfig(BaselineConfig):
 def photo_batches(job: Baseline[Any], images: ImageSet) -> Targets:
     """Batches of augmented images and soft targets. job: of a `PhotoConfig`."""
     config = job.config
-    crops = photo_train(
+    crops = photo_transform(
         job.side, job.norm, scale=config.scale, magnitude=config.randaugment, erase=config.erase
     )
     classes = len(images.class_names)

@@ -10,12 +10,12 @@ import jittor as jt
 import numpy as np
 
 from baselines.batches import AugmentedBatches, Transform
-from baselines.datasets.image_sets import ImageSet, image_set_digest
-from baselines.datasets.registry import DataSet, load_dataset
-from baselines.datasets.splits import read_or_draw_split, scaled
+from baselines.datasets.image_sets import ImageSet, Norm, image_set_digest
+from baselines.datasets.registry import DATASETS, DatasetName, load_dataset
+from baselines.datasets.splits import read_or_draw_split, subsample
 from baselines.ema import Averaged
 from baselines.results import write_result
-from baselines.transforms.compose import NORMS, evaluate
+from baselines.transforms.compose import eval_transform
 from data.decoding import in_order
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
@@ -43,7 +43,7 @@ NetworkType = TypeVar("NetworkType", bound=jt.nn.Module)
 class BaselineConfig:
     """What every baseline has."""
 
-    dataset: DataSet = "cifar10"
+    dataset: DatasetName = "cifar10"
     """the data set"""
     root: Path | None = None
     """where its archive or folders lie, by default in Dataset/ under the data set's name"""
@@ -101,16 +101,16 @@ ConfigType = TypeVar("ConfigType", bound=BaselineConfig)
 class Baseline(Generic[ConfigType]):
     """One recipe's run. Training images are read once, test images once, at its end."""
 
-    def __init__(self, config: ConfigType, side: int, norm: str = "", **options: Any):
-        """side: pixels that the network sees; norm: of NORMS, by default the data set's own;
+    def __init__(self, config: ConfigType, side: int, norm: Norm | None = None, **options: Any):
+        """side: pixels that the network sees; norm: by default the data set's own;
         options: for `load_dataset`.
         """
         self.options = options
         self.config, self.side = config, side
         self.root = config.root or Path("Dataset") / config.dataset
         self.device = use_device(config.device, config.precision)
-        self.norm = norm or (config.dataset if config.dataset in NORMS else "imagenet")
-        self.plain = evaluate(side, self.norm)
+        self.norm = norm or DATASETS[config.dataset].norm
+        self.plain = eval_transform(side, self.norm)
         self.sources: dict[str, Any] = {"dataset": config.dataset, "root": self.root.as_posix()}
         self.sources |= {"options": options, "parts": {}}  # digests of what was read, for an audit
 
@@ -121,7 +121,7 @@ class Baseline(Generic[ConfigType]):
         self.sources["parts"]["train"] = image_set_digest(whole)
         shares = (1 - config.val_share, config.val_share)
         rows = read_or_draw_split(config.out / "split.jsonl", whole, shares, config.seed)
-        train = scaled(whole.take(rows["train"]), config.data_scale, config.seed)
+        train = subsample(whole.take(rows["train"]), config.data_scale, config.seed)
         return train, whole.take(rows["val"])
 
     def test_set(self) -> ImageSet:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from baselines.datasets.registry import DataSet
+from baselines.datasets.registry import DatasetName
 from baselines.photo_training import PhotoConfig, photo_batches
 from baselines.results import stored_result
 from baselines.targets import classify
@@ -25,7 +25,7 @@ from models.backbones.pretrained import load_pretrained
 class Config(PhotoConfig):
     """Fine-tuning on photos."""
 
-    dataset: DataSet = "caltech101"
+    dataset: DatasetName = "caltech101"
     """the data set"""
     out: Path = Path("runs/caltech_finetune")
     """folder for the split, metrics, weights and results"""

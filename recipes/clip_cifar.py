@@ -19,12 +19,13 @@ import jittor as jt
 from jittor import nn
 
 import jclip
-from baselines.datasets.registry import DataSet
+from baselines.datasets.registry import DatasetName
 from baselines.linear_protocol import linear_protocol
 from baselines.photo_training import PhotoConfig, photo_batches
 from baselines.results import stored_result, write_result
 from baselines.targets import classify
 from baselines.trainer import ROWS, Baseline
+from baselines.transforms.compose import CLIP_NORM
 from data.label_space import LabelSpace
 from engine.device import in_fp32
 from engine.run_log import Run
@@ -39,7 +40,7 @@ class Config(PhotoConfig):
 
     mode: Literal["zero_shot", "linear_probe", "fine_tune", "scratch"] = "linear_probe"
     """what is trained"""
-    dataset: DataSet = "cifar100"
+    dataset: DatasetName = "cifar100"
     """the data set"""
     out: Path = Path("runs/clip_cifar")
     """folder for the split, metrics, weights and results"""
@@ -74,7 +75,7 @@ class Classifier(nn.Module):
 def run(config: Config) -> None:
     """Trains what the mode says, tests once and writes the result."""
     model, _ = jclip.load(config.weights)
-    job = Baseline(config, model.sizes.image_resolution, "clip")
+    job = Baseline(config, model.sizes.image_resolution, CLIP_NORM)
     phase = job.run(config.mode)
     if stored_result(phase):
         return

@@ -20,7 +20,7 @@ from baselines.lars import Lars
 from baselines.linear_probe import knn_scores
 from baselines.nt_xent import nt_xent
 from baselines.trainer import Baseline, BaselineConfig
-from baselines.transforms.compose import simclr
+from baselines.transforms.compose import simclr_transform
 from engine import checkpoint
 from engine.schedules import warm_cosine
 from engine.trainer import evaluating, fit
@@ -88,7 +88,7 @@ def run(config: Config) -> None:
     module = job.build(
         lambda: Projected(build(config.network, 0, stem=config.stem), config.projection)
     )
-    batches = job.batches(train, simclr(config.image_size, job.norm), copies=2)
+    batches = job.batches(train, simclr_transform(config.image_size, job.norm), copies=2)
     schedule = warm_cosine(
         config.lr, config.epochs, len(batches), config.final_lr, warmup=config.warmup
     )

@@ -29,7 +29,7 @@ from baselines.results import stored_result
 from baselines.semi_supervised import fixmatch_step, guessed
 from baselines.targets import Repeated, Targets, classify
 from baselines.trainer import Baseline, BaselineConfig
-from baselines.transforms.compose import cifar_train, strong, weak
+from baselines.transforms.compose import cifar_transform, strong_transform, weak_transform
 from engine.run_log import Run
 from models.backbones.networks import Network, build, suited
 from models.backbones.pretrained import load_pretrained
@@ -121,7 +121,7 @@ class Job(Baseline[Config]):
 
     def augmented(self, images: ImageSet) -> Targets:
         """Batches of augmented images with their labels as targets."""
-        return Targets(self.batches(images, cifar_train(self.side, self.norm)), self.classes)
+        return Targets(self.batches(images, cifar_transform(self.side, self.norm)), self.classes)
 
     @cached_property
     def teacher(self) -> Network:
@@ -152,7 +152,7 @@ class Job(Baseline[Config]):
         config, norm, logits_of = self.config, self.norm, self.student.mean_logits
         batches: Repeated | PairedBatches
         if config.semi == "fixmatch":
-            views = weak(self.side, norm), strong(self.side, norm)
+            views = weak_transform(self.side, norm), strong_transform(self.side, norm)
             unlabelled = self.batches(self.whole.take(self.others), views)
             paired = PairedBatches(self.batches(self.labelled, views[0]), unlabelled, config.ratio)
             batches, step = paired, fixmatch_step(logits_of, config.threshold)

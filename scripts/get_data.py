@@ -14,7 +14,8 @@ from runtime.environment import ensure_environment
 
 ensure_environment("tyro")
 
-from baselines.datasets.archives import ARCHIVES, download
+from baselines.datasets.archives import download
+from baselines.datasets.registry import DATASETS
 from engine.config import exit_on_error
 from runtime.paths import ROOT
 
@@ -22,11 +23,15 @@ from runtime.paths import ROOT
 def main() -> None:
     """Downloads and prints the place."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=sorted(ARCHIVES))
+    parser.add_argument(
+        "name", choices=[name for name, entry in DATASETS.items() if entry.archives]
+    )
     parser.add_argument("--root", type=Path, help="folder to fill; by default Dataset/<name>")
     given = parser.parse_args()
     with exit_on_error("get_data"):
-        print(download(given.name, given.root or ROOT / "Dataset" / given.name))
+        print(
+            download(DATASETS[given.name].archives[0], given.root or ROOT / "Dataset" / given.name)
+        )
 
 
 if __name__ == "__main__":

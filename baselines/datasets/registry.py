@@ -1,63 +1,81 @@
-"""One door to the recipes' data sets: by name, place and part."""
+"""The registry of data sets: how each is opened, normalized and downloaded.
 
-from collections.abc import Callable, Sequence
+To add one, write `open_<name>(root, part) -> ImageSet` and add its line to `DATASETS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from baselines.datasets.caltech101 import open_caltech
-from baselines.datasets.cifar import open_cifar
-from baselines.datasets.image_sets import ImageSet, folder_set, parted_set
-from baselines.datasets.splits import stratified_split
-from baselines.datasets.tiny_imagenet import open_tiny_imagenet
+from baselines.datasets import caltech101, cifar, tiny_imagenet
+from baselines.datasets.archives import Archive
+from baselines.datasets.image_sets import ImageSet, Norm, folder_set, part_folder_set
+from baselines.datasets.splits import draw_part
 from data.lists import DataError
 
-DataSet = Literal["cifar10", "cifar100", "tiny_imagenet", "caltech101", "folder"]
-FIXED: dict[str, Callable[[Path, str], ImageSet]] = {  # those with a train and a test part
-    "cifar10": partial(open_cifar, "cifar10"),
-    "cifar100": partial(open_cifar, "cifar100"),
-    "tiny_imagenet": open_tiny_imagenet,
+IMAGENET = Norm((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """What the registry knows about one data set."""
+
+    open: Callable[..., ImageSet]
+    """open(root, part, **options): the images of one part"""
+    norm: Norm = IMAGENET
+    """mean and standard deviation that its images are normalized by"""
+    archives: tuple[Archive, ...] = ()
+    """official archives; `scripts.get_data` downloads the first"""
+    parts: tuple[str, ...] = ("train", "test")
+    """parts that `open` takes; empty if they depend on the folder"""
+
+
+def open_folder(root: Path, part: str) -> ImageSet:
+    """Returns the images `<root>/<part>/<class>/*`, or a drawn part of `<root>/<class>/*`."""
+    if (root / "train").is_dir():
+        return part_folder_set(root, part)
+    return draw_part(folder_set(root), part)
+
+
+DATASETS = {
+    "cifar10": DatasetEntry(
+        partial(cifar.open_cifar, "cifar10"), cifar.NORMS["cifar10"], cifar.ARCHIVES["cifar10"]
+    ),
+    "cifar100": DatasetEntry(
+        partial(cifar.open_cifar, "cifar100"), cifar.NORMS["cifar100"], cifar.ARCHIVES["cifar100"]
+    ),
+    "tiny_imagenet": DatasetEntry(
+        tiny_imagenet.open_tiny_imagenet, archives=(tiny_imagenet.ARCHIVE,)
+    ),
+    "caltech101": DatasetEntry(
+        caltech101.open_caltech, archives=caltech101.ARCHIVES, parts=("train", "test", "all")
+    ),
+    "folder": DatasetEntry(open_folder, parts=()),
 }
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]  # the command line lists the names
 
 
-def load_dataset(
-    name: str,
-    root: str | Path,
-    part: str = "train",
-    *,
-    classes: int = 101,
-    seed: int = 0,
-    shares: Sequence[float] = (0.8, 0.2),
-) -> ImageSet:
-    """The images of one part of a data set that lies at `root`; nothing is downloaded or moved.
+def load_dataset(name: str, root: str | Path, part: str = "train", **options: Any) -> ImageSet:
+    """Returns the images of one part of the data set at `root`; downloads and writes nothing.
 
-    part: "train" or "test". A "folder" with `train/<class>/*` has the parts that have a folder,
-    such as "val". Caltech-101, and a "folder" of `<class>/*`, have no split of their own: "train"
-    and "test" are drawn by `stratified_split` with `shares` and `seed`, and "all" is all of it, for
-    a split of another kind. To choose anything, draw a validation part from "train":
-    `read_or_draw_split`. classes: of Caltech-101, 100, 101 or 102, see
-    `baselines.datasets.caltech101`.
-    Raises ValueError for an unknown name or part, `DataError` naming the file and the remedy.
+    part: "train" or "test". A "folder" with `train/<class>/*` has the parts that have a folder.
+    Caltech-101 and a "folder" of `<class>/*` have no split of their own: "train" and "test" are
+    drawn by a fixed seed, and "all" is the whole set. A validation part is drawn from "train"
+    (`read_or_draw_split`). options: `classes` of Caltech-101.
+    Raises ValueError for an unknown name or part, and `DataError` that names the file and the
+    remedy.
     """
-    if name not in get_args(DataSet):
-        raise ValueError(f"no data set is named {name!r}; there are {', '.join(get_args(DataSet))}")
+    if name not in DATASETS:
+        raise ValueError(f"no data set is named {name!r}; there are {', '.join(DATASETS)}")
     root = Path(root).expanduser()
     if not root.exists():
-        raise DataError(f"{root}: no such folder or archive; put {name} there or name its place")
-    parted = name == "folder" and (root / "train").is_dir()
-    if name in FIXED and part not in ("train", "test"):
-        remedy = "draw a validation part from train (baselines.datasets.splits.read_or_draw_split)"
-        raise ValueError(f"part is {part!r}; {name} has train and test: {remedy}")
-    if name in FIXED:
-        return FIXED[name](root, part)
-    if parted:
-        return parted_set(root, part)
-    if part not in ("train", "test", "all"):
-        raise ValueError(f"part is {part!r}; {name} has train, test and all at {root}")
-    whole = open_caltech(root, classes) if name == "caltech101" else folder_set(root)
-    if part == "all":
-        return whole
-    if len(shares) != 2:
-        raise ValueError(f"shares are {tuple(shares)}; there are two parts, train and test")
-    train, test = stratified_split(whole.labels, whole.keys, shares, seed)
-    return whole.take(train if part == "train" else test)
+        raise DataError(f"{root}: no such folder or archive; put {name} there or change --root")
+    entry = DATASETS[name]
+    if entry.parts and part not in entry.parts:
+        raise ValueError(f"part is {part!r}; {name} has {', '.join(entry.parts)}")
+    return entry.open(root, part, **options)

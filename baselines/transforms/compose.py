@@ -1,7 +1,7 @@
-"""The named ways from an image to what a network takes: `pipeline(image, rng)` -> [3,R,R].
+"""The composed transforms, from an image to the input of a network: `transform(image, rng)`.
 
-Pixels are scaled to [0, 1] and normalised by the mean and deviation of a data set (`NORMS`). All
-randomness comes from the Generator that is handed in.
+Each returns float32 [3,R,R]: pixels in [0, 1], normalized by the mean and standard deviation of a
+data set. All randomness comes from the NumPy Generator `rng`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from baselines.transforms import operations as augment
+from baselines.datasets.image_sets import Norm
+from baselines.transforms import operations as ops
 from baselines.transforms.operations import Picture
 from baselines.transforms.randaugment import rand_augment
 from jclip.preprocess import (
@@ -24,133 +25,116 @@ from jclip.preprocess import (
     resize_short_side,
 )
 
-NORMS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "clip": (tuple(MEAN.tolist()), tuple(STD.tolist())),
-}
-"""(mean, deviation) of R, G, B in [0, 1] over the training images; CLIP's are OpenAI's"""
-SMALL = 64  # pixels a side up to which SimCLR's settings for CIFAR hold (its appendix B.9)
+CLIP_NORM = Norm(tuple(MEAN.tolist()), tuple(STD.tolist()))
+SMALL = 64  # largest side in pixels for SimCLR's settings for CIFAR (its appendix B.9)
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """Steps on pixels, then the normalised array, then steps on that array."""
+class Compose:
+    """Operations on pixels, then normalization, then operations on the normalized array."""
 
-    steps: tuple[Callable[[Picture, Any], Picture], ...]
-    """of (picture, rng); one that draws nothing takes any rng"""
-    norm: str = "imagenet"
-    """the name of a mean and deviation in NORMS"""
-    after: tuple[Callable[[np.ndarray, Any], np.ndarray], ...] = ()
-
-    def __post_init__(self):
-        if self.norm not in NORMS:
-            raise ValueError(f"norm is {self.norm!r}; there are {', '.join(NORMS)}")
+    operations: tuple[Callable[[Picture, Any], Picture], ...]
+    """each takes (picture, rng) and returns a picture"""
+    norm: Norm
+    array_operations: tuple[Callable[[np.ndarray, Any], np.ndarray], ...] = ()
+    """each takes (array[3,R,R], rng) and returns an array"""
 
     @cached_property
     def _levels(self) -> np.ndarray:
-        """[3,256]: what each of 256 levels becomes in each channel."""
-        return level_table(*(np.array(values, np.float32) for values in NORMS[self.norm]))
+        """[3,256]: the normalized value of each of 256 levels in each channel."""
+        return level_table(*(np.array(values, np.float32) for values in self.norm))
 
     def __call__(self, image: Picture, rng: np.random.Generator | None = None) -> np.ndarray:
-        """An RGB image, PIL or uint8 [H,W,3] -> float32 [3,R,R]; rng is drawn from in order."""
-        for step in self.steps:
-            image = step(image, rng)
-        array = looked_up(augment.as_array(image), self._levels)
-        for change in self.after:
-            array = change(array, rng)
+        """Transforms an RGB image, PIL or uint8 [H,W,3], to float32 [3,R,R]."""
+        for operation in self.operations:
+            image = operation(image, rng)
+        array = looked_up(ops.as_array(image), self._levels)
+        for array_operation in self.array_operations:
+            array = array_operation(array, rng)
         return array
 
 
-def cifar_train(side: int = 32, norm: str = "cifar10") -> Pipeline:
-    """The usual training crop of small images: an eighth of the side padded with 0, mirrored."""
-    steps = (
-        partial(augment.resized, side=side),
-        partial(augment.padded_crop, padding=side // 8),
-        augment.flip,
+def cifar_transform(side: int, norm: Norm) -> Compose:
+    """The usual training crop of small images: zero-padded by an eighth of the side, mirrored."""
+    return Compose(
+        (
+            partial(ops.resized, side=side),
+            partial(ops.padded_crop, padding=side // 8),
+            ops.flip,
+        ),
+        norm,
     )
-    return Pipeline(steps, norm)
 
 
-def _weak_steps(side: int) -> tuple:
+def _weak_operations(side: int) -> tuple:
     return (
-        partial(augment.resized, side=side),
-        augment.flip,
-        partial(augment.padded_crop, padding=side // 8, mode="reflect"),
+        partial(ops.resized, side=side),
+        ops.flip,
+        partial(ops.padded_crop, padding=side // 8, mode="reflect"),
     )
 
 
-def weak(side: int = 32, norm: str = "cifar10") -> Pipeline:
+def weak_transform(side: int, norm: Norm) -> Compose:
     """FixMatch's weak augmentation: mirrored, shifted by up to an eighth, reflected borders."""
-    return Pipeline(_weak_steps(side), norm)
+    return Compose(_weak_operations(side), norm)
 
 
-def strong(side: int = 32, norm: str = "cifar10") -> Pipeline:
-    """FixMatch's strong augmentation: the weak one, two operations of RandAugment at random
-    magnitudes, then Cutout of half the side, filled with the mean colour.
+def strong_transform(side: int, norm: Norm) -> Compose:
+    """FixMatch's strong augmentation: the weak one, two RandAugment operations, then Cutout.
+
+    The operations have random magnitudes. Cutout has half the side, filled with the mean colour.
     """
-    operations = partial(rand_augment, count=2, magnitude=(1, 30))
-    return Pipeline(
-        (*_weak_steps(side), operations), norm, (partial(augment.cutout, size=side // 2),)
-    )
+    augment = partial(rand_augment, count=2, magnitude=(1, 30))
+    cutout = partial(ops.cutout, size=side // 2)
+    return Compose((*_weak_operations(side), augment), norm, (cutout,))
 
 
-def simclr(
-    side: int = 32,
-    norm: str = "cifar10",
-    *,
-    strength: float | None = None,
-    blur: float | None = None,
-) -> Pipeline:
-    """One view for SimCLR (Chen et al. 2020, appendix A): random piece, mirrored, colours
-    distorted, grey, blurred.
+def simclr_transform(
+    side: int, norm: Norm, *, strength: float | None = None, blur: float | None = None
+) -> Compose:
+    """One view for SimCLR (Chen et al. 2020, appendix A).
 
-    strength of the colours and probability of the blur are by default .5 and 0 up to 64 pixels a
-    side, as SimCLR has them on CIFAR-10 (appendix B.9), and 1 and .5 above.
+    A random crop, mirrored, colours jittered, sometimes grey, sometimes blurred. `strength` of the
+    colours and probability of the blur are by default .5 and 0 up to 64 pixels a side, as in
+    SimCLR's appendix B.9 for CIFAR-10, and 1 and .5 above.
     """
     strength = (0.5 if side <= SMALL else 1.0) if strength is None else strength
     blur = (0.0 if side <= SMALL else 0.5) if blur is None else blur
-    steps = (
-        partial(augment.resized_crop, side=side),
-        augment.flip,
-        partial(augment.jitter, strength=strength),
-        augment.greyscale,
-        *((partial(augment.gaussian_blur, chance=blur),) if blur else ()),
+    steps: tuple = (
+        partial(ops.resized_crop, side=side),
+        ops.flip,
+        partial(ops.jitter, strength=strength),
+        ops.greyscale,
     )
-    return Pipeline(steps, norm)
+    if blur:
+        steps += (partial(ops.gaussian_blur, chance=blur),)
+    return Compose(steps, norm)
 
 
-def photo_train(
-    side: int = 224,
-    norm: str = "imagenet",
+def photo_transform(
+    side: int,
+    norm: Norm,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     erase: float = 0.0,
     magnitude: int = 0,
-) -> Pipeline:
-    """Training on photos: a random piece of `scale` of the area, mirrored; two operations of
-    RandAugment at `magnitude` and random erasing with probability `erase` where these are not 0.
+) -> Compose:
+    """Training on photos: a random crop of `scale` of the area, mirrored.
+
+    If they are not 0, two operations of RandAugment at `magnitude` follow, and random erasing with
+    probability `erase`.
     """
-    steps = (
-        partial(augment.resized_crop, side=side, scale=scale),
-        augment.flip,
-        *((partial(rand_augment, magnitude=magnitude),) if magnitude else ()),
-    )
-    after = (partial(augment.random_erasing, chance=erase),) if erase else ()
-    return Pipeline(steps, norm, after)
+    steps: tuple = (partial(ops.resized_crop, side=side, scale=scale), ops.flip)
+    if magnitude:
+        steps += (partial(rand_augment, magnitude=magnitude),)
+    erasing = (partial(ops.random_erasing, chance=erase),) if erase else ()
+    return Compose(steps, norm, erasing)
 
 
-def _middle(picture: Picture, rng: object, *, side: int, share: float) -> Image.Image:
-    image = resize_short_side(augment.as_image(picture), round(side / share))
-    return centre_crop(image, side)
+def eval_transform(side: int, norm: Norm) -> Compose:
+    """The transform of validation and test: the short side resized, then the centre square."""
+    return Compose((partial(_centre_square, side=side),), norm)
 
 
-def evaluate(side: int, norm: str = "imagenet", *, share: float = 1.0) -> Pipeline:
-    """What is tested: the short side resized, then the middle square; no randomness.
-
-    share: of the short side that the square takes, .875 for ImageNet's 224 out of 256.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share is {share}; it must lie above 0 and be at most 1")
-    return Pipeline((partial(_middle, side=side, share=share),), norm)
+def _centre_square(picture: Picture, rng: object, *, side: int) -> Image.Image:
+    return centre_crop(resize_short_side(ops.as_image(picture), side), side)

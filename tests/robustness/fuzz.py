@@ -39,7 +39,7 @@ def main(
     """Fuzzes one parser.
 
     Args:
-        parser: a folder of tests/robustness/corpus/, such as pickle, torch_zip, lists or tar
+        parser: a folder of tests/robustness/corpus/, such as pickle, torch_zip, lists or splits
         seconds: how long
         findings: folder for the files that were answered wrongly
     """

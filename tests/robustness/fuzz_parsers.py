@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.datasets.archive_members import open_in_zip, read_tar, read_zip
 from baselines.datasets.cifar import open_cifar
 from baselines.datasets.image_sets import ImageSet
 from baselines.datasets.splits import read_image_split
@@ -67,11 +66,6 @@ def check(parser: Parser, data: bytes, folder: Path) -> None:
                 raise AssertionError(f"an error that does not serve: {text[:300]!r}") from error
 
 
-def everything(_: str) -> bool:
-    """Wants every member of an archive."""
-    return True
-
-
 def torch_zip(path: Path) -> object:
     """The file as the pickle of a zip by torch.save, which has four storages of 16 floats."""
     return _torch_zip(path, {})
@@ -115,23 +109,6 @@ def zipped_result(path: Path) -> None:
     validate_zip(path, KEYS, 10)
 
 
-def mended_tar(path: Path) -> object:
-    """The file as a tar whose headers have the right check sums, as no mutation keeps them."""
-    data = bytearray(path.read_bytes())
-    for start in range(0, len(data) - 511, 512):
-        if data[start + 257 : start + 262] == b"ustar":
-            data[start + 148 : start + 156] = b" " * 8
-            data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
-    path.write_bytes(data)
-    return read_tar(path, "top", everything)
-
-
-def tar_in_zip(path: Path) -> object:
-    """The one file `inner` of a zip, as a tar."""
-    with open_in_zip(path, "inner") as file:
-        return read_tar(file, "top", everything, name=path)
-
-
 def cifar_batch(path: Path) -> object:
     """The file as the test images of an unpacked CIFAR-10."""
     meta = {"label_names": [f"class {number}" for number in range(10)]}
@@ -172,8 +149,6 @@ PARSERS = {
         )
     ),
     "images": Parser((decode,), BrokenImage),
-    "tar": Parser((mended_tar,)),
-    "zip": Parser((lambda path: read_zip(path, "top", everything), tar_in_zip)),
     "cifar": Parser((cifar_batch,), file="test_batch"),
     "annotations": Parser((annotations,)),
 }

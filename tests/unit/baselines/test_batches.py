@@ -7,7 +7,8 @@ import pytest
 
 from baselines.batches import AugmentedBatches, PairedBatches, generator
 from baselines.datasets.image_sets import ImageSet
-from baselines.transforms import compose as pipelines
+from baselines.datasets.registry import IMAGENET as NORM
+from baselines.transforms import compose
 from data.decoding import in_order
 from engine.micro_batches import MicroBatches
 
@@ -20,7 +21,7 @@ def some_images(count, order=None):
     return images if order is None else images.take(order)
 
 
-TRANSFORM = pipelines.cifar_train(8)
+TRANSFORM = compose.cifar_transform(8, NORM)
 
 
 def by_key(batches, epoch):
@@ -111,7 +112,7 @@ def test_ranks_share_each_batch(monkeypatch):
 
 
 def paired(count=3, labelled=6, unlabelled=20, ratio=2):
-    views = pipelines.weak(8), pipelines.strong(8)
+    views = compose.weak_transform(8, NORM), compose.strong_transform(8, NORM)
     return PairedBatches(
         AugmentedBatches(some_images(labelled), count, views[0], 1),
         AugmentedBatches(some_images(unlabelled), count, views, 1),

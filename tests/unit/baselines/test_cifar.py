@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines.datasets.archives import ARCHIVES
-from baselines.datasets.cifar import open_cifar
+from baselines.datasets.cifar import ARCHIVES, open_cifar
 from data.lists import DataError
 from tests.helpers import archive_kit as kit
 
@@ -21,7 +20,7 @@ FORMS = [(name, binary) for name in ("cifar10", "cifar100") for binary in (False
 def official(monkeypatch, folder, name, binary, files=None):
     """The archive under its official name, its MD5 taken for the official one."""
     content = kit.tar_gz(files or kit.cifar_files(name, binary))
-    return kit.put(folder, kit.accept(monkeypatch, name, int(binary), content), content)
+    return kit.put_official(monkeypatch, folder, ARCHIVES[name][int(binary)], content)
 
 
 def unpacked(folder, name, binary, **changed):
@@ -91,12 +90,12 @@ def test_class_folders_of_another_size(tmp_path):
     for name in kit.CIFAR10:
         (tmp_path / "train" / name).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "train" / name / "0.png")
-    with pytest.raises(DataError, match="64 x 64 pixels, CIFAR's 32 x 32; open it as 'folder'"):
+    with pytest.raises(DataError, match="64 x 64 pixels, .* 32 x 32; .*--dataset folder"):
         open_cifar("cifar10", tmp_path, "train")
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match="holds no cifar10; put cifar-10-python.tar.gz") as error:
+    with pytest.raises(DataError, match="put cifar-10-python.tar.gz there") as error:
         open_cifar("cifar10", tmp_path, "train")
     archive = ARCHIVES["cifar10"][0]
     assert archive.url in str(error.value) and archive.md5 in str(error.value)
@@ -107,7 +106,7 @@ def test_cut_off_and_wrong_archives_are_refused_by_md5(monkeypatch, tmp_path):
     whole = path.read_bytes()
     for wrong in (whole[: len(whole) // 2], whole + b"x", b"<html>404</html>", b""):
         path.write_bytes(wrong)
-        with pytest.raises(DataError, match="its MD5 is .*; move it away and fetch") as error:
+        with pytest.raises(DataError, match="its MD5 is .*; move it away") as error:
             open_cifar("cifar10", tmp_path, "train")
         assert str(path) in str(error.value)
         assert ARCHIVES["cifar10"][0].md5 in str(error.value)
@@ -149,8 +148,8 @@ PIXELS = kit.planes(kit.cifar_pixels("test", 2))
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"data": PIXELS, "labels": [0, 10]}, "label 10 of test/1 is out of range; .* 0 to 9"),
-        ({"data": PIXELS, "labels": [0, -1]}, "label -1 of test/1 is out of range"),
+        ({"data": PIXELS, "labels": [0, 10]}, "label 10 of test/1 is out of the range 0 to 9"),
+        ({"data": PIXELS, "labels": [0, -1]}, "label -1 of test/1 is out of"),
         ({"data": PIXELS, "labels": [0, 2**31 - 1]}, "label 2147483647 of test/1"),
         ({"data": PIXELS, "labels": [0]}, "test_batch: is no batch of CIFAR"),
         ({"data": PIXELS, "labels": [0, True]}, "test_batch: is no batch of CIFAR"),
@@ -158,7 +157,7 @@ PIXELS = kit.planes(kit.cifar_pixels("test", 2))
         ({"data": PIXELS[:, 1:], "labels": [0, 1]}, "test_batch: is no batch of CIFAR"),
         ({"data": PIXELS.tobytes(), "labels": [0, 1]}, "test_batch: is no batch of CIFAR"),
         ({}, "test_batch: is no batch of CIFAR"),
-        ([1, 2], "test_batch: holds no dictionary, but list"),
+        ([1, 2], "test_batch: holds list"),
     ],
 )
 def test_wrong_batches(tmp_path, batch, message):

@@ -1,27 +1,29 @@
-"""The named pipelines: shapes, ranges, and nothing random but what the Generator draws."""
+"""The composed transforms: shapes, ranges, and no randomness but the Generator's."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from baselines.transforms import compose as pipelines
-from baselines.transforms.compose import NORMS, Pipeline
+from baselines.datasets import cifar
+from baselines.datasets.registry import IMAGENET
+from baselines.transforms import compose
 from tests.helpers.baselines import golden
 
+CIFAR = cifar.NORMS["cifar10"]
 PHOTO = Image.fromarray(golden("images")["image"]).resize((60, 45))
 SMALL = PHOTO.resize((32, 32))
 RANDOM = {
-    "cifar_train": pipelines.cifar_train(32),
-    "weak": pipelines.weak(32),
-    "strong": pipelines.strong(32),
-    "simclr": pipelines.simclr(32),
-    "simclr_blurred": pipelines.simclr(32, strength=1.0, blur=1.0),
-    "photo_train": pipelines.photo_train(32, erase=0.5, magnitude=9),
+    "cifar_train": compose.cifar_transform(32, CIFAR),
+    "weak": compose.weak_transform(32, CIFAR),
+    "strong": compose.strong_transform(32, CIFAR),
+    "simclr": compose.simclr_transform(32, CIFAR),
+    "simclr_blurred": compose.simclr_transform(32, CIFAR, strength=1.0, blur=1.0),
+    "photo_train": compose.photo_transform(32, CIFAR, erase=0.5, magnitude=9),
 }
 
 
 def test_normalisation_is_torchvisions():
-    array = Pipeline((), "imagenet")(Image.fromarray(golden("images")["image"]))
+    array = compose.Compose((), IMAGENET)(Image.fromarray(golden("images")["image"]))
     # float32 values up to 2.7, computed in the same order
     np.testing.assert_allclose(array, golden("images")["normalised"], rtol=0, atol=5e-7)
 
@@ -39,25 +41,25 @@ def test_a_view_follows_from_the_generator(name, image):
 
 
 def test_arrays_and_images_give_the_same():
-    for pipeline in RANDOM.values():
+    for transform in RANDOM.values():
         of_image, of_array = (
-            pipeline(picture, np.random.default_rng(5)) for picture in (SMALL, np.asarray(SMALL))
+            transform(picture, np.random.default_rng(5)) for picture in (SMALL, np.asarray(SMALL))
         )
         assert of_image.tobytes() == of_array.tobytes()
 
 
 def test_cifar_train_shifts_by_at_most_an_eighth_and_mirrors():
-    table = pipelines.NORMS["cifar10"]
+    table = CIFAR
     black = (0 - np.array(table[0])) / np.array(table[1])
     white = np.full((32, 32, 3), 255, np.uint8)
     for seed in range(50):
-        view = pipelines.cifar_train(32)(white, np.random.default_rng(seed))
+        view = compose.cifar_transform(32, CIFAR)(white, np.random.default_rng(seed))
         padded = np.isclose(view, black[:, None, None], atol=1e-5).all(0)
         assert padded.sum() <= 32 * 32 - 28 * 28
     flags = {
         bool(view[0, 16, 4] > view[0, 16, 28])
         for view in (
-            pipelines.cifar_train(32)(
+            compose.cifar_transform(32, CIFAR)(
                 np.arange(0, 256, 8, dtype=np.uint8)[None, :, None].repeat(32, 0).repeat(3, 2),
                 np.random.default_rng(seed),
             )
@@ -70,37 +72,33 @@ def test_cifar_train_shifts_by_at_most_an_eighth_and_mirrors():
 def test_strong_cuts_out_what_weak_does_not():
     white = np.full((32, 32, 3), 255, np.uint8)
     holes = [
-        (pipelines.strong(32)(white, np.random.default_rng(seed)) == 0).all(0).sum()
+        (compose.strong_transform(32, CIFAR)(white, np.random.default_rng(seed)) == 0).all(0).sum()
         for seed in range(20)
     ]
     assert min(holes) >= 64 and max(holes) <= 256
-    assert (pipelines.weak(32)(white, np.random.default_rng(0)) != 0).all()
+    assert (compose.weak_transform(32, CIFAR)(white, np.random.default_rng(0)) != 0).all()
 
 
 def test_simclr_keeps_its_cifar_settings_up_to_64_pixels():
-    def names(pipeline):
-        return [getattr(step, "func", step).__name__ for step in pipeline.steps]
+    def names(transform):
+        return [getattr(step, "func", step).__name__ for step in transform.operations]
 
-    assert "gaussian_blur" not in names(pipelines.simclr(64))
-    assert "gaussian_blur" in names(pipelines.simclr(65))
-    strengths = [pipelines.simclr(side).steps[2].keywords["strength"] for side in (64, 65)]
+    assert "gaussian_blur" not in names(compose.simclr_transform(64, CIFAR))
+    assert "gaussian_blur" in names(compose.simclr_transform(65, CIFAR))
+    strengths = [
+        compose.simclr_transform(side, CIFAR).operations[2].keywords["strength"]
+        for side in (64, 65)
+    ]
     assert strengths == [0.5, 1.0]
 
 
-def test_evaluate_takes_the_middle_of_the_resized_image():
+def test_eval_transform_takes_the_middle_of_the_resized_image():
     image = Image.fromarray(np.zeros((40, 80, 3), np.uint8))
-    image.paste((255, 255, 255), (30, 10, 50, 30))
-    view = pipelines.evaluate(20, share=0.5)(image)  # short side stays 40, the middle 20 of it
-    assert (view > 2).all()
-    assert (pipelines.evaluate(20)(image)[0] < 0).any()
-    table = np.array(NORMS["cifar10"])[:, :, None, None]
-    same = pipelines.evaluate(32, "cifar10")(SMALL)
+    image.paste((255, 255, 255), (20, 0, 60, 40))
+    view = compose.eval_transform(20, CIFAR)(image)  # of 40 x 20 pixels, the middle 20
+    assert view.shape == (3, 20, 20)
+    assert (view[:, :, 3:-3] > 1.9).all()  # the rest is blurred by the resizing
+    table = np.array(CIFAR)[:, :, None, None]
+    same = compose.eval_transform(32, CIFAR)(SMALL)
     exact = (np.asarray(SMALL).transpose(2, 0, 1) / 255 - table[0]) / table[1]
     assert np.abs(same - exact).max() < 1e-6  # float32 around 2
-
-
-def test_what_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="norm is 'cifar'; there are cifar10, cifar100"):
-        pipelines.weak(32, "cifar")
-    with pytest.raises(ValueError, match="share is 0"):
-        pipelines.evaluate(32, share=0)

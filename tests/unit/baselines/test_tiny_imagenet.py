@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from baselines.datasets.tiny_imagenet import open_tiny_imagenet
+from baselines.datasets.tiny_imagenet import ARCHIVE, open_tiny_imagenet
 from data.lists import DataError
 from tests.helpers import archive_kit as kit
 
@@ -48,8 +48,7 @@ def place(request, monkeypatch, tmp_path):
             unpack(tmp_path, files)
             return tmp_path, tmp_path / TOP
         content = kit.zipped(files)
-        archive = kit.accept(monkeypatch, "tiny_imagenet", 0, content)
-        return tmp_path, kit.put(tmp_path, archive, content)
+        return tmp_path, kit.put_official(monkeypatch, tmp_path, ARCHIVE, content)
 
     return make
 
@@ -93,7 +92,7 @@ def changed(**files):
         (changed(annotations=b"val_0.JPEG\tn09999999\t0\n"), "n09999999|has no class"),
         (changed(annotations=b"val_0.JPEG n01443537\n"), "line 1: expected image, tab, class"),
         (changed(annotations=b"val_9.JPEG\tn01443537\n"), "line 1: val/images/val_9.JPEG is miss"),
-        (changed(annotations=b"val_0.JPEG\tn01443537\n" * 2), "line 2: val_0.JPEG comes twice"),
+        (changed(annotations=b"val_0.JPEG\tn01443537\n" * 2), "line 2: val_0.JPEG is listed"),
         (changed(annotations=b"val_0.JPEG\tn01443537\n"), "val_1.JPEG has no class in val/val_ann"),
     ],
 )
@@ -143,7 +142,7 @@ def test_a_broken_image_is_named(place):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match="holds no tiny_imagenet; put tiny-imagenet-200.zip there"):
+    with pytest.raises(DataError, match="put tiny-imagenet-200.zip there"):
         open_tiny_imagenet(tmp_path, "train")
 
 

@@ -7,13 +7,14 @@ from jittor import nn
 
 from baselines import trainer as baseline
 from baselines.datasets.image_sets import ImageSet
+from baselines.datasets.registry import IMAGENET
 from baselines.ema import Averaged
 from baselines.linear_protocol import linear_protocol
 from baselines.results import stored_result, write_result
 from baselines.semi_supervised import guessed
 from baselines.targets import Repeated, Targets, classify
 from baselines.trainer import Baseline, BaselineConfig, Best
-from baselines.transforms.compose import cifar_train
+from baselines.transforms.compose import cifar_transform
 from engine import checkpoint
 from engine.run_log import Run
 from engine.schedules import warm_cosine
@@ -66,7 +67,7 @@ def trained(job: Baseline, epochs: int | None = None) -> tuple[Small, Run]:
     """The small classifier after the job's epochs, of which only `epochs` are run now."""
     train, val = job.training_sets()
     module, run = job.build(Small), job.run("small")
-    batches = Targets(job.batches(train, cifar_train(SIDE)), 3)
+    batches = Targets(job.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
     schedule = warm_cosine(job.config.lr, job.config.epochs, len(batches))
     values = (lambda: job.outputs(module, val), val.labels)
     optimizer = jt.optim.SGD(module.parameters(), job.config.lr, 0.9)
@@ -112,7 +113,7 @@ def test_an_average_is_what_validates_and_goes_through_a_stop(job, monkeypatch):
         made = job(folder, ema=0.9)
         train, val = made.training_sets()
         module, run = made.build(Small), made.run("small")
-        batches = Targets(made.batches(train, cifar_train(SIDE)), 3)
+        batches = Targets(made.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
         steps[:] = [stop * len(batches)]
         made.learn(run, module, module.parameters(), batches, classify(module), val)
         return module, run
@@ -143,7 +144,7 @@ def test_a_network_learns_on_after_its_average_was_taken(job):
     made = job(ema=0.9, epochs=1)
     train, val = made.training_sets()
     module = made.build(Small)
-    batches = Targets(made.batches(train, cifar_train(SIDE)), 3)
+    batches = Targets(made.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
     for phase in ("first", "second"):
         before = module.head.weight.numpy()
         made.learn(made.run(phase), module, module.parameters(), batches, classify(module), val)
@@ -236,7 +237,7 @@ def test_the_protocol_shows_a_frozen_encoder(job):
 
 
 def test_repeated_epochs_are_those_of_the_batches(job):
-    batches = job().batches(colours(0, 16), cifar_train(SIDE))
+    batches = job().batches(colours(0, 16), cifar_transform(SIDE, IMAGENET))
     twice = Repeated(batches, 2)
     assert len(twice) == 2 * len(batches) == 4
     rows = [rows.tolist() for _, _, rows in twice.epoch(1)]
@@ -244,7 +245,7 @@ def test_repeated_epochs_are_those_of_the_batches(job):
 
 
 def test_targets_are_smoothed_and_mixed(job):
-    batches = job().batches(colours(0, 16), cifar_train(SIDE))
+    batches = job().batches(colours(0, 16), cifar_transform(SIDE, IMAGENET))
     (_, plain), _ = Targets(batches, 3, smoothing=0.3).epoch(0)
     assert np.unique(plain).tolist() == pytest.approx([0.1, 0.8])
     mixed = [targets for _, targets in Targets(batches, 3, mix=1.0).epoch(0)]
