@@ -90,9 +90,9 @@ class BaselineConfig:
             raise ValueError(f"ema is {self.ema}; a decay lies within 0 (none) and 1, 1 excluded")
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        """Folders that one run at a time may write in."""
-        return (self.out,)
+    def lock_files(self) -> tuple[Path, ...]:
+        """Locks of the folders in which one run at a time may write."""
+        return (self.out / ".lock",)
 
 
 ConfigType = TypeVar("ConfigType", bound=BaselineConfig)

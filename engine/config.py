@@ -4,19 +4,14 @@ A field's default gives its type's example, the line under the field its help. U
 wrong types end the program with status 2 and a message; nothing is read from anywhere else.
 """
 
-import contextlib
 import dataclasses
-import os
-import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
-
-from runtime.distributed import end_all_ranks
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -94,19 +89,3 @@ def require_ranges(fields: dict[str, float], *, least: float) -> None:
     low = [f"{name} is {value}" for name, value in fields.items() if not value >= least]
     if low:
         raise ValueError(f"{', '.join(low)}; {least} or more is needed")
-
-
-@contextlib.contextmanager
-def exit_on_error(program: str) -> Iterator[None]:
-    """Ends the program with one line on bad input (ValueError, OSError) or numbers gone wild.
-
-    FEWSHOT_TRACEBACK=1 in the environment shows the traceback instead.
-    """
-    try:
-        yield
-    except (ValueError, OSError, ArithmeticError, MemoryError) as error:
-        if os.environ.get("FEWSHOT_TRACEBACK") == "1":
-            raise
-        message = str(error) or "no memory left"
-        end_all_ranks(program, message)
-        sys.exit(f"{program}: {message}")

@@ -1,8 +1,7 @@
-"""One run at a time in a folder: a lock that the kernel lets go when its owner ends, in any way."""
+"""One run at a time in a folder: a lock that the kernel releases however its owner ends."""
 
 import contextlib
 import errno
-import fcntl
 import getpass
 import json
 import os
@@ -13,75 +12,56 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from runtime.distributed import is_main_process
 from runtime.files import naming, refused
 
-# what a network file system answers that has no locks
+# A network file system without locks answers with one of these.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+PATIENCE_S = 0.3  # for an owner that is about to end
 
 
 @contextlib.contextmanager
-def run_lock(*folders: Path, name: str = ".lock") -> Iterator[None]:
-    """Holds these folders, which are made where they are missing, against other runs.
+def run_lock(*files: Path) -> Iterator[None]:
+    """Locks these files against other runs inside the block, and makes their folders.
 
-    Those that hold them under another `name` are let in. Raises ValueError naming the owner where
-    one is in use, OSError where one cannot be written. Of processes that share a run, the first
-    holds them for all.
+    In a run of several processes the main process locks for all. Raises ValueError naming the
+    owner if one is locked, and OSError if its folder cannot be written.
     """
-    if not is_main_process():
-        yield
-        return
     with contextlib.ExitStack() as stack:
-        for folder in sorted({Path(os.path.realpath(folder)) for folder in folders}):
-            stack.enter_context(_held(folder / name))
+        if is_main_process():
+            for folder, name in sorted(
+                {(os.path.realpath(file.parent), file.name) for file in files}
+            ):
+                stack.enter_context(_lock(Path(folder, name)))
         yield
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as opened:
-        while not _taken(descriptor := _opened(path, opened), path):
-            opened.close()
-        opened.callback(path.unlink, missing_ok=True)
-        with naming(path):
-            os.ftruncate(descriptor, 0)  # an owner that was killed left its name
-            os.write(descriptor, json.dumps(_owner()).encode())
-        yield
-
-
-def _opened(path: Path, closing: contextlib.ExitStack) -> int:
+def _lock(path: Path) -> Iterator[None]:
+    lock = FileLock(path, timeout=PATIENCE_S, fallback_to_soft=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise refused(error, path.parent) from error
-    closing.callback(os.close, descriptor)
-    return descriptor
-
-
-def _taken(descriptor: int, path: Path) -> bool:
-    """Locks the open file; False where its owner took it away meanwhile."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(
-            f"{path.parent}: in use by {_said(descriptor)}: wait until it ends, or name another "
-            "folder"
-        ) from None
+        lock.acquire()
+    except Timeout:
+        remedy = "wait until it ends, or name another folder"
+        raise ValueError(f"{path.parent}: in use by {_owner(path)}: {remedy}") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise
-        print(
-            f"note: {path.parent}: no locks there ({error.strerror}): start no second run in it",
-            file=sys.stderr,
-        )
+            raise refused(error, path.parent) from error
+        note = f"no locks there ({error.strerror}): start no second run in it"
+        print(f"note: {path.parent}: {note}", file=sys.stderr)
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+        with naming(path):
+            path.write_text(json.dumps(_this_run()))
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the release: afterwards it may be another run's
+        lock.release()
 
 
-def _owner() -> dict[str, str | int]:
+def _this_run() -> dict[str, str | int]:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's number without a name
@@ -95,12 +75,10 @@ def _owner() -> dict[str, str | int]:
     }
 
 
-def _said(descriptor: int) -> str:
-    """What the owner wrote, in words."""
+def _owner(path: Path) -> str:
+    """The owner of a lock in words, from what it wrote into the file."""
+    text = "`{command}` (process {process} of {user} on {host}, since {started})"
     try:
-        owner = json.loads(os.pread(descriptor, 2**16, 0))
-        return "`{command}` (process {process} of {user} on {host}, since {started})".format(
-            **owner
-        )
-    except ValueError:  # it is just about to write
+        return text.format(**json.loads(path.read_text()))
+    except (OSError, ValueError):  # it is about to write, or about to end
         return "another run"

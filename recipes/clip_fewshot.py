@@ -87,9 +87,9 @@ class Config:
         require_ranges({"seed": self.seed, "workers": self.workers}, least=0)
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        """Folders that one run at a time may write in."""
-        return (self.parts, self.runs)
+    def lock_files(self) -> tuple[Path, ...]:
+        """Locks of the folders in which one run at a time may write."""
+        return (self.parts / ".lock", self.runs / ".lock")
 
 
 class Job:

@@ -68,9 +68,9 @@ class Config:
         require_ranges({"views": self.views, "epochs": self.epochs}, least=1)
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        """Folders that one run at a time may write in."""
-        return (self.run,)
+    def lock_files(self) -> tuple[Path, ...]:
+        """Locks of the folders in which one run at a time may write."""
+        return (self.run / ".lock",)
 
 
 class Pairs:

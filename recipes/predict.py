@@ -19,7 +19,6 @@ from data.inputs import AUXILIARY, find_auxiliary, require
 from data.views import Crops, Views
 from engine.config import as_plain, from_plain, parse, require_ranges
 from engine.device import Device, Precision, use_device
-from engine.run_lock import run_lock
 from fewshot.evaluation.report.page import write_report
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.features.encoder import Encoder
@@ -94,6 +93,11 @@ class Config:
         require_ranges({"seed": self.seed, "workers": self.workers}, least=0)
         if self.shard and self.merge:
             raise ValueError("shard and merge exclude each other: run all shards, then merge")
+
+    @property
+    def lock_files(self) -> tuple[Path, ...]:
+        """The lock of the folder in which one run at a time may write; shards have their own."""
+        return (self.out / (f".lock.{self.shard.replace('/', 'of')}" if self.shard else ".lock"),)
 
 
 def true_labels(items: list[Sample], labels: Path | None) -> np.ndarray | None:
@@ -176,17 +180,8 @@ def write_result(out: Path, outcome: Predictions, num_classes: int) -> None:
     submission.validate_zip(out / "result.zip", outcome.names, num_classes)
 
 
-def main(config: Config) -> None:
-    """Scores, writes, validates; then, with labels, prints the tables.
-
-    One run at a time in `out`, where shards of different numbers may share it.
-    """
-    with run_lock(config.out, name=f".lock{config.shard and '.'}{config.shard.replace('/', 'of')}"):
-        score(config)
-
-
-def score(config: Config) -> None:
-    """What `main` does, with its folder held."""
+def run(config: Config) -> None:
+    """Scores, writes and validates the result; with labels, prints the tables too."""
     tree, weights = require(config.data, config.weights)
     items = list_test_images(tree, config.split)
     submission.require_names(config.split, [item.name for item in items])
@@ -269,7 +264,7 @@ def verify(manifest: Path, arguments: list[str]) -> None:
         folder = Path(name)
         alone: dict[str, Any] = {"out": folder, "cache": folder / "cache"}
         alone |= {"labels": None, "report": False}
-        main(replace(given, verify=None, shard="", merge=False, **alone))
+        run(replace(given, verify=None, shard="", merge=False, **alone))
         lines = verdict(manifest, folder)
     if lines:
         sys.exit("\n  ".join([f"verify: {manifest}: the result is another one", *lines]))

@@ -18,7 +18,7 @@ from runtime.environment import ensure_environment
 ensure_environment("tyro")
 
 from baselines.audit import Phase, phases_in
-from engine.config import exit_on_error
+from engine.session import exit_on_error
 from fewshot.provenance.audit import PLACES, Job
 from fewshot.provenance.links import OK, Link, as_json, versions_here
 from fewshot.provenance.verify import MANIFEST

@@ -12,7 +12,7 @@ from runtime.environment import ensure_environment
 if __name__ == "__main__":
     ensure_environment()
 
-from engine.config import exit_on_error
+from engine.session import exit_on_error
 from fewshot.text.negatives import NEGATIVES, load_negatives
 from fewshot.text.prompt_files import (
     CLASS_TEXTS,

@@ -16,7 +16,7 @@ ensure_environment("tyro")
 
 from baselines.datasets.archives import download
 from baselines.datasets.registry import DATASETS
-from engine.config import exit_on_error
+from engine.session import exit_on_error
 from runtime.paths import ROOT
 
 

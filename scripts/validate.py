@@ -14,7 +14,7 @@ from runtime.environment import ensure_environment
 ensure_environment("tyro")
 
 from data.few_shot_dataset import list_test_images, open_dataset
-from engine.config import exit_on_error
+from engine.session import exit_on_error
 from fewshot.inference.submission import validate, validate_zip
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.session import Session
 from fewshot.stages.lora import LoraStageConfig
 from fewshot.stages.prompt import PromptConfig
 from recipes import clip_fewshot, predict
@@ -44,5 +45,5 @@ def lines_of(out: Path) -> dict[str, str]:
 def score(place: Path, out: Path, **changes) -> dict[str, str]:
     """Runs test.py's main; returns the lines of its result."""
     out.mkdir(exist_ok=True)
-    predict.main(test_config(place, out, **changes))
+    Session("test.py").run(predict, test_config(place, out, **changes))
     return lines_of(out)

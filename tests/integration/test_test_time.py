@@ -57,7 +57,7 @@ def test_shards_give_the_same_bytes(place, images, whole, tmp_path, count, capsy
         if number == 1 and count > 1:
             with pytest.raises(ValueError, match=r"images in [12] of 3 pieces are missing"):
                 score(place, tmp_path, merge=True, **given)
-        predict.main(test_config(place, tmp_path, shard=f"{number}/{count}", **given))
+        predict.run(test_config(place, tmp_path, shard=f"{number}/{count}", **given))
         assert not (tmp_path / "result.txt").exists()
     said = capsys.readouterr().out
     assert "test: shard 1/" in said and "of 150 images" in said
@@ -74,7 +74,7 @@ def test_workers_and_batches_change_no_byte(place, images, whole, tmp_path, work
 
 def test_a_stopped_run_goes_on(place, images, whole, tmp_path):
     given = {"split": str(images), "cache": tmp_path / "cache"}
-    predict.main(test_config(place, tmp_path, shard="1/2", **given))
+    predict.run(test_config(place, tmp_path, shard="1/2", **given))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     shutil.rmtree(tmp_path / "cache")
     score(place, tmp_path, **given)

@@ -65,15 +65,14 @@ HUNG = """
 import sys
 from pathlib import Path
 from data.decoding import in_order, reading
-from runtime.signals import exit_on_signal, install_signal_handlers
+from runtime.signals import exit_on_signal
 
 def read(path):
     with reading(path):
         print("begun", flush=True)
         return path.read_bytes()
 
-install_signal_handlers("program")
-with exit_on_signal():
+with exit_on_signal("program"):
     list(in_order(read, [Path(sys.argv[1])], 2))
 """
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recipes import predict
+from engine.run_lock import run_lock
 from tests.helpers.job import lines_of, score, test_config
 from tests.helpers.kit import ROOT
 from tests.robustness.faults_kit import (
@@ -99,7 +99,7 @@ def test_two_runs_in_one_folder(photos, whole, tmp_path):
 
 
 def test_two_scorings_in_one_folder_but_shards_share_it(place, tmp_path):
-    with predict.run_lock(tmp_path):
+    with run_lock(tmp_path / ".lock"):
         with pytest.raises(ValueError, match=f"{tmp_path}: in use by .*process {os.getpid()} of"):
             score(place, tmp_path)
         with pytest.raises(ValueError, match="i/n is needed"):  # it came past the lock

@@ -5,7 +5,8 @@ from typing import Literal
 
 import pytest
 
-from engine.config import as_plain, exit_on_error, from_plain, parse
+from engine.config import as_plain, from_plain, parse
+from engine.session import exit_on_error
 
 
 @dataclass(frozen=True)

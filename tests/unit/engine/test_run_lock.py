@@ -16,7 +16,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from engine.run_lock import run_lock
-with run_lock(*map(Path, sys.argv[2:]), name=sys.argv[1]):
+with run_lock(*map(Path, sys.argv[1:])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -33,8 +33,8 @@ def hold():
     """hold(folder, ...): a process that holds them; all are ended."""
     started = []
 
-    def start(*folders, name=".lock"):
-        words = [sys.executable, "-c", HOLDER, name, *map(str, folders)]
+    def start(*folders):
+        words = [sys.executable, "-c", HOLDER, *(str(folder / ".lock") for folder in folders)]
         process = subprocess.Popen(
             words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -51,22 +51,22 @@ def hold():
 
 def test_a_second_run_is_told_the_owner(hold, tmp_path):
     owner = hold(tmp_path / "new/parts", tmp_path / "runs")
-    words = rf"^{tmp_path}/runs: in use by `.*-c .lock .*` \(process {owner.pid} of .* on .*, since"
-    with pytest.raises(ValueError, match=words), run_lock(tmp_path / "runs"):
+    words = rf"^{tmp_path}/runs: in use by `.*-c .*` \(process {owner.pid} of .* on .*, since"
+    with pytest.raises(ValueError, match=words), run_lock(tmp_path / "runs/.lock"):
         pass
-    with run_lock(tmp_path / "elsewhere"), run_lock(tmp_path / "runs", name=".lock.2of3"):
+    with run_lock(tmp_path / "elsewhere/.lock"), run_lock(tmp_path / "runs/.lock.2of3"):
         pass
     owner.stdin.close()
     owner.wait()
-    with run_lock(tmp_path / "runs"):
+    with run_lock(tmp_path / "runs/.lock"):
         pass
 
 
 def test_nothing_is_left_and_a_link_is_the_same_folder(tmp_path):
     (tmp_path / "link").symlink_to("folder")
-    with run_lock(tmp_path / "folder", tmp_path / "link"):
+    with run_lock(tmp_path / "folder/.lock", tmp_path / "link/.lock"):
         assert os.listdir(tmp_path / "folder") == [".lock"]
-        with pytest.raises(ValueError, match="in use by"), run_lock(tmp_path / "link"):
+        with pytest.raises(ValueError, match="in use by"), run_lock(tmp_path / "link/.lock"):
             pass
     assert os.listdir(tmp_path / "folder") == []
 
@@ -74,19 +74,22 @@ def test_nothing_is_left_and_a_link_is_the_same_folder(tmp_path):
 def test_a_killed_owner_holds_nothing(hold, tmp_path):
     owner = hold(tmp_path)
     os.kill(owner.pid, signal.SIGSTOP)  # as one that hangs: it still owns
-    with pytest.raises(ValueError, match=f"process {owner.pid}"), run_lock(tmp_path):
+    with pytest.raises(ValueError, match=f"process {owner.pid}"), run_lock(tmp_path / ".lock"):
         pass
     owner.kill()
     owner.wait()
     assert str(owner.pid) in (tmp_path / ".lock").read_text()
-    with run_lock(tmp_path):
+    with run_lock(tmp_path / ".lock"):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
 def test_an_owner_that_has_said_nothing_yet(tmp_path):
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="in use by another run: wait"), run_lock(tmp_path):
+        with (
+            pytest.raises(ValueError, match="in use by another run: wait"),
+            run_lock(tmp_path / ".lock"),
+        ):
             pass
 
 
@@ -100,7 +103,7 @@ def test_a_lock_that_was_taken_away_while_it_was_opened_is_none(tmp_path, monkey
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with run_lock(tmp_path):
+    with run_lock(tmp_path / ".lock"):
         assert len(calls) == 2 and str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
@@ -109,7 +112,7 @@ def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with run_lock(tmp_path):
+    with run_lock(tmp_path / ".lock"):
         pass
     said = capsys.readouterr().err
     assert said == (
@@ -119,6 +122,9 @@ def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
 
 def test_a_place_that_is_no_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OSError, match="cannot be written") as caught, run_lock(tmp_path / "file"):
+    with (
+        pytest.raises(OSError, match="cannot be written") as caught,
+        run_lock(tmp_path / "file/.lock"),
+    ):
         pass
     assert caught.value.filename == str(tmp_path / "file")

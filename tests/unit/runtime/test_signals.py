@@ -14,8 +14,8 @@ from tests.helpers.kit import ROOT
 WORK = """
 import sys, time
 from multiprocessing import Pool
-from runtime.signals import (
-    Stopped, check_stop, exit_on_signal, install_signal_handlers, report_progress_on_stop)
+from runtime import signals
+from runtime.signals import Stopped, check_stop, exit_on_signal, report_progress_on_stop
 
 def work():
     print("begun", flush=True)
@@ -46,12 +46,12 @@ def pool():  # as Jittor has one, which it leaves to the end of the process
         print(workers.map(abs, [-1, -2]), flush=True)
 
 def compiling():
+    signals.GRACE_S = 2
     with Pool(2) as workers:
         print("begun", flush=True)
         workers.map(time.sleep, [60, 60])
 
-install_signal_handlers("program")
-with exit_on_signal():
+with exit_on_signal("program"):
     globals()[sys.argv[1]]()
 """
 AFTER = "program: stopped by {} after 2 of 3 parts; the same command goes on from there\n"
