@@ -1,9 +1,6 @@
 """Every test runs from the repository's root, with Jittor prepared before its first import."""
 
 import warnings
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
 
 import runtime  # noqa: E402, F401
 

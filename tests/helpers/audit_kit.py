@@ -7,8 +7,9 @@ from pathlib import Path
 from data.few_shot_dataset import list_test_images
 from fewshot.provenance.audit import Job
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
+from runtime.paths import ROOT
 from tests.helpers.job import score
-from tests.helpers.kit import PACKAGES, ROOT
+from tests.helpers.kit import PACKAGES
 
 COUNT = 24  # test images
 

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 
 @cache

@@ -11,8 +11,8 @@ import pytest
 import jclip
 from engine import checkpoint
 from kernels import cpu_operator
+from runtime.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 TINY = jclip.ClipSizes(
     embed_dim=32,

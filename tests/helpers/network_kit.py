@@ -1,7 +1,6 @@
 """Networks filled with the seeded weights of their golden files, and what those files hold."""
 
 from functools import cache
-from pathlib import Path
 
 import jittor as jt
 import numpy as np
@@ -9,8 +8,9 @@ from jittor import nn
 
 from benchmarks.clip_inputs import seeded_images, seeded_weight
 from models.backbones import networks
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[2] / "tests/golden/networks"
+GOLDEN = ROOT / "tests/golden/networks"
 SEED = 2606  # of tests/golden/networks/make.py
 CLASSES = 10
 

@@ -21,6 +21,7 @@ from fewshot.provenance.links import (
     OK,
     scored_from,
 )
+from runtime.paths import ROOT
 from tests.helpers.audit_kit import (
     COUNT,
     DAMAGES,
@@ -32,7 +33,6 @@ from tests.helpers.audit_kit import (
     shot,
     wrong,
 )
-from tests.helpers.kit import ROOT
 from weight_files.hashing import sha256_of
 
 

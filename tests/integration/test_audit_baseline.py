@@ -16,7 +16,8 @@ from baselines.results import write_result
 from engine.run_log import Run
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from fewshot.text.prompt_files import TEMPLATES
-from tests.helpers.kit import PACKAGES, ROOT
+from runtime.paths import ROOT
+from tests.helpers.kit import PACKAGES
 from weight_files.hashing import sha256_of
 
 

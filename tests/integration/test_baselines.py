@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.helpers.kit import ROOT, write_tiny_clip
+from runtime.paths import ROOT
+from tests.helpers.kit import write_tiny_clip
 from tests.helpers.photos import write_photos
 
 COMMON = ["--dataset", "folder", "--workers", "0", "--device", "cpu", "--val_share", "0.25"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bench
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import sys
 import jittor as jt
 import pytest
 
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime import environment
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 COMMANDS = [
     *(["train.py"], ["test.py"], ["-m", "tests.robustness.fuzz"]),

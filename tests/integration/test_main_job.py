@@ -14,8 +14,9 @@ from fewshot.inference import submission
 from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS, NEEDED, STAGE_OF, SUBMITTED, WITHOUT
 from fewshot.stages.heads import HeadConfig
 from recipes import clip_fewshot
+from runtime.paths import ROOT
 from tests.helpers.job import score, train_config
-from tests.helpers.kit import ROOT, write_tiny_clip
+from tests.helpers.kit import write_tiny_clip
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 

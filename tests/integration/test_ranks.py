@@ -24,7 +24,8 @@ from runtime.distributed import (
     single_process,
     world_size,
 )
-from tests.helpers.kit import ROOT, need, script, write_tiny_clip
+from runtime.paths import ROOT
+from tests.helpers.kit import need, script, write_tiny_clip
 from weight_files import safe_load
 
 

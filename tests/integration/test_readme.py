@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.config import parse
-from tests.helpers.kit import ROOT, script, write_tiny_clip
+from runtime.paths import ROOT
+from tests.helpers.kit import script, write_tiny_clip
 from tests.helpers.photos import write_photos
 
 README = ROOT / "README.md"

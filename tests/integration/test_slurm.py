@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.kit import PACKAGES, ROOT
+from runtime.paths import ROOT
+from tests.helpers.kit import PACKAGES
 from tests.helpers.slurm_cluster import LIMIT_S, Cluster, absent, wait_for
 
 IMAGES = 130  # three pieces of test.py, so that two shards differ in length

@@ -15,8 +15,8 @@ from fewshot.inference.ensemble import ROUTINGS
 from fewshot.inference.mta import METHODS
 from fewshot.inference.shards import ChunkStore
 from recipes import predict
+from runtime.paths import ROOT
 from tests.helpers.job import lines_of, score, test_config
-from tests.helpers.kit import ROOT
 from tests.robustness import malformed
 from weight_files import safe_load
 

@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 EPOCHS = 120
 PROGRAM = "train.py linear_eval"

@@ -18,12 +18,13 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Annotated, Any
 
-ROOT = Path(__file__).resolve().parents[2]
 from runtime.environment import ensure_environment
 
 ensure_environment()
 
 import tyro
+
+from runtime.paths import ROOT
 
 CORPUS = ROOT / "tests/robustness/corpus"
 IN_MEMORY = Path("/dev/shm")  # a disk would be waited for at every execution

@@ -5,7 +5,7 @@ declared error. `tests/robustness/fuzz.py` starts from these files.
 
 import pytest
 
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 from tests.robustness.fuzz_parsers import PARSERS, check
 
 CORPUS = ROOT / "tests/robustness/corpus"

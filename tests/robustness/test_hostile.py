@@ -12,7 +12,7 @@ import pytest
 
 from data.lists import DataError, read_captions, read_classes, read_rows
 from fewshot.text.prompt_files import read_json
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 from tests.robustness import hostile_weights
 from weight_files import safe_load
 from weight_files.reader import BadFile

@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 from fewshot.stages.pipeline import read_record
-from tests.helpers.kit import ROOT, script, write_tiny_clip
+from runtime.paths import ROOT
+from tests.helpers.kit import script, write_tiny_clip
 
 
 def interrupt(times, seed, out, command):

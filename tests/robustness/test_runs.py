@@ -7,8 +7,8 @@ import time
 import pytest
 
 from engine.run_lock import run_lock
+from runtime.paths import ROOT
 from tests.helpers.job import lines_of, score, test_config
-from tests.helpers.kit import ROOT
 from tests.robustness.faults_kit import (
     EPOCHS,
     PROGRAM,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.kit import PACKAGES, ROOT
+from runtime.paths import ROOT
+from tests.helpers.kit import PACKAGES
 
 MAX_MODULES = 15  # per folder
 CODE = {  # {path: source} of everything but the tests

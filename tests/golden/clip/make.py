@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[3]
 from benchmarks import clip_inputs, clip_peer
 
-GOLDEN = ROOT / "tests/golden/clip"
+GOLDEN = Path(__file__).resolve().parent
 TEXTS = 300
 RESOLUTION = 64
 MODES = ("RGB", "L", "LA", "P", "RGBA", "CMYK", "I;16", "1")
@@ -94,7 +93,7 @@ def replace_file(path: Path, write) -> None:
     with open(temporary, "wb") as file:
         write(file)
     os.replace(temporary, path)
-    print(f"{path.relative_to(ROOT)}: {path.stat().st_size} bytes")
+    print(f"{path.name}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

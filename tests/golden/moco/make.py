@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-ROOT = Path(__file__).resolve().parents[3]
 from benchmarks.clip_inputs import seeded_images, seeded_weight
 
-GOLDEN = ROOT / "tests/golden/moco/features.npz"
+GOLDEN = Path(__file__).resolve().parent / "features.npz"
 SEED = 1000
 IMAGES, RESOLUTION = 2, 224
 KEPT = 64  # features of each image that are stored, beside the norm of all
@@ -71,7 +70,7 @@ def main() -> None:
         norms = np.linalg.norm(features, axis=1)
         np.savez_compressed(file, features=features[:, :KEPT], norms=norms, seed=SEED)
     os.replace(temporary, GOLDEN)
-    print(f"{GOLDEN.relative_to(ROOT)}: {GOLDEN.stat().st_size} bytes, norms {norms}")
+    print(f"{GOLDEN.name}: {GOLDEN.stat().st_size} bytes, norms {norms}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-TARGET = Path(__file__).resolve().parents[3] / "tests/golden/mta"
+TARGET = Path(__file__).resolve().parent
 COUNTS = (1, 2, 8, 64)  # views
 IMAGES = 250  # of each count
 CLASSES, WIDTH = 12, 32

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
-FOLDER = Path(__file__).resolve().parents[3] / "tests/golden/weights"
+FOLDER = Path(__file__).resolve().parent
 WIDTH, VISION_LAYERS, TEXT_LAYERS, EMBED, VOCAB, CONTEXT = 8, 1, 2, 4, 12, 6
 RESOLUTION, PATCH = 8, 4  # pixels
 STAGES = (1, 2, 1, 1)  # blocks of the ResNet, whose width is 2

@@ -1,13 +1,12 @@
 """The published and the paper's form of LP++ against the public code's own figures."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from benchmarks.published_lpplusplus import PublishedLPPlusPlus
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/head"
+GOLDEN = ROOT / "tests/golden/head"
 
 
 def published(form, steps):

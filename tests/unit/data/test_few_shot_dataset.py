@@ -7,8 +7,9 @@ import pytest
 
 from data.few_shot_dataset import DataError, list_test_images, open_dataset
 from data.lists import read_classes
+from runtime.paths import ROOT
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 BASE = ("Animal_Bear", "Animal_Bee", "Thu-dog_papillon")
 NEW = ("Stanford-Cars_Ford_F-150_Regular_Cab_2007",)
 TRAIN = ("Animal/Bear/10.jpg 0", "Animal/Bear/9.PNG 0", "Animal/Bee/a b.jpeg 1")

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from engine.run_lock import run_lock
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 HOLDER = """
 import sys

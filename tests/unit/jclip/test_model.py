@@ -2,7 +2,6 @@
 
 import json
 from functools import cache
-from pathlib import Path
 
 import jittor as jt
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from benchmarks import clip_inputs
 from jclip import CLIP, ClipSizes, tokenize
 from jclip.transformer import Transformer
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/clip"
+GOLDEN = ROOT / "tests/golden/clip"
 TOLERANCE = 1e-4  # the promise of the kit, of the largest feature; measured: 1e-6
 ROUNDING = 1e-5  # fp32 sums of the same terms in another order
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from PIL import Image
 
 from benchmarks.clip_inputs import photo
 from jclip.preprocess import MEAN, STD, make_preprocess
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/clip/pixels.json"
+GOLDEN = ROOT / "tests/golden/clip/pixels.json"
 
 
 def test_pixels_equal_openai():

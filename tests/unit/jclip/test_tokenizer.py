@@ -1,15 +1,15 @@
 """Token ids against OpenAI's tokenizer, and the errors."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jclip import tokenize
 from jclip.tokenizer import clean
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/clip/tokens.json"
+GOLDEN = ROOT / "tests/golden/clip/tokens.json"
 START, END = 49406, 49407
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from jclip.sizes import ClipSizes, read_sizes
 from jclip.weights import activation_of, canonical, check_complete, load_state
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/weights"
+GOLDEN = ROOT / "tests/golden/weights"
 FORMATS = sorted(path.name for path in GOLDEN.glob("vit_*"))
 VIT = ClipSizes(
     embed_dim=4,

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.helpers.kit import ROOT
+from runtime.paths import ROOT
 
 PROGRAM = """
 import runtime

@@ -1,7 +1,6 @@
 """One training step of CLIP-LoRA at the full size of ViT-B/32 against its authors' public code."""
 
 import json
-from pathlib import Path
 
 import jittor as jt
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 from benchmarks import clip_inputs
 from jclip import CLIP, ClipSizes
 from models.lora import LoraAdapters, LoraConfig
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/lora/step.npz"
+GOLDEN = ROOT / "tests/golden/lora/step.npz"
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from runtime.cuda13 import private_copy
+from runtime.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 DRIVER = """
 #include <cstdlib>
 static int number(const char* name) { return atoi(getenv(name)); }

@@ -10,8 +10,7 @@ import pytest
 
 from runtime.cuda13 import private_copy, toolkit
 from runtime.cuda13.edits import EDITS, JITTOR_VERSION, REMOVED, EditError, apply_edits
-
-ROOT = Path(__file__).resolve().parents[3]
+from runtime.paths import ROOT
 
 
 @pytest.fixture

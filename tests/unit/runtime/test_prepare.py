@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from runtime import cuda, onednn
+from runtime.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 REPORT = """
 import json, os, sys, runtime
 print(json.dumps({"environ": dict(os.environ), "path": sys.path, "notes": runtime.PREPARED.notes,

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from runtime.paths import ROOT
 from runtime.signals import check_stop
-from tests.helpers.kit import ROOT
 
 WORK = """
 import sys, time

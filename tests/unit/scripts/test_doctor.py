@@ -14,8 +14,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import scripts.doctor
-
-ROOT = Path(__file__).resolve().parents[3]
+from runtime.paths import ROOT
 
 
 def doctor(home: Path, *arguments: str, options: tuple[str, ...] = ()) -> tuple[int, str]:

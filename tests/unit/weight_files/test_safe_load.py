@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from runtime.paths import ROOT
 from weight_files import safe_load
 from weight_files.reader import BadFile
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/weights"
+GOLDEN = ROOT / "tests/golden/weights"
 VIEWS = ("views_zip.pt", "views_legacy.pth", "views_torch.pkl")
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.paths import ROOT
 from tests.robustness.hostile_weights import LEGACY, Calls, text
 from weight_files import limits as bounded
 from weight_files import safe_load
 from weight_files.reader import BadFile, UnsafeFile
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/weights"
+GOLDEN = ROOT / "tests/golden/weights"
 
 
 def plain(payload: bytes) -> bytes:

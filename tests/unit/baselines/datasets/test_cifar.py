@@ -3,7 +3,6 @@
 import os
 import pickle
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from PIL import Image
 
 from baselines.datasets.cifar import ARCHIVES, open_cifar
 from data.lists import DataError
+from runtime.paths import ROOT
 from tests.helpers import archive_kit as kit
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 FORMS = [(name, binary) for name in ("cifar10", "cifar100") for binary in (False, True)]
 
 

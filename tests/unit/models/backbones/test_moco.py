@@ -11,8 +11,9 @@ from PIL import Image
 
 from benchmarks.clip_inputs import photo, seeded_images, seeded_weight
 from models.backbones.moco import FEATURES, MEAN, STD, MocoEncoder, canonical, load_moco, preprocess
+from runtime.paths import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[3] / "tests/golden/moco/features.npz"
+GOLDEN = ROOT / "tests/golden/moco/features.npz"
 TOLERANCE = 1e-4  # of the largest feature: 53 layers of fp32 sums in another order; measured: 6e-7
 
 

@@ -1,7 +1,6 @@
 """The LP++ head: its contract, its gradients and loss, real features."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from kernels import cpu_operator
 from models.heads.lpplusplus import LPPlusPlus, whiten, within_class_metric
 from models.heads.softmax_regression import SoftmaxRegression, descend, variable
 from models.heads.zero_shot import fit_text_scale
+from runtime.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 REAL = ROOT.parent / "shared/data/cars_vitb32_features.npz"
 
 

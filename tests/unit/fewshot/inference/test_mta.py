@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fewshot.inference.mta import METHODS, solve, zero
+from runtime.paths import ROOT
 from tests.golden.mta.make import COUNTS, inputs, unit
-from tests.helpers.kit import ROOT
 
 GOLDEN = ROOT / "tests/golden/mta"
 

@@ -1,7 +1,6 @@
 """Caltech-101 in every form, with 100, 101 and 102 classes."""
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +8,10 @@ import pytest
 from baselines.datasets.caltech101 import IMAGES, PACKAGE, open_caltech
 from baselines.datasets.registry import load_dataset
 from data.lists import DataError
+from runtime.paths import ROOT
 from tests.helpers import archive_kit as kit
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 CLASSES = ("BACKGROUND_Google", "Faces", "Faces_easy", "accordion", "yin_yang")
 TOP = "101_ObjectCategories"
 

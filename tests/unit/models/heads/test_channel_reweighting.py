@@ -1,7 +1,5 @@
 """Channel re-weighting: identity, gradients and loss, what it learns, its contract."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -9,8 +7,9 @@ from scipy.special import log_softmax
 from models.heads.channel_reweighting import PENALTY, ChannelReweighting, learn_changes
 from models.heads.lpplusplus import LPPlusPlus
 from models.heads.zero_shot import fit_text_scale
+from runtime.paths import ROOT
 
-REAL = Path(__file__).resolve().parents[4] / "shared/data/cars_vitb32_features.npz"
+REAL = ROOT.parent / "shared/data/cars_vitb32_features.npz"
 
 
 def unit(rows):
