@@ -24,8 +24,8 @@ def same_draws():
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory):
+def job(tmp_path_factory):
     """The demo's data with parts trained on a tiny CLIP; tests write beside it, not into it."""
-    from tests.helpers.job import make_place
+    from tests.helpers.main_job import make_job
 
-    return make_place(tmp_path_factory.mktemp("job"))
+    return make_job(tmp_path_factory.mktemp("job"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.views import Crops
 from engine.code_version import code_digest
 from recipes import clip_pretrain
-from tests.helpers.kit import script
+from scripts import make_demo
 
 CROPS = Crops(flip=False, scale=(0.8, 1.0))  # those of `bash train.sh --demo`
 CODE = (  # what the two weight files follow from
@@ -20,7 +20,7 @@ CODE = (  # what the two weight files follow from
 
 def write_demo(folder: Path) -> None:
     """Writes demo/, clip.pkl and auxiliary.pkl as `bash train.sh --demo` makes them."""
-    script("scripts/make_demo.py").make(folder / "demo", 0)
+    make_demo.make(folder / "demo", 0)
     common = {"captions": folder / "demo/captions.jsonl", "views": 8, "crops": CROPS}
     common |= {"device": "cpu"}
     clip_pretrain.run(

@@ -22,7 +22,7 @@ from fewshot.provenance.links import (
     scored_from,
 )
 from runtime.paths import ROOT
-from tests.helpers.audit_kit import (
+from tests.helpers.finished_job import (
     COUNT,
     DAMAGES,
     edited,
@@ -37,10 +37,10 @@ from weight_files.hashing import sha256_of
 
 
 @pytest.fixture(scope="module")
-def finished(place, tmp_path_factory):
+def finished(job, tmp_path_factory):
     """A folder with a result and all that it was made from."""
     folder = tmp_path_factory.mktemp("finished")
-    make_finished(place, folder)
+    make_finished(job, folder)
     return folder
 
 

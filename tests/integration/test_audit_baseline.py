@@ -17,7 +17,7 @@ from engine.run_log import Run
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from fewshot.text.prompt_files import TEMPLATES
 from runtime.paths import ROOT
-from tests.helpers.kit import PACKAGES
+from tests.helpers.machine import PACKAGES
 from weight_files.hashing import sha256_of
 
 

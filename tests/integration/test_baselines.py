@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from runtime.paths import ROOT
-from tests.helpers.kit import write_tiny_clip
 from tests.helpers.photos import write_photos
+from tests.helpers.tiny_clip import write_tiny_clip
 
 COMMON = ["--dataset", "folder", "--workers", "0", "--device", "cpu", "--val_share", "0.25"]
 

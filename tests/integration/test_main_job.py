@@ -15,8 +15,8 @@ from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS, NEEDED, STAGE_OF, SUBMI
 from fewshot.stages.heads import HeadConfig
 from recipes import clip_fewshot
 from runtime.paths import ROOT
-from tests.helpers.job import score, train_config
-from tests.helpers.kit import write_tiny_clip
+from tests.helpers.main_job import score, train_config
+from tests.helpers.tiny_clip import write_tiny_clip
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 
@@ -24,118 +24,122 @@ STAGES = (*NEEDED, "auxiliary")
 
 
 @pytest.fixture(scope="module")
-def result(place):
-    return score(place, place / "out", labels=place / "demo/TestSetB_labels.txt")
+def result(job):
+    return score(job, job / "out", labels=job / "demo/TestSetB_labels.txt")
 
 
-def test_the_result_is_a_valid_submission(place, result):
+def test_the_result_is_a_valid_submission(job, result):
     names = list(result)
     assert len(names) == 817
     assert names[:3] == sorted(names, key=lambda name: int(name.split("_")[1].split(".")[0]))[:3]
-    submission.validate(place / "out/result.txt", names, 10)
-    with zipfile.ZipFile(place / "out/result.zip") as archive:
+    submission.validate(job / "out/result.txt", names, 10)
+    with zipfile.ZipFile(job / "out/result.zip") as archive:
         assert archive.namelist() == ["result.txt"]
-        assert archive.read("result.txt") == (place / "out/result.txt").read_bytes()
+        assert archive.read("result.txt") == (job / "out/result.txt").read_bytes()
     assert all(len(set(line.split())) == 5 for line in result.values())
 
 
-def test_the_manifest_says_what_was_used(place, result):
-    manifest = json.loads((place / "out/manifest.json").read_text())
+def test_the_manifest_says_what_was_used(job, result):
+    manifest = json.loads((job / "out/manifest.json").read_text())
     inputs = manifest["inputs"]
-    assert inputs["weights"] == sha256_of(place / "clip.pkl")
-    assert inputs["auxiliary"] == sha256_of(place / "auxiliary.pkl") and inputs["images"] == 817
+    assert inputs["weights"] == sha256_of(job / "clip.pkl")
+    assert inputs["auxiliary"] == sha256_of(job / "auxiliary.pkl") and inputs["images"] == 817
     parameters = manifest["parameters"]
     assert parameters["weights"] > 3_000_000 and parameters["text.pkl"] == 10 * 32
     assert parameters["lora.pkl"] == 2 * 2 * 3 * (64 + 64)  # towers, rank, q k v, one block each
     assert parameters["auxiliary weights"] == parameters["weights"]  # of the same tiny size
     assert set(inputs["parts"]) == {f"{stage}.pkl" for stage in STAGES}
     assert parameters.pop("sum") == sum(parameters.values())
-    assert inputs["parts"]["head.pkl"] == sha256_of(place / "parts/head.pkl")
-    assert manifest["result"]["result.txt"] == sha256_of(place / "out/result.txt")
+    assert inputs["parts"]["head.pkl"] == sha256_of(job / "parts/head.pkl")
+    assert manifest["result"]["result.txt"] == sha256_of(job / "out/result.txt")
     assert manifest["versions"]["jittor"] == "1.3.11.0"
     assert not any(manifest["rules"].values())
     # with 4 shots a class nothing else is chosen by data
     assert set(manifest["selection"]) == {"rule", "gda", "ood", "auxiliary"}
     assert manifest["skipped_images"] == [] and len(manifest["shots"]) == 28
-    shots = {sha256_of(path) for path in (place / "demo/TrainSet").glob("*/*/*.png")}
+    shots = {sha256_of(path) for path in (job / "demo/TrainSet").glob("*/*/*.png")}
     assert {key for _, key in manifest["shots"]} < shots
 
 
-def test_a_second_run_gives_the_same_bytes(place, result):
+def test_a_second_run_gives_the_same_bytes(job, result):
     names = ("result.txt", "result.zip", "manifest.json")
-    before = [(place / "out" / name).read_bytes() for name in names]
-    score(place, place / "out", labels=place / "demo/TestSetB_labels.txt")
-    assert [(place / "out" / name).read_bytes() for name in names] == before
+    before = [(job / "out" / name).read_bytes() for name in names]
+    score(job, job / "out", labels=job / "demo/TestSetB_labels.txt")
+    assert [(job / "out" / name).read_bytes() for name in names] == before
 
 
-def test_trained_parts_are_the_same_bytes_again(place):
-    second = {"parts": place / "parts2", "cache": place / "cache2", "runs": place / "runs2"}
-    lines = (place / "demo/train.txt").read_text().splitlines(keepends=True)
-    (place / "demo/train.txt").write_text("".join(reversed(lines)))  # nor does their order count
-    clip_fewshot.run(train_config(place, workers=2, batch_size=5, **second))
+def test_trained_parts_are_the_same_bytes_again(job):
+    second = {
+        "parts": job / "parts2",
+        "cache": job / "cache2",
+        "runs": job / "runs2",
+    }
+    lines = (job / "demo/train.txt").read_text().splitlines(keepends=True)
+    (job / "demo/train.txt").write_text("".join(reversed(lines)))  # nor does their order count
+    clip_fewshot.run(train_config(job, workers=2, batch_size=5, **second))
     for stage in STAGES:
-        paths = [place / folder / f"{stage}.pkl" for folder in ("parts", "parts2")]
+        paths = [job / folder / f"{stage}.pkl" for folder in ("parts", "parts2")]
         assert sha256_of(paths[0]) == sha256_of(paths[1]), stage
 
 
-def test_finished_stages_are_kept(place, capsys):
-    clip_fewshot.run(train_config(place))
+def test_finished_stages_are_kept(job, capsys):
+    clip_fewshot.run(train_config(job))
     said = capsys.readouterr().out
     assert said.count("unchanged") == len(STAGES)
-    third = {"parts": place / "parts3", "runs": place / "runs3"}
-    clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=5), **third))
-    clip_fewshot.run(train_config(place, head=HeadConfig(n_iter=6), **third))
+    third = {"parts": job / "parts3", "runs": job / "runs3"}
+    clip_fewshot.run(train_config(job, head=HeadConfig(n_iter=5), **third))
+    clip_fewshot.run(train_config(job, head=HeadConfig(n_iter=6), **third))
     said = capsys.readouterr().out
     for stage in STAGES:
         assert (f"{stage}: unchanged" in said) == (stage not in ("head", "channel"))
-    clip_fewshot.run(train_config(place, only="lora", fresh=True, **third))
+    clip_fewshot.run(train_config(job, only="lora", fresh=True, **third))
     said = capsys.readouterr().out
     assert "lora epoch 1/2" in said and said.count("wrote") == 1
 
 
-def test_parts_hold_arrays_and_plain_data_and_say_what_they_are(place):
+def test_parts_hold_arrays_and_plain_data_and_say_what_they_are(job):
     for stage in STAGES:
-        part = safe_load(place / "parts" / f"{stage}.pkl")  # refuses everything else
+        part = safe_load(job / "parts" / f"{stage}.pkl")  # refuses everything else
         assert part["meta"]["stage"] == stage and part["meta"]["inputs"]["weights"]
-    record = json.loads((place / "parts/schedule.json").read_text())
+    record = json.loads((job / "parts/schedule.json").read_text())
     assert [entry["stage"] for entry in record] == list(STAGES)
     for entry in record:
-        assert sha256_of(place / "parts" / entry["output"]) == entry["sha256"]
+        assert sha256_of(job / "parts" / entry["output"]) == entry["sha256"]
 
 
-def test_the_table_has_a_row_for_each_part(result, place):
-    rows = json.loads((place / "out/scores.json").read_text())["rows"]
+def test_the_table_has_a_row_for_each_part(result, job):
+    rows = json.loads((job / "out/scores.json").read_text())["rows"]
     assert [way for way in rows if not way.startswith(WITHOUT)] == [*STAGE_OF, SUBMITTED]
     assert rows["+ LoRA"]["trained"] == 2 * 2 * 3 * (64 + 64)
-    parts = [safe_load(place / "parts" / f"{stage}.pkl") for stage in STAGES]
+    parts = [safe_load(job / "parts" / f"{stage}.pkl") for stage in STAGES]
     assert rows["blended"]["trained"] == sum(part.get("trainable", 0) for part in parts)
     assert len([way for way in rows if way.startswith(WITHOUT)]) == len(ENSEMBLE_WEIGHTS) + 1
     assert all({"base", "new", "all"} <= set(row) for row in rows.values())
     assert all("seconds" in row for way, row in rows.items() if not way.startswith(WITHOUT))
 
 
-def test_without_an_auxiliary_the_rest_stands(place, tmp_path, monkeypatch, capsys):
+def test_without_an_auxiliary_the_rest_stands(job, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # where no res1000epoch.pkl lies
     clip_fewshot.run(
-        train_config(place, parts=tmp_path / "parts", auxiliary=AUXILIARY, runs=tmp_path / "runs")
+        train_config(job, parts=tmp_path / "parts", auxiliary=AUXILIARY, runs=tmp_path / "runs")
     )
     assert not (tmp_path / "parts/auxiliary.pkl").exists()
-    found = score(place, tmp_path / "out", parts=tmp_path / "parts", auxiliary=AUXILIARY)
+    found = score(job, tmp_path / "out", parts=tmp_path / "parts", auxiliary=AUXILIARY)
     assert len(found) == 817
     with pytest.raises(ValueError, match="no such file; leave --auxiliary out"):
-        clip_fewshot.run(train_config(place, auxiliary=tmp_path / "none.pkl"))
+        clip_fewshot.run(train_config(job, auxiliary=tmp_path / "none.pkl"))
 
 
-def test_parts_that_need_an_auxiliary_say_so(place, tmp_path, monkeypatch):
+def test_parts_that_need_an_auxiliary_say_so(job, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="need the auxiliary weights res1000epoch.pkl: put it"):
-        score(place, tmp_path / "out", auxiliary=AUXILIARY)
+        score(job, tmp_path / "out", auxiliary=AUXILIARY)
     with pytest.raises(ValueError, match="clip.pkl: not the auxiliary weights of these parts"):
-        score(place, tmp_path / "out", auxiliary=place / "clip.pkl")
+        score(job, tmp_path / "out", auxiliary=job / "clip.pkl")
 
 
-def test_renaming_and_shuffling_change_no_prediction(place, result, tmp_path):
-    images = sorted((place / "demo/TestSetB").iterdir())
+def test_renaming_and_shuffling_change_no_prediction(job, result, tmp_path):
+    images = sorted((job / "demo/TestSetB").iterdir())
     numbers = list(range(len(images)))
     random.Random(5).shuffle(numbers)
     (tmp_path / "shuffled").mkdir()
@@ -144,17 +148,15 @@ def test_renaming_and_shuffling_change_no_prediction(place, result, tmp_path):
         name = f"other-{number}{image.suffix}"
         shutil.copy(image, tmp_path / "shuffled" / name)
         old_name[name] = image.name
-    found = score(
-        place, tmp_path / "out", split=str(tmp_path / "shuffled"), workers=2, batch_size=7
-    )
+    found = score(job, tmp_path / "out", split=str(tmp_path / "shuffled"), workers=2, batch_size=7)
     assert {old_name[name]: line for name, line in found.items()} == result
 
 
-def test_a_broken_test_image_still_gets_its_line(place, result, tmp_path, capsys):
-    shutil.copytree(place / "demo/TestSetB", tmp_path / "images")
+def test_a_broken_test_image_still_gets_its_line(job, result, tmp_path, capsys):
+    shutil.copytree(job / "demo/TestSetB", tmp_path / "images")
     broken = sorted((tmp_path / "images").iterdir())[3]
     broken.write_bytes(broken.read_bytes()[:60])
-    found = score(place, tmp_path / "out", split=str(tmp_path / "images"))
+    found = score(job, tmp_path / "out", split=str(tmp_path / "images"))
     assert len(found) == 817 and len(set(found[broken.name].split())) == 5
     del found[broken.name]
     assert found == {name: line for name, line in result.items() if name != broken.name}
@@ -164,13 +166,13 @@ def test_a_broken_test_image_still_gets_its_line(place, result, tmp_path, capsys
     assert [name for name, _ in manifest["skipped_images"]] == [broken.name]
 
 
-def test_images_that_were_trained_on_are_counted(place, tmp_path, capsys):
+def test_images_that_were_trained_on_are_counted(job, tmp_path, capsys):
     images = tmp_path / "images"
     images.mkdir()
-    shots = sorted((place / "demo/TrainSet").rglob("*.png"))
-    for number, path in enumerate(shots[:30] + sorted((place / "demo/TestSetB").iterdir())[:2]):
+    shots = sorted((job / "demo/TrainSet").rglob("*.png"))
+    for number, path in enumerate(shots[:30] + sorted((job / "demo/TestSetB").iterdir())[:2]):
         shutil.copy(path, images / f"{number}.png")
-    score(place, tmp_path / "out", split=str(images))
+    score(job, tmp_path / "out", split=str(images))
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     known = {key for _, key in manifest["shots"]}
     count = sum(sha256_of(path) in known for path in images.iterdir())
@@ -178,17 +180,17 @@ def test_images_that_were_trained_on_are_counted(place, tmp_path, capsys):
     assert f"\n{count} of these images are among the shots" in capsys.readouterr().out
 
 
-def test_parts_of_other_weights_are_refused(place, tmp_path):
+def test_parts_of_other_weights_are_refused(job, tmp_path):
     write_tiny_clip(tmp_path / "clip.pkl", seed=1)
     with pytest.raises(ValueError, match="trained with another weight file"):
-        score(place, tmp_path / "out", weights=str(tmp_path / "clip.pkl"))
+        score(job, tmp_path / "out", weights=str(tmp_path / "clip.pkl"))
     assert not (tmp_path / "out/result.txt").exists()
 
 
-def test_labels_that_lack_an_image_are_refused(place, tmp_path):
+def test_labels_that_lack_an_image_are_refused(job, tmp_path):
     (tmp_path / "labels.txt").write_text("image_1.png 3\n")
     with pytest.raises(ValueError, match="labels.txt: no label for"):
-        score(place, tmp_path / "out", labels=tmp_path / "labels.txt")
+        score(job, tmp_path / "out", labels=tmp_path / "labels.txt")
 
 
 @pytest.mark.parametrize("command", [["train.py", "clip_fewshot"], ["test.py"]])

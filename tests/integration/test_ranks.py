@@ -25,7 +25,9 @@ from runtime.distributed import (
     world_size,
 )
 from runtime.paths import ROOT
-from tests.helpers.kit import need, script, write_tiny_clip
+from scripts import make_demo
+from tests.helpers.machine import require_command
+from tests.helpers.tiny_clip import write_tiny_clip
 from weight_files import safe_load
 
 
@@ -144,7 +146,7 @@ def test_one_process_gathers_its_own():
 
 def mpirun(count, *command, **options):
     """Runs a program of the kit on so many ranks, one thread each."""
-    need("mpirun", "REQUIRE_MPI", "openmpi-bin libopenmpi-dev")
+    require_command("mpirun", "REQUIRE_MPI", "openmpi-bin libopenmpi-dev")
     start = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(count)]
     start += ["--allow-run-as-root"] if os.geteuid() == 0 else []
     words = [*(start if count else []), sys.executable, *map(str, command)]
@@ -187,7 +189,7 @@ def test_a_baseline_is_the_same_on_1_2_and_4_ranks(photos, tmp_path):
 
 def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
     data = tmp_path / "demo"
-    script("scripts/make_demo.py").make(data, 0)
+    make_demo.make(data, 0)
     write_tiny_clip(tmp_path / "clip.pkl")
     write_tiny_clip(tmp_path / "second.pkl", seed=5)
     fields = ["--data", data, "--weights", tmp_path / "clip.pkl"]

@@ -13,8 +13,9 @@ import pytest
 
 from engine.config import parse
 from runtime.paths import ROOT
-from tests.helpers.kit import script, write_tiny_clip
+from scripts import make_demo
 from tests.helpers.photos import write_photos
+from tests.helpers.tiny_clip import write_tiny_clip
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/**/*.md")), ROOT / "slurm/README.md"]
@@ -80,7 +81,7 @@ def copy(tmp_path_factory):
         if not name.startswith("tests/") and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    script("scripts/make_demo.py").make(folder / "demo", 0)
+    make_demo.make(folder / "demo", 0)
     shutil.copytree(folder / "demo", folder / "Dataset", dirs_exist_ok=True)
     for surplus in sorted((folder / "Dataset/TestSetB").iterdir())[IMAGES:]:
         surplus.unlink()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fewshot.evaluation.report.page import write_report
-from tests.helpers.report_kit import arguments
+from tests.helpers.report_arguments import arguments
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 SECTIONS = (

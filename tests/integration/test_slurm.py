@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from runtime.paths import ROOT
-from tests.helpers.kit import PACKAGES
+from tests.helpers.machine import PACKAGES
 from tests.helpers.slurm_cluster import LIMIT_S, Cluster, absent, wait_for
 
 IMAGES = 130  # three pieces of test.py, so that two shards differ in length
@@ -61,9 +61,16 @@ def epochs_of(run):
     return metrics.read_text().count("\n") if metrics.exists() else 0
 
 
-def test_a_preempted_job_goes_on_by_itself_to_the_same_bytes(cluster, place):
-    fields = ["slurm/train_from_pretrain.sbatch", "--data", place / "demo", "--device", "cpu"]
-    fields += ["--weights", place / "clip.pkl", "--auxiliary", place / "clip.pkl", "--views", 2]
+def test_a_preempted_job_goes_on_by_itself_to_the_same_bytes(cluster, job):
+    fields = ["slurm/train_from_pretrain.sbatch", "--data", job / "demo", "--device", "cpu"]
+    fields += [
+        "--weights",
+        job / "clip.pkl",
+        "--auxiliary",
+        job / "clip.pkl",
+        "--views",
+        2,
+    ]
     fields += ["--lora.epochs", 8, "--lora.batch_size", 7, "--prompt.epochs", 8]
     whole = cluster.submit("--job-name=whole", *fields, "--cache", "whole_cache")
     broken = cluster.submit(*fields)
@@ -101,12 +108,12 @@ def test_a_mistake_fails_with_one_line_and_a_cancelled_job_stays_so(cluster, fie
     assert cluster.field(cancelled, "Restarts") == "0"
 
 
-def test_shards_of_an_array_merge_to_the_whole_result(cluster, place, tmp_path):
-    for image in sorted((place / "demo/TestSetB").iterdir())[:IMAGES]:
+def test_shards_of_an_array_merge_to_the_whole_result(cluster, job, tmp_path):
+    for image in sorted((job / "demo/TestSetB").iterdir())[:IMAGES]:
         (tmp_path / image.name).symlink_to(image)
-    fields = ["slurm/test.sbatch", "--split", tmp_path, "--data", place / "demo"]
-    fields += ["--weights", place / "clip.pkl", "--auxiliary", place / "auxiliary.pkl"]
-    fields += ["--parts", place / "parts", "--views", 2, "--report", False, "--device", "cpu"]
+    fields = ["slurm/test.sbatch", "--split", tmp_path, "--data", job / "demo"]
+    fields += ["--weights", job / "clip.pkl", "--auxiliary", job / "auxiliary.pkl"]
+    fields += ["--parts", job / "parts", "--views", 2, "--report", False, "--device", "cpu"]
     array = cluster.submit("--array=1-2", *fields)
     shared = ["--out", f"runs/test-{array}"]
     after = ["--kill-on-invalid-dep=yes", f"--dependency=afterok:{array}"]

@@ -2,9 +2,7 @@
 
 import pytest
 
-from tests.helpers.kit import script
-
-summary = script("scripts/sweep.py").summary
+from scripts.sweep import summary
 
 
 def rows(base, new):

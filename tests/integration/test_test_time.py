@@ -16,33 +16,33 @@ from fewshot.inference.mta import METHODS
 from fewshot.inference.shards import ChunkStore
 from recipes import predict
 from runtime.paths import ROOT
-from tests.helpers.job import lines_of, score, test_config
+from tests.helpers.main_job import predict_config, result_lines, score
 from tests.robustness import malformed
 from weight_files import safe_load
 
 
-def test_images(place, count):
-    return [item.path for item in list_test_images(place / "demo", "TestSetB")[:count]]
+def test_images(job, count):
+    return [item.path for item in list_test_images(job / "demo", "TestSetB")[:count]]
 
 
 test_images.__test__ = False  # pytest takes functions of this name for tests
 
 
 @pytest.fixture(scope="module")
-def images(place, tmp_path_factory):
+def images(job, tmp_path_factory):
     """A folder of 150 test images: three pieces."""
     folder = tmp_path_factory.mktemp("images") / "images"
     folder.mkdir()
-    for path in test_images(place, 150):
+    for path in test_images(job, 150):
         shutil.copy(path, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(place, images, tmp_path_factory):
+def whole(job, images, tmp_path_factory):
     """The folder of an undivided run."""
     out = tmp_path_factory.mktemp("whole")
-    score(place, out, split=str(images))
+    score(job, out, split=str(images))
     return out
 
 
@@ -51,41 +51,41 @@ def contents(out):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_shards_give_the_same_bytes(place, images, whole, tmp_path, count, capsys):
+def test_shards_give_the_same_bytes(job, images, whole, tmp_path, count, capsys):
     given = {"split": str(images), "cache": whole / "cache"}
     for number in range(count, 0, -1):
         if number == 1 and count > 1:
             with pytest.raises(ValueError, match=r"images in [12] of 3 pieces are missing"):
-                score(place, tmp_path, merge=True, **given)
-        predict.run(test_config(place, tmp_path, shard=f"{number}/{count}", **given))
+                score(job, tmp_path, merge=True, **given)
+        predict.run(predict_config(job, tmp_path, shard=f"{number}/{count}", **given))
         assert not (tmp_path / "result.txt").exists()
     said = capsys.readouterr().out
     assert "test: shard 1/" in said and "of 150 images" in said
-    score(place, tmp_path, merge=True, **given)
+    score(job, tmp_path, merge=True, **given)
     assert contents(tmp_path) == contents(whole)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_workers_and_batches_change_no_byte(place, images, whole, tmp_path, workers, batch_size):
-    score(place, tmp_path, split=str(images), workers=workers, batch_size=batch_size)
+def test_workers_and_batches_change_no_byte(job, images, whole, tmp_path, workers, batch_size):
+    score(job, tmp_path, split=str(images), workers=workers, batch_size=batch_size)
     assert contents(tmp_path) == contents(whole)
 
 
-def test_a_stopped_run_goes_on(place, images, whole, tmp_path):
+def test_a_stopped_run_goes_on(job, images, whole, tmp_path):
     given = {"split": str(images), "cache": tmp_path / "cache"}
-    predict.run(test_config(place, tmp_path, shard="1/2", **given))
+    predict.run(predict_config(job, tmp_path, shard="1/2", **given))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     shutil.rmtree(tmp_path / "cache")
-    score(place, tmp_path, **given)
+    score(job, tmp_path, **given)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     assert len(before) == 2 and len(after) == 3 and before.items() < after.items()
     assert contents(tmp_path) == contents(whole)
 
 
 @pytest.mark.parametrize("tta", METHODS)
-def test_every_way_to_use_views_is_valid_and_its_own(place, images, whole, tmp_path, tta):
-    found = score(place, tmp_path, split=str(images), tta=tta, cache=whole / "cache")
+def test_every_way_to_use_views_is_valid_and_its_own(job, images, whole, tmp_path, tta):
+    found = score(job, tmp_path, split=str(images), tta=tta, cache=whole / "cache")
     submission.validate(tmp_path / "result.txt", list(found), 10)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["looks"]["tta"] == tta
@@ -95,9 +95,9 @@ def test_every_way_to_use_views_is_valid_and_its_own(place, images, whole, tmp_p
 
 @pytest.mark.parametrize("routing", ROUTINGS)
 def test_every_routing_is_valid_and_a_hard_one_keeps_groups_together(
-    place, images, whole, tmp_path, routing
+    job, images, whole, tmp_path, routing
 ):
-    found = score(place, tmp_path, split=str(images), routing=routing, cache=whole / "cache")
+    found = score(job, tmp_path, split=str(images), routing=routing, cache=whole / "cache")
     kinds = [[int(k) >= 7 for k in line.split()] for line in found.values()]  # 7, 8, 9 are new
     new_first = [kind for kind in kinds if kind[0]]
     if routing == "hard":
@@ -127,14 +127,14 @@ def test_a_manifest_is_verified(whole, tmp_path):
     assert contents(whole) == before and manifest["config"]["out"] == str(whole)
 
 
-def test_two_hundred_malformed_files(place, whole, tmp_path, capsys):
+def test_two_hundred_malformed_files(job, whole, tmp_path, capsys):
     expected = malformed.make(tmp_path / "images")
-    good = test_images(place, 30)
+    good = test_images(job, 30)
     for path in good:
         shutil.copy(path, tmp_path / "images")
     out = tmp_path / "out"
-    score(place, out, split=str(tmp_path / "images"), workers=2, views=2)
-    found, manifest = lines_of(out), json.loads((out / "manifest.json").read_text())
+    score(job, out, split=str(tmp_path / "images"), workers=2, views=2)
+    found, manifest = result_lines(out), json.loads((out / "manifest.json").read_text())
     broken = dict(manifest["skipped_images"])
     assert len(expected) >= 200 and len(found) == len(expected) + 30
     assert {name for name, readable in expected.items() if readable is False} <= set(broken)
@@ -142,37 +142,37 @@ def test_two_hundred_malformed_files(place, whole, tmp_path, capsys):
     assert all(cause and str(tmp_path) not in cause for cause in broken.values())
     assert f"{len(broken)} images could not be read" in capsys.readouterr().out
     submission.validate(out / "result.txt", list(found), 10)
-    score(place, tmp_path / "alone", split=str(place / "demo/TestSetB"), views=2)
-    alone = lines_of(tmp_path / "alone")
+    score(job, tmp_path / "alone", split=str(job / "demo/TestSetB"), views=2)
+    alone = result_lines(tmp_path / "alone")
     assert all(found[path.name] == alone[path.name] for path in good)
 
 
-def test_names_that_no_result_can_hold_are_refused_before_any_work(place, tmp_path):
+def test_names_that_no_result_can_hold_are_refused_before_any_work(job, tmp_path):
     (tmp_path / "images").mkdir()
-    shutil.copy(test_images(place, 1)[0], tmp_path / "images/two\nlines.png")
+    shutil.copy(test_images(job, 1)[0], tmp_path / "images/two\nlines.png")
     with pytest.raises(ValueError, match="cannot stand in a result: rename it"):
-        score(place, tmp_path / "out", split=str(tmp_path / "images"))
+        score(job, tmp_path / "out", split=str(tmp_path / "images"))
     assert not any((tmp_path / "out").iterdir())
 
 
 def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
-    place, images, whole, tmp_path
+    job, images, whole, tmp_path
 ):
     given = {"split": str(images), "cache": whole / "cache"}
-    score(place, tmp_path / "out", **given)
-    again = score(place, tmp_path / "out", tta="none", **given)
-    assert again == score(place, tmp_path / "fresh", tta="none", **given)
-    shutil.copytree(place / "parts", tmp_path / "parts")
+    score(job, tmp_path / "out", **given)
+    again = score(job, tmp_path / "out", tta="none", **given)
+    assert again == score(job, tmp_path / "fresh", tta="none", **given)
+    shutil.copytree(job / "parts", tmp_path / "parts")
     gda = safe_load(tmp_path / "parts/gda.pkl")
     checkpoint.save(tmp_path / "parts/gda.pkl", gda | {"weight": 50 * gda["weight"] + 5})
-    other = score(place, tmp_path / "out", parts=tmp_path / "parts", **given)
-    assert other == score(place, tmp_path / "fresh2", parts=tmp_path / "parts", **given)
+    other = score(job, tmp_path / "out", parts=tmp_path / "parts", **given)
+    assert other == score(job, tmp_path / "fresh2", parts=tmp_path / "parts", **given)
     assert contents(tmp_path / "out") != contents(whole)
 
 
-def test_an_image_that_changes_while_it_is_scored_stops_the_run(place, images, tmp_path):
+def test_an_image_that_changes_while_it_is_scored_stops_the_run(job, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
-    config = test_config(place, tmp_path, split=str(tmp_path / "images"))
+    config = predict_config(job, tmp_path, split=str(tmp_path / "images"))
     items = list_test_images(tmp_path / "images", ".")
 
     class Scorer:
@@ -185,22 +185,22 @@ def test_an_image_that_changes_while_it_is_scored_stops_the_run(place, images, t
     assert not list(tmp_path.glob("shards/*/*"))
 
 
-def test_no_report_or_scores_of_another_result_stay_behind(place, images, tmp_path, whole):
+def test_no_report_or_scores_of_another_result_stay_behind(job, images, tmp_path, whole):
     given = {"split": str(images), "cache": whole / "cache"}
-    labels = place / "demo/TestSetB_labels.txt"
-    score(place, tmp_path, labels=labels, report=True, **given)
+    labels = job / "demo/TestSetB_labels.txt"
+    score(job, tmp_path, labels=labels, report=True, **given)
     assert (tmp_path / "scores.json").exists() and (tmp_path / "report.html").exists()
-    score(place, tmp_path, tta="mean", **given)
+    score(job, tmp_path, tta="mean", **given)
     assert not (tmp_path / "scores.json").exists() and not (tmp_path / "report.html").exists()
 
 
-def test_growth_is_measured_on_a_run_of_its_own(place, capsys):
+def test_growth_is_measured_on_a_run_of_its_own(job, capsys):
     config = measure_growth.Config(
         counts=(3, 5),
-        data=place / "demo",
-        weights=place / "clip.pkl",
-        auxiliary=place / "auxiliary.pkl",
-        parts=place / "parts",
+        data=job / "demo",
+        weights=job / "clip.pkl",
+        auxiliary=job / "auxiliary.pkl",
+        parts=job / "parts",
     )
     measure_growth.main(config)
     title, *rows = capsys.readouterr().out.splitlines()

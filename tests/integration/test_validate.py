@@ -5,11 +5,10 @@ import zipfile
 
 import pytest
 
-from tests.helpers.kit import script
+from scripts import validate
 
 CONTENT = "image_1.jpg 0 1 2 3 4\nimage_2.jpg 5 4 3 2 1\nimage_10.jpg 1 2 3 4 5\n"
 LINES = CONTENT.splitlines(keepends=True)
-validate = script("scripts/validate.py")
 
 
 @pytest.fixture

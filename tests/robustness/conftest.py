@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from tests.helpers.kit import script
+import train
 from tests.helpers.photos import write_photos
-from tests.robustness.faults_kit import command, run
+from tests.robustness.small_training import command, run
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def refused(monkeypatch):
 
     def refusal(words):
         with pytest.raises(SystemExit) as ended:
-            script("train.py").main(words[1:])
+            train.main(words[1:])
         assert isinstance(ended.value.code, str) and "\n" not in ended.value.code
         return ended.value.code
 

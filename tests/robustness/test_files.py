@@ -8,8 +8,8 @@ import pytest
 
 from fewshot.inference.scorer import Scorer
 from recipes import clip_fewshot
-from tests.helpers.job import score, train_config
-from tests.robustness.faults_kit import PROGRAM, command, contents, left_over, run
+from tests.helpers.main_job import score, train_config
+from tests.robustness.small_training import PROGRAM, command, contents, left_over, run
 from weight_files import safe_load
 
 
@@ -26,11 +26,11 @@ def test_a_full_disk(photos, whole, mounted):
     assert contents(out) == contents(whole)
 
 
-def test_a_full_disk_under_a_result(place, mounted, tmp_path):
+def test_a_full_disk_under_a_result(job, mounted, tmp_path):
     out = mounted("-t", "tmpfs", "-o", "size=4m", "tmpfs")
     small = tmp_path / "images"
     small.mkdir()
-    for path in sorted((place / "demo/TestSetB").iterdir())[:5]:
+    for path in sorted((job / "demo/TestSetB").iterdir())[:5]:
         shutil.copy(path, small)
     fields = {"split": str(small), "cache": tmp_path / "cache"}
     (out / "result.txt").write_text("an older result\n")
@@ -38,20 +38,20 @@ def test_a_full_disk_under_a_result(place, mounted, tmp_path):
     size = os.statvfs(out).f_bavail * os.statvfs(out).f_frsize
     filler.write_bytes(bytes(size - 8192))  # a page for the lock, one more for a folder
     with pytest.raises(OSError, match="No space left on device: make room") as caught:
-        score(place, out, **fields)
+        score(job, out, **fields)
     assert str(caught.value.filename).startswith(f"{out}/")
     assert (out / "result.txt").read_text() == "an older result\n" and not left_over(out)
     filler.unlink()
-    assert score(place, out, **fields) == score(place, tmp_path / "unbroken", **fields)
+    assert score(job, out, **fields) == score(job, tmp_path / "unbroken", **fields)
 
 
-def test_a_read_only_folder(photos, place, refused, mounted):
+def test_a_read_only_folder(photos, job, refused, mounted):
     mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
     out = mounted("-o", "remount,ro")
     reason = "[Errno 30] cannot be written (Read-only file system: name another folder)"
     assert refused(command(photos, out)) == f"{PROGRAM}: {reason}: '{out}'"
     with pytest.raises(OSError, match="Read-only file system: name another folder"):
-        score(place, out)
+        score(job, out)
 
 
 def test_a_training_image_that_vanishes(photos, refused, tmp_path):
@@ -64,25 +64,25 @@ def test_a_training_image_that_vanishes(photos, refused, tmp_path):
     assert not list((tmp_path / "out").rglob("*.pkl"))
 
 
-def test_a_test_image_that_vanishes_gets_its_line(place, tmp_path, capsys):
+def test_a_test_image_that_vanishes_gets_its_line(job, tmp_path, capsys):
     small = tmp_path / "images"
     small.mkdir()
-    for path in sorted((place / "demo/TestSetB").iterdir())[:5]:
+    for path in sorted((job / "demo/TestSetB").iterdir())[:5]:
         shutil.copy(path, small)
-    before = score(place, tmp_path / "out", split=str(small))
+    before = score(job, tmp_path / "out", split=str(small))
     gone = sorted(small.iterdir())[2]
     gone.unlink()
     gone.symlink_to("gone")
-    found = score(place, tmp_path / "out", split=str(small))
+    found = score(job, tmp_path / "out", split=str(small))
     assert f"1 image could not be read and was skipped: {gone.name}" in capsys.readouterr().out
     assert len(found) == 5
     assert {n: s for n, s in found.items() if n != gone.name}.items() < before.items()
 
 
-def test_an_image_that_changes_while_it_is_scored(place, tmp_path, monkeypatch):
+def test_an_image_that_changes_while_it_is_scored(job, tmp_path, monkeypatch):
     small = tmp_path / "images"
     small.mkdir()
-    for path in sorted((place / "demo/TestSetB").iterdir())[:3]:
+    for path in sorted((job / "demo/TestSetB").iterdir())[:3]:
         shutil.copy(path, small)
     real = Scorer.__call__
 
@@ -94,14 +94,14 @@ def test_an_image_that_changes_while_it_is_scored(place, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "__call__", scored)
         with pytest.raises(ValueError, match="changed while it was scored: run again"):
-            score(place, tmp_path / "out", split=str(small))
+            score(job, tmp_path / "out", split=str(small))
     assert not list((tmp_path / "out/shards").rglob("*.npz"))
 
 
-def test_a_cache_that_vanishes_between_stages(place, tmp_path):
+def test_a_cache_that_vanishes_between_stages(job, tmp_path):
     own = {name: tmp_path / name for name in ("parts", "runs", "cache")}
-    clip_fewshot.run(train_config(place, until="prompt", **own))
+    clip_fewshot.run(train_config(job, until="prompt", **own))
     shutil.rmtree(own["cache"])
-    clip_fewshot.run(train_config(place, **own))
-    for part in (place / "parts").glob("*.pkl"):
+    clip_fewshot.run(train_config(job, **own))
+    for part in (job / "parts").glob("*.pkl"):
         assert (own["parts"] / part.name).read_bytes() == part.read_bytes(), part.name

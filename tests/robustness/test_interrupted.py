@@ -6,7 +6,8 @@ import sys
 
 from fewshot.stages.pipeline import read_record
 from runtime.paths import ROOT
-from tests.helpers.kit import script, write_tiny_clip
+from scripts import make_demo
+from tests.helpers.tiny_clip import write_tiny_clip
 
 
 def interrupt(times, seed, out, command):
@@ -24,7 +25,7 @@ def interrupt(times, seed, out, command):
 
 
 def test_a_killed_main_job_ends_in_the_same_bytes(tmp_path):
-    script("scripts/make_demo.py").make(tmp_path / "demo", 0)
+    make_demo.make(tmp_path / "demo", 0)
     write_tiny_clip(tmp_path / "clip.pkl")
     command = [sys.executable, ROOT / "train.py", "clip_fewshot", "--device", "cpu"]
     command += ["--data", tmp_path / "demo", "--weights", tmp_path / "clip.pkl"]

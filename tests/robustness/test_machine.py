@@ -17,8 +17,8 @@ from baselines.datasets.image_sets import folder_set
 from data.decoding import BrokenImage, in_order, load_images, reading, warn_on_stalled_reads
 from data.lists import DataError
 from engine.run_log import Run
-from tests.helpers.kit import need
-from tests.robustness.faults_kit import (
+from tests.helpers.machine import require_command
+from tests.robustness.small_training import (
     EPOCHS,
     MEMORY,
     PROGRAM,
@@ -109,7 +109,7 @@ def test_an_image_that_needs_more_memory_than_there_is(workers, tmp_path, little
 
 
 def test_a_clock_that_jumps(photos, whole, tmp_path):
-    need("faketime", "REQUIRE_FAKETIME", "faketime")
+    require_command("faketime", "REQUIRE_FAKETIME", "faketime")
     shown = subprocess.run(
         ["faketime", "-f", "+0d", "env"], capture_output=True, text=True, check=True
     )

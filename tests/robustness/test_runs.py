@@ -8,8 +8,8 @@ import pytest
 
 from engine.run_lock import run_lock
 from runtime.paths import ROOT
-from tests.helpers.job import lines_of, score, test_config
-from tests.robustness.faults_kit import (
+from tests.helpers.main_job import predict_config, result_lines, score
+from tests.robustness.small_training import (
     EPOCHS,
     PROGRAM,
     begin,
@@ -63,8 +63,8 @@ def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
     assert len(found) == 1
 
 
-def test_signals_stop_test_py_and_the_same_command_goes_on(place, tmp_path):
-    config = test_config(place, tmp_path / "out")
+def test_signals_stop_test_py_and_the_same_command_goes_on(job, tmp_path):
+    config = predict_config(job, tmp_path / "out")
     words = [str(ROOT / "test.py")]
     for name in ("data", "weights", "auxiliary", "parts", "out", "cache", "views", "report"):
         words += [f"--{name}", str(getattr(config, name))]
@@ -81,7 +81,7 @@ def test_signals_stop_test_py_and_the_same_command_goes_on(place, tmp_path):
     assert said == f"test.py: stopped by SIGTERM after {done} of 817 images{remedy}\n"
     assert not (tmp_path / "out/result.txt").exists() and not left_over(tmp_path)
     assert run(words) == (0, "")
-    assert lines_of(tmp_path / "out") == score(place, tmp_path / "unbroken")
+    assert result_lines(tmp_path / "out") == score(job, tmp_path / "unbroken")
 
 
 def test_two_runs_in_one_folder(photos, whole, tmp_path):
@@ -98,9 +98,9 @@ def test_two_runs_in_one_folder(photos, whole, tmp_path):
     assert contents(tmp_path) == contents(whole) and not left_over(tmp_path)
 
 
-def test_two_scorings_in_one_folder_but_shards_share_it(place, tmp_path):
+def test_two_scorings_in_one_folder_but_shards_share_it(job, tmp_path):
     with run_lock(tmp_path / ".lock"):
         with pytest.raises(ValueError, match=f"{tmp_path}: in use by .*process {os.getpid()} of"):
-            score(place, tmp_path)
+            score(job, tmp_path)
         with pytest.raises(ValueError, match="i/n is needed"):  # it came past the lock
-            score(place, tmp_path, shard="3/2")
+            score(job, tmp_path, shard="3/2")

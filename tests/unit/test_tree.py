@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.paths import ROOT
-from tests.helpers.kit import PACKAGES
+from tests.helpers.machine import PACKAGES
 
 MAX_MODULES = 15  # per folder
 CODE = {  # {path: source} of everything but the tests

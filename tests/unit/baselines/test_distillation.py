@@ -7,7 +7,7 @@ import pytest
 from baselines import distillation as distill
 from baselines.nt_xent import nt_xent
 from engine.losses import class_cross_entropy
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 
 CASES = ("plain", "pair", "same")  # two rows of the student are equal, all of them are
 LOSSES = {
@@ -36,7 +36,7 @@ def run(name, inputs):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient_are_the_reference_codes(name, case):
-    found, names = golden("losses"), LOSSES[name][1]
+    found, names = load_golden("baselines/losses"), LOSSES[name][1]
     value, gradients = run(name, [found[f"{case}.{key}"] for key in names])
     assert abs(value - found[f"{case}.{name}.value"]) < VALUE
     trained = 2 if name == "nt_xent" else 1
@@ -56,8 +56,8 @@ def test_value_and_gradient_are_the_reference_codes(name, case):
 @pytest.mark.parametrize("fill", [0.0, 1e4, 1e-20])
 def test_degenerate_rows_leave_no_nan(name, fill):
     keys = LOSSES[name][1]
-    inputs = [np.full_like(golden("losses")[f"plain.{key}"], fill) for key in keys]
-    inputs[0][2:4] = golden("losses")[f"plain.{keys[0]}"][2:4]
+    inputs = [np.full_like(load_golden("baselines/losses")[f"plain.{key}"], fill) for key in keys]
+    inputs[0][2:4] = load_golden("baselines/losses")[f"plain.{keys[0]}"][2:4]
     value, gradients = run(name, inputs)
     assert np.isfinite(value)
     for gradient in gradients:

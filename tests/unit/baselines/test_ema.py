@@ -7,7 +7,7 @@ import pytest
 from baselines.ema import Averaged
 from engine import checkpoint
 from engine.trainer import evaluating
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 
 
 def make():
@@ -16,7 +16,7 @@ def make():
 
 def set_to(net, step):
     for name, value in net.state_dict().items():
-        value.update(jt.array(golden("training")[f"states.{step}.{name}"]))
+        value.update(jt.array(load_golden("baselines/training")[f"states.{step}.{name}"]))
 
 
 def test_three_updates_are_the_reference_codes():
@@ -29,10 +29,12 @@ def test_three_updates_are_the_reference_codes():
     found = {name: value.numpy() for name, value in ema.average.state_dict().items()}
     assert len(found) == 6
     for name, array in found.items():
-        expected = golden("training")[f"ema.{name}"]
+        expected = load_golden("baselines/training")[f"ema.{name}"]
         np.testing.assert_allclose(array, expected, rtol=0, atol=5e-7)  # float32 around 1
         if "running" in name:
-            np.testing.assert_array_equal(array, golden("training")[f"states.3.{name}"])
+            np.testing.assert_array_equal(
+                array, load_golden("baselines/training")[f"states.3.{name}"]
+            )
     assert ema.updates.item() == 3
 
 
@@ -40,11 +42,11 @@ def test_warmup_follows_quickly_at_first():
     net = make()
     set_to(net, 0)
     ema = Averaged(net, decay=0.2)
-    expected = golden("training")["states.0.0.weight"].astype(np.float64)
+    expected = load_golden("baselines/training")["states.0.0.weight"].astype(np.float64)
     for step, decay in ((1, 1 / 10), (2, 2 / 11), (3, 0.2)):  # 3 / 12 would be above
         set_to(net, step)
         ema.update()
-        new = golden("training")[f"states.{step}.0.weight"]
+        new = load_golden("baselines/training")[f"states.{step}.0.weight"]
         expected = decay * expected + (1 - decay) * new
     np.testing.assert_allclose(ema.average[0].weight.numpy(), expected, rtol=0, atol=5e-7)
 

@@ -9,14 +9,14 @@ from engine import checkpoint
 from engine.run_log import Run
 from engine.schedules import cosine
 from engine.trainer import fit
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 from tests.helpers.points import Points
 
 NAMES = ("weight", "bias", "zero", "kernel")
 
 
 def test_six_steps_are_the_reference_codes():
-    found = golden("training")
+    found = load_golden("baselines/training")
     weights = {name: jt.array(found[f"start.{name}"]) for name in NAMES}
     optimizer = Lars(list(weights.values()), lr=0.1, weight_decay=0.01)
     for step in range(6):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from engine.schedules import cosine
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 
 
 def test_cosine_hand_worked():
@@ -27,11 +27,13 @@ def test_warmup_must_fit():
 def test_cosine_to_a_floor_is_torchs():
     rate = cosine(0.6, 40, final=1e-3)  # SimCLR's
     found = [rate(step) for step in range(41)]
-    assert found == pytest.approx(golden("training")["cosine"], rel=1e-12)  # torch's is recursive
+    assert found == pytest.approx(
+        load_golden("baselines/training")["cosine"], rel=1e-12
+    )  # torch's is recursive
 
 
 def test_warmed_up_cosine_is_moco_v3s():
-    rate, moco = cosine(0.6, 40, warmup=8), golden("training")["moco"]
+    rate, moco = cosine(0.6, 40, warmup=8), load_golden("baselines/training")["moco"]
     assert [rate(step) for step in range(8, 41)] == pytest.approx(moco[8:], abs=1e-15)
     # in the warm-up ours is a step ahead: MoCo's first rate is 0
     assert [rate(step) for step in range(8)] == pytest.approx(moco[1:9], abs=1e-15)

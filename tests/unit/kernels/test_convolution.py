@@ -13,7 +13,7 @@ from jittor import nn
 
 from kernels import convolution
 from kernels.convolution import conv2d, use_fast
-from tests.helpers.kit import computes_bf16
+from tests.helpers.machine import computes_bf16
 
 pytestmark = pytest.mark.skipif(
     not convolution.usable() or jt.flags.use_cuda, reason="needs the oneDNN wheels and no CUDA"

@@ -14,7 +14,7 @@ from jittor import nn
 
 from kernels import cpu_operator
 from kernels import linear as product
-from tests.helpers.kit import computes_bf16
+from tests.helpers.machine import computes_bf16
 
 pytestmark = pytest.mark.skipif(
     not cpu_operator.usable() or bool(jt.flags.use_cuda),

@@ -12,7 +12,7 @@ from engine import checkpoint
 from jclip import CLIP, ClipSizes, tokenize
 from jclip.transformer import Attention
 from models.lora import LoraAdapters, LoraConfig, adapter_widths, initial_values
-from tests.helpers.kit import TINY
+from tests.helpers.tiny_clip import TINY
 from weight_files import safe_load
 
 EVERY = LoraConfig(targets=("q", "k", "v", "o", "fc", "proj"))

@@ -14,7 +14,7 @@ from models.lora import (
     adapter_widths,
     add_lora,
 )
-from tests.helpers.kit import TINY
+from tests.helpers.tiny_clip import TINY
 
 
 def test_count():

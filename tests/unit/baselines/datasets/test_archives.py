@@ -10,9 +10,9 @@ import pytest
 from baselines.datasets.archives import Archive, download, find_archive, read_tar, read_zip
 from baselines.datasets.registry import DATASETS
 from data.lists import DataError
-from tests.helpers.archive_kit import cifar_files, put_official, tar_gz, zipped
+from scripts import get_data
+from tests.helpers.archives import cifar_files, put_official, tar_gz, zipped
 from tests.helpers.file_server import serving
-from tests.helpers.kit import script
 
 CONTENT = tar_gz(cifar_files("cifar10", False))
 FILE = "cifar-10-python.tar.gz"
@@ -46,11 +46,10 @@ def test_downloads_once(server, tmp_path, capsys):
 
 
 def test_the_tool_prints_the_place(server, tmp_path, capsys, monkeypatch):
-    tool = script("scripts/get_data.py")
     entry = dataclasses.replace(DATASETS["cifar10"], archives=(server.archive,))
     monkeypatch.setitem(DATASETS, "cifar10", entry)
     monkeypatch.setattr("sys.argv", ["get_data.py", "cifar10", "--root", str(tmp_path)])
-    tool.main()
+    get_data.main()
     assert capsys.readouterr().out == f"{tmp_path / FILE}\n"
     assert (tmp_path / FILE).read_bytes() == CONTENT
 

@@ -9,7 +9,7 @@ from baselines.datasets.caltech101 import IMAGES, PACKAGE, open_caltech
 from baselines.datasets.registry import load_dataset
 from data.lists import DataError
 from runtime.paths import ROOT
-from tests.helpers import archive_kit as kit
+from tests.helpers import archives as small_archives
 
 SHARED = ROOT.parent / "shared" / "data"
 CLASSES = ("BACKGROUND_Google", "Faces", "Faces_easy", "accordion", "yin_yang")
@@ -18,7 +18,7 @@ TOP = "101_ObjectCategories"
 
 def official_files():
     files = {
-        f"{TOP}/{name}/image_{i:04}.jpg": kit.jpeg(10 * number + i)
+        f"{TOP}/{name}/image_{i:04}.jpg": small_archives.jpeg(10 * number + i)
         for number, name in enumerate(CLASSES)
         for i in (2, 1, 3)
     }
@@ -27,18 +27,18 @@ def official_files():
 
 def nested(inner):
     files = {f"caltech-101/{TOP}.tar.gz": inner, "caltech-101/Annotations.tar": b"x"}
-    return kit.zipped(files | {f"__MACOSX/caltech-101/._{TOP}.tar.gz": b"x"})
+    return small_archives.zipped(files | {f"__MACOSX/caltech-101/._{TOP}.tar.gz": b"x"})
 
 
 @pytest.fixture(params=["zip", "tar", "inner tar", "folder", "package", "class folders"])
 def root(request, monkeypatch, tmp_path):
-    inner, form = kit.tar_gz(official_files()), request.param
+    inner, form = small_archives.tar_gz(official_files()), request.param
     if form == "zip":
         content = nested(inner)
-        kit.put_official(monkeypatch, tmp_path, PACKAGE, content)
+        small_archives.put_official(monkeypatch, tmp_path, PACKAGE, content)
     elif form in ("tar", "inner tar"):
         place = tmp_path if form == "tar" else tmp_path / "caltech-101"
-        kit.put_official(monkeypatch, place, IMAGES, inner)
+        small_archives.put_official(monkeypatch, place, IMAGES, inner)
     else:
         place = {"folder": tmp_path, "package": tmp_path / "caltech-101"}.get(form, tmp_path)
         for name, content in official_files().items():
@@ -59,7 +59,9 @@ def test_all_forms_hold_the_same(root):
         "Faces/image_0003.jpg",
         "Faces_easy/image_0001.jpg",
     )
-    assert np.array_equal(np.asarray(found.image(0)), kit.opened(kit.jpeg(11)))
+    assert np.array_equal(
+        np.asarray(found.image(0)), small_archives.opened(small_archives.jpeg(11))
+    )
     assert open_caltech(root, "all", 100).class_names == ("Faces", "accordion", "yin_yang")
     assert open_caltech(root, "all", 102).class_names == CLASSES
 
@@ -81,16 +83,16 @@ def test_nothing_there(tmp_path):
 
 
 def test_an_archive_without_images(monkeypatch, tmp_path):
-    content = nested(kit.tar_gz({"else/a.jpg": kit.jpeg(0)}))
-    kit.put_official(monkeypatch, tmp_path, PACKAGE, content)
+    content = nested(small_archives.tar_gz({"else/a.jpg": small_archives.jpeg(0)}))
+    small_archives.put_official(monkeypatch, tmp_path, PACKAGE, content)
     with pytest.raises(DataError, match="caltech-101.zip: holds no image in 101_ObjectCategories/"):
         open_caltech(tmp_path, "all")
 
 
 def test_a_broken_image_out_of_an_archive_is_named(monkeypatch, tmp_path):
-    files = official_files() | {f"{TOP}/Faces/image_0001.jpg": kit.jpeg(1)[:200]}
-    content = nested(kit.tar_gz(files))
-    kit.put_official(monkeypatch, tmp_path, PACKAGE, content)
+    files = official_files() | {f"{TOP}/Faces/image_0001.jpg": small_archives.jpeg(1)[:200]}
+    content = nested(small_archives.tar_gz(files))
+    small_archives.put_official(monkeypatch, tmp_path, PACKAGE, content)
     with pytest.raises(DataError, match="caltech-101.zip: Faces/image_0001.jpg: .*replace this"):
         open_caltech(tmp_path, "all").image(0)
 

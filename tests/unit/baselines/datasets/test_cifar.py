@@ -11,7 +11,7 @@ from PIL import Image
 from baselines.datasets.cifar import ARCHIVES, open_cifar
 from data.lists import DataError
 from runtime.paths import ROOT
-from tests.helpers import archive_kit as kit
+from tests.helpers import archives as small_archives
 
 SHARED = ROOT.parent / "shared" / "data"
 FORMS = [(name, binary) for name in ("cifar10", "cifar100") for binary in (False, True)]
@@ -19,12 +19,12 @@ FORMS = [(name, binary) for name in ("cifar10", "cifar100") for binary in (False
 
 def official(monkeypatch, folder, name, binary, files=None):
     """The archive under its official name, its MD5 taken for the official one."""
-    content = kit.tar_gz(files or kit.cifar_files(name, binary))
-    return kit.put_official(monkeypatch, folder, ARCHIVES[name][int(binary)], content)
+    content = small_archives.tar_gz(files or small_archives.cifar_files(name, binary))
+    return small_archives.put_official(monkeypatch, folder, ARCHIVES[name][int(binary)], content)
 
 
 def unpacked(folder, name, binary, **changed):
-    for member, content in kit.cifar_files(name, binary).items():
+    for member, content in small_archives.cifar_files(name, binary).items():
         path = folder / member
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(changed.get(path.name, content))
@@ -38,14 +38,16 @@ def test_archive(monkeypatch, tmp_path, name, binary, part):
     found = open_cifar(name, tmp_path, part)
     count = {"train": 20, "test": 4}[part]
     classes = {"cifar10": 10, "cifar100": 100}[name]
-    assert np.array_equal(found.images, kit.cifar_pixels(part, count))
+    assert np.array_equal(found.images, small_archives.cifar_pixels(part, count))
     assert found.images.flags.c_contiguous
     test = [3, 0, classes - 1, 3]
     assert found.labels.tolist() == (
         test if part == "test" else [(7 * i) % classes for i in range(20)]
     )
     assert found.labels.dtype == np.int32
-    assert found.class_names == tuple(kit.CIFAR10 if classes == 10 else kit.CIFAR100)
+    assert found.class_names == tuple(
+        small_archives.CIFAR10 if classes == 10 else small_archives.CIFAR100
+    )
     assert found.keys == tuple(f"{part}/{row}" for row in range(count))
     assert np.array_equal(np.asarray(found.image(1)), found.images[1])
     assert os.listdir(tmp_path) == [path.name]  # nothing is unpacked
@@ -59,14 +61,14 @@ def test_unpacked(tmp_path, name, binary):
     folder = unpacked(tmp_path, name, binary)
     for root in (tmp_path, folder):
         found = open_cifar(name, root, "test")
-        assert np.array_equal(found.images, kit.cifar_pixels("test", 4))
+        assert np.array_equal(found.images, small_archives.cifar_pixels("test", 4))
 
 
 def test_class_folders(tmp_path):
-    pixels = kit.cifar_pixels("train", 20)
+    pixels = small_archives.cifar_pixels("train", 20)
     for part, count in (("train", 20), ("test", 4)):
         for row in range(count):
-            path = tmp_path / part / kit.CIFAR10[row % 10] / f"{row}.png"
+            path = tmp_path / part / small_archives.CIFAR10[row % 10] / f"{row}.png"
             path.parent.mkdir(exist_ok=True, parents=True)
             Image.fromarray(pixels[row]).save(path)
     found = open_cifar("cifar10", tmp_path, "train")
@@ -76,7 +78,7 @@ def test_class_folders(tmp_path):
         "train/automobile/1.png",
     )
     assert np.array_equal(found.images[:3], pixels[[0, 10, 1]])
-    assert found.class_names == tuple(kit.CIFAR10)
+    assert found.class_names == tuple(small_archives.CIFAR10)
     test = open_cifar("cifar10", tmp_path, "test")  # has four of the classes
     assert test.labels.tolist() == [0, 1, 2, 3] and test.class_names == found.class_names
     with pytest.raises(DataError, match="holds 10 classes, cifar100 has 100"):
@@ -87,7 +89,7 @@ def test_class_folders(tmp_path):
 
 
 def test_class_folders_of_another_size(tmp_path):
-    for name in kit.CIFAR10:
+    for name in small_archives.CIFAR10:
         (tmp_path / "train" / name).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "train" / name / "0.png")
     with pytest.raises(DataError, match="64 x 64 pixels, .* 32 x 32; .*--dataset folder"):
@@ -113,7 +115,7 @@ def test_cut_off_and_wrong_archives_are_refused_by_md5(monkeypatch, tmp_path):
 
 
 def test_a_member_is_missing(monkeypatch, tmp_path):
-    files = kit.cifar_files("cifar10", False)
+    files = small_archives.cifar_files("cifar10", False)
     del files["cifar-10-batches-py/data_batch_3"]
     official(monkeypatch, tmp_path, "cifar10", False, files)
     with pytest.raises(DataError, match="data_batch_3 is missing"):
@@ -142,7 +144,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path):
     assert not trap.exists()
 
 
-PIXELS = kit.planes(kit.cifar_pixels("test", 2))
+PIXELS = small_archives.planes(small_archives.cifar_pixels("test", 2))
 
 
 @pytest.mark.parametrize(
@@ -161,20 +163,20 @@ PIXELS = kit.planes(kit.cifar_pixels("test", 2))
     ],
 )
 def test_wrong_batches(tmp_path, batch, message):
-    folder = unpacked(tmp_path, "cifar10", False, test_batch=kit.pickled(batch))
+    folder = unpacked(tmp_path, "cifar10", False, test_batch=small_archives.pickled(batch))
     with pytest.raises(DataError, match=message) as error:
         open_cifar("cifar10", folder, "test")
     assert str(folder) in str(error.value)
 
 
 def test_cut_off_files_of_the_unpacked_folder(tmp_path):
-    whole = kit.cifar_files("cifar10", False)["cifar-10-batches-py/test_batch"]
+    whole = small_archives.cifar_files("cifar10", False)["cifar-10-batches-py/test_batch"]
     for share in (0, 1, 50, 99):
         cut = whole[: len(whole) * share // 100]
         folder = unpacked(tmp_path, "cifar10", False, test_batch=cut)
         with pytest.raises(DataError, match="test_batch: is damaged"):
             open_cifar("cifar10", folder, "test")
-    whole = kit.cifar_files("cifar10", True)["cifar-10-batches-bin/test_batch.bin"]
+    whole = small_archives.cifar_files("cifar10", True)["cifar-10-batches-bin/test_batch.bin"]
     for cut in (b"", whole[:-1], whole[:100]):
         folder = unpacked(tmp_path / "bin", "cifar10", True, **{"test_batch.bin": cut})
         with pytest.raises(DataError, match="test_batch.bin: is cut off"):
@@ -183,7 +185,7 @@ def test_cut_off_files_of_the_unpacked_folder(tmp_path):
 
 def test_wrong_class_names(tmp_path):
     for names in (["cat"], [1] * 10, "cat"):
-        meta = kit.pickled({"label_names": names})
+        meta = small_archives.pickled({"label_names": names})
         folder = unpacked(tmp_path, "cifar10", False, **{"batches.meta": meta})
         with pytest.raises(DataError, match="batches.meta: (names 1 classes|has no list)"):
             open_cifar("cifar10", folder, "test")

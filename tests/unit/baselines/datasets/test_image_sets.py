@@ -6,7 +6,7 @@ from PIL import Image
 
 from baselines.datasets.image_sets import ImageSet, folder_set
 from data.lists import DataError
-from tests.helpers.archive_kit import jpeg
+from tests.helpers.archives import jpeg
 from tests.robustness import malformed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)

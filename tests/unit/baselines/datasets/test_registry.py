@@ -5,14 +5,14 @@ import pytest
 
 from baselines.datasets.registry import DATASETS, load_dataset
 from data.lists import DataError
-from tests.helpers import archive_kit as kit
+from tests.helpers import archives as small_archives
 
 
 def put(root, *names):
     for number, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(kit.jpeg(number))
+        path.write_bytes(small_archives.jpeg(number))
 
 
 def test_folders_with_parts(tmp_path):
@@ -60,7 +60,7 @@ def test_unknown_name(tmp_path):
 
 
 def test_an_archive_by_its_name(monkeypatch, tmp_path):
-    content = kit.tar_gz(kit.cifar_files("cifar100", False))
-    kit.put_official(monkeypatch, tmp_path, DATASETS["cifar100"].archives[0], content)
+    content = small_archives.tar_gz(small_archives.cifar_files("cifar100", False))
+    small_archives.put_official(monkeypatch, tmp_path, DATASETS["cifar100"].archives[0], content)
     assert len(load_dataset("cifar100", tmp_path)) == 20
     assert len(load_dataset("cifar100", tmp_path, "test").class_names) == 100

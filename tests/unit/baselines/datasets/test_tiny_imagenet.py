@@ -7,7 +7,7 @@ import pytest
 
 from baselines.datasets.tiny_imagenet import ARCHIVE, open_tiny_imagenet
 from data.lists import DataError
-from tests.helpers import archive_kit as kit
+from tests.helpers import archives as small_archives
 
 TOP = "tiny-imagenet-200"
 WNIDS = ("n02124075", "n01443537", "n04067472")  # wnids.txt is not sorted
@@ -23,12 +23,12 @@ def official_files():
         files[f"{TOP}/train/{wnid}/{wnid}_boxes.txt"] = b"box"
         for i in (0, 10, 2):
             name = f"{TOP}/train/{wnid}/images/{wnid}_{i}.JPEG"
-            files[name] = kit.jpeg(10 * number + i, (64, 64))
+            files[name] = small_archives.jpeg(10 * number + i, (64, 64))
     lines = [f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62" for i, wnid in enumerate(ANNOTATED)]
     files[f"{TOP}/val/val_annotations.txt"] = ("\n".join(lines) + "\n").encode()
     for i in range(3):
-        files[f"{TOP}/val/images/val_{i}.JPEG"] = kit.jpeg(100 + i, (64, 64))
-        files[f"{TOP}/test/images/test_{i}.JPEG"] = kit.jpeg(200 + i, (64, 64))
+        files[f"{TOP}/val/images/val_{i}.JPEG"] = small_archives.jpeg(100 + i, (64, 64))
+        files[f"{TOP}/test/images/test_{i}.JPEG"] = small_archives.jpeg(200 + i, (64, 64))
     return files
 
 
@@ -47,8 +47,8 @@ def place(request, monkeypatch, tmp_path):
         if request.param == "folder":
             unpack(tmp_path, files)
             return tmp_path, tmp_path / TOP
-        content = kit.zipped(files)
-        return tmp_path, kit.put_official(monkeypatch, tmp_path, ARCHIVE, content)
+        content = small_archives.zipped(files)
+        return tmp_path, small_archives.put_official(monkeypatch, tmp_path, ARCHIVE, content)
 
     return make
 
@@ -68,7 +68,7 @@ def test_both_parts(place):
         )
         assert test.labels.tolist() == [0, 0, 2] and test.class_names == train.class_names
         files = official_files()
-        expected = kit.opened(files[f"{TOP}/val/images/val_0.JPEG"])
+        expected = small_archives.opened(files[f"{TOP}/val/images/val_0.JPEG"])
         assert np.array_equal(np.asarray(test.image(2)), expected)
         assert train.in_memory().images.shape == (9, 64, 64, 3)
 
@@ -105,7 +105,7 @@ def test_wrong_annotations(place, files, message):
 
 def test_a_class_that_is_not_listed(place):
     files = official_files()
-    files[f"{TOP}/train/n00000000/images/n00000000_0.JPEG"] = kit.jpeg(0)
+    files[f"{TOP}/train/n00000000/images/n00000000_0.JPEG"] = small_archives.jpeg(0)
     lines = files[f"{TOP}/val/val_annotations.txt"].replace(b"n04067472", b"n00000001")
     files[f"{TOP}/val/val_annotations.txt"] = lines
     root, _ = place(files)
@@ -117,7 +117,7 @@ def test_a_class_that_is_not_listed(place):
 
 def test_misplaced_and_missing_images(place):
     files = official_files()
-    files[f"{TOP}/train/n01443537/loose.JPEG"] = kit.jpeg(0)
+    files[f"{TOP}/train/n01443537/loose.JPEG"] = small_archives.jpeg(0)
     root, _ = place(files)
     with pytest.raises(DataError, match="loose.JPEG is not in train/<class>/images/"):
         open_tiny_imagenet(root, "train")

@@ -7,10 +7,10 @@ from PIL import Image
 from baselines.datasets import cifar
 from baselines.datasets.registry import IMAGENET
 from baselines.transforms import compose
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 
 CIFAR = cifar.NORMS["cifar10"]
-PHOTO = Image.fromarray(golden("images")["image"]).resize((60, 45))
+PHOTO = Image.fromarray(load_golden("baselines/images")["image"]).resize((60, 45))
 SMALL = PHOTO.resize((32, 32))
 RANDOM = {
     "cifar_train": compose.cifar_transform(32, CIFAR),
@@ -23,9 +23,11 @@ RANDOM = {
 
 
 def test_normalisation_is_torchvisions():
-    array = compose.Compose((), IMAGENET)(Image.fromarray(golden("images")["image"]))
+    array = compose.Compose((), IMAGENET)(Image.fromarray(load_golden("baselines/images")["image"]))
     # float32 values up to 2.7, computed in the same order
-    np.testing.assert_allclose(array, golden("images")["normalised"], rtol=0, atol=5e-7)
+    np.testing.assert_allclose(
+        array, load_golden("baselines/images")["normalised"], rtol=0, atol=5e-7
+    )
 
 
 @pytest.mark.parametrize("name", RANDOM)

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from baselines.transforms import operations as augment
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 
-PIXELS = golden("images")["image"]  # [24,20,3]
+PIXELS = load_golden("baselines/images")["image"]  # [24,20,3]
 IMAGE = Image.fromarray(PIXELS)
 ENHANCERS = {
     "brightness": ImageEnhance.Brightness,
@@ -35,36 +35,44 @@ def jittered(**factors):
     )
 
 
-@pytest.mark.parametrize("name", [n for n in golden("images") if n.split(".")[0] in ENHANCERS])
+@pytest.mark.parametrize(
+    "name", [n for n in load_golden("baselines/images") if n.split(".")[0] in ENHANCERS]
+)
 def test_colours_are_torchvisions(name):
     change, factor = name.split(".", 1)
-    np.testing.assert_array_equal(jittered(**{change: float(factor)}), golden("images")[name])
-
-
-@pytest.mark.parametrize("name", [n for n in golden("images") if n.startswith("hue.")])
-def test_hue_is_torchvisions(name):
     np.testing.assert_array_equal(
-        jittered(hue=float(name.removeprefix("hue."))), golden("images")[name]
+        jittered(**{change: float(factor)}), load_golden("baselines/images")[name]
     )
 
 
-@pytest.mark.parametrize("name", [n for n in golden("images") if n.startswith("blur.")])
+@pytest.mark.parametrize(
+    "name", [n for n in load_golden("baselines/images") if n.startswith("hue.")]
+)
+def test_hue_is_torchvisions(name):
+    np.testing.assert_array_equal(
+        jittered(hue=float(name.removeprefix("hue."))), load_golden("baselines/images")[name]
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in load_golden("baselines/images") if n.startswith("blur.")]
+)
 def test_blur_is_torchvisions(name):
     sigma, size = name.removeprefix("blur.").rsplit(".", 1)
     ours = augment.blurred(PIXELS, float(sigma), int(size)).astype(int)
     # one level: sums of float32 taken in another order, rounded to whole levels
-    assert np.abs(ours - golden("images")[name]).max() <= 1
-    assert (ours != golden("images")[name]).mean() < 0.01
+    assert np.abs(ours - load_golden("baselines/images")[name]).max() <= 1
+    assert (ours != load_golden("baselines/images")[name]).mean() < 0.01
 
 
 def test_greyscale_is_torchvisions():
     grey = augment.greyscale(PIXELS, Fixed(random=0.1))
-    np.testing.assert_array_equal(np.asarray(grey), golden("images")["greyscale"])
+    np.testing.assert_array_equal(np.asarray(grey), load_golden("baselines/images")["greyscale"])
 
 
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
 def test_padded_crop_is_a_window_of_the_padded_image(mode):
-    padded = golden("images")[f"pad.{mode}"]  # [32,28,3]
+    padded = load_golden("baselines/images")[f"pad.{mode}"]  # [32,28,3]
     for top in range(9):
         for left in range(9):
             cut = augment.padded_crop(IMAGE, Fixed(integers=(top, left)), padding=4, mode=mode)

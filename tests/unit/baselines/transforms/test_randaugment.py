@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from baselines.transforms.randaugment import OPERATIONS, SIGNED, amount, rand_augment
-from tests.helpers.baselines import golden
+from tests.helpers.golden import load_golden
 
-IMAGE = Image.fromarray(golden("images")["image"])
-RESULTS = [name for name in golden("images") if name.split(".")[0] in OPERATIONS]
+IMAGE = Image.fromarray(load_golden("baselines/images")["image"])
+RESULTS = [name for name in load_golden("baselines/images") if name.split(".")[0] in OPERATIONS]
 
 
 def test_every_operation_is_compared():
@@ -24,14 +24,14 @@ def test_operation_is_torchvisions(name):
     operation, level = name.split(".")
     value = amount(operation, abs(int(level)), IMAGE.size)
     ours = OPERATIONS[operation](IMAGE, -value if int(level) < 0 else value)
-    apart = np.abs(np.asarray(ours).astype(int) - golden("images")[name])
+    apart = np.abs(np.asarray(ours).astype(int) - load_golden("baselines/images")[name])
     # one level: torchvision keeps its amounts in float32, and blended levels are cut to integers
     assert apart.max() <= 1 and (apart > 0).mean() < 0.01
 
 
 def test_solarize_inverts_from_its_threshold_on():
     ours = OPERATIONS["Solarize"](IMAGE, 128)
-    np.testing.assert_array_equal(np.asarray(ours), golden("images")["solarise.128"])
+    np.testing.assert_array_equal(np.asarray(ours), load_golden("baselines/images")["solarise.128"])
 
 
 def counted(magnitude, draws=2000):

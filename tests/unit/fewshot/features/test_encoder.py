@@ -10,7 +10,7 @@ from PIL import Image
 from data.views import Crops, Views
 from fewshot.features.encoder import CENTRE_VIEW, Encoder, encode_views
 from kernels import cpu_operator
-from tests.helpers.kit import TINY, write_tiny_clip
+from tests.helpers.tiny_clip import TINY, write_tiny_clip
 
 
 @pytest.fixture(scope="module")

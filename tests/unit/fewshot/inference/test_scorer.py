@@ -14,24 +14,24 @@ from fewshot.inference.scorer import PICTURE, InferenceConfig, Scorer
 from fewshot.stages.ood import base_odds
 from models.normalize import unit_rows
 from recipes import predict
-from tests.helpers.job import test_config
+from tests.helpers.main_job import predict_config
 
 VIEWS = Views(3, Crops((0.5, 1.0)), 7)
 HASHES = {"gda.pkl": "a"}
 
 
 @pytest.fixture(scope="module")
-def scorer(place, tmp_path_factory):
-    config = test_config(place, tmp_path_factory.mktemp("scorer"))
+def scorer(job, tmp_path_factory):
+    config = predict_config(job, tmp_path_factory.mktemp("scorer"))
     parts = predict.read_parts(config.parts, (*NEEDED, "auxiliary"))
-    encoders = predict.encoders_of(config, place / "clip.pkl", parts)
+    encoders = predict.encoders_of(config, job / "clip.pkl", parts)
     return Scorer(encoders, parts, HASHES, InferenceConfig("mta", VIEWS, "fitted", "soft"))
 
 
 @pytest.fixture(scope="module")
-def seen(scorer, place):
+def seen(scorer, job):
     """(paths, [features[N,P,E] of each encoder], the outcome)."""
-    paths = [item.path for item in list_test_images(place / "demo", "TestSetB")[:6]]
+    paths = [item.path for item in list_test_images(job / "demo", "TestSetB")[:6]]
     views = [encoder.encode_training_views(paths, VIEWS) for encoder in scorer.encoders]
     return paths, views, scorer([path.name for path in paths], paths)
 

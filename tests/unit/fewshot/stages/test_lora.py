@@ -14,7 +14,7 @@ from fewshot.stages.lora import LoraStageConfig, lora_config, train_lora, tuned_
 from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
 from fewshot.text.class_texts import class_vectors
 from models.lora import LoraAdapters
-from tests.helpers.kit import write_tiny_clip
+from tests.helpers.tiny_clip import write_tiny_clip
 
 NAMES = ["red", "green", "blue"]
 SENTENCES = [f"a photo of a {name}." for name in NAMES]

@@ -11,7 +11,7 @@ from fewshot.text.negatives import load_negatives
 from fewshot.text.prompt_files import load_templates
 from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
-from tests.helpers.kit import write_tiny_clip
+from tests.helpers.tiny_clip import write_tiny_clip
 
 RANDOM = np.random.default_rng(0)
 CENTRES = unit_rows(RANDOM.normal(size=(12, 24)))

@@ -10,7 +10,7 @@ from fewshot.features.encoder import Encoder
 from fewshot.stages.prompt import PromptConfig, train_prompt
 from fewshot.text.class_texts import class_vectors
 from models.normalize import unit_rows
-from tests.helpers.kit import write_tiny_clip
+from tests.helpers.tiny_clip import write_tiny_clip
 
 NAMES = ["cat", "golden retriever", "apple pie"]
 LABELS = np.arange(3).repeat(4)

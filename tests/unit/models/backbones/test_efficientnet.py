@@ -6,19 +6,21 @@ import pytest
 
 from models.backbones.efficientnet import EfficientNet, rounded
 from models.backbones.layers import DropPath
-from tests.helpers.network_kit import check_evaluation, check_training, filled
+from tests.helpers.golden_networks import check_evaluation, check_training, seeded_network
 
 TOLERANCE = 1e-4  # of the largest: fp32 sums in another order; measured: at most 2.7e-5
 
 
 def test_b0_equals_torchvision():
-    module = filled("efficientnet_b0", dropout=0.0, drop_path=0.0)
+    module = seeded_network("efficientnet_b0", dropout=0.0, drop_path=0.0)
     check_evaluation(module, "efficientnet_b0", 64, 8, TOLERANCE)
     check_training(module, "efficientnet_b0", 64, 8, TOLERANCE)
 
 
 def test_b4_equals_torchvision():
-    module = filled("efficientnet_b4", gain=0.5)  # else chaotic; see the golden file's maker
+    module = seeded_network(
+        "efficientnet_b4", gain=0.5
+    )  # else chaotic; see the golden file's maker
     check_evaluation(module, "efficientnet_b4", 64, 2, TOLERANCE)
 
 

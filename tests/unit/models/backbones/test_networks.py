@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from models.backbones import networks
-from tests.helpers.network_kit import golden, names_of
+from tests.helpers.golden import load_golden
+from tests.helpers.golden_networks import names_and_shapes
 
 
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_names_and_shapes_are_the_originals(name):
     """torchvision's and timm's own list of 1,000 classes at 224 pixels."""
     module = networks.build(name, 1000)
-    assert names_of(module) == str(golden("names")[name])
+    assert names_and_shapes(module) == str(load_golden("networks/names")[name])
     for head in module.head_names:
         last = getattr(module, head)
         last = last[1] if name.startswith("efficientnet") else last

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from benchmarks.clip_inputs import seeded_weight
 from models.backbones import networks
 from models.backbones.pretrained import load_pretrained, resized_positions
-from tests.helpers.network_kit import GOLDEN, SEED, golden
+from tests.helpers.golden import GOLDEN, load_golden
+from tests.helpers.golden_networks import SEED
 
 TINY = {"image_size": 8, "patch_size": 4, "depth": 1, "width": 12}
 TORCH_FILES = ("tiny_deit.pth", "tiny_deit_legacy.pth")  # written by torch, from timm's network
@@ -42,7 +43,7 @@ def saved(path: Path, contents: dict) -> Path:
 def test_loads_every_kind_of_file(tmp_path, file):
     path = tmp_path / "weights"
     if file in TORCH_FILES:
-        path = GOLDEN / file
+        path = GOLDEN / "networks" / file
     elif file == "safetensors":
         save_file(state(), path)
     else:
@@ -76,9 +77,9 @@ def test_another_classifier_is_replaced_only_when_asked(tmp_path):
     module = deit(classes=5)
     before = arrays(module)
     with pytest.raises(ValueError, match=r'4 misshapen.*classes="replace" keeps'):
-        load_pretrained(module, GOLDEN / TORCH_FILES[0])
+        load_pretrained(module, GOLDEN / "networks" / TORCH_FILES[0])
     assert all((before[name] == value).all() for name, value in arrays(module).items())
-    load_pretrained(module, GOLDEN / TORCH_FILES[0], classes="replace")
+    load_pretrained(module, GOLDEN / "networks" / TORCH_FILES[0], classes="replace")
     for name, value in arrays(module).items():
         assert (value == (before if name.startswith("head") else state())[name]).all(), name
     headless = {n: v for n, v in state().items() if not n.startswith("head")}
@@ -107,7 +108,7 @@ def test_every_fault_in_one_message(tmp_path):
         with pytest.raises(ValueError, match="bad.pkl holds.*no finite numbers: norm.bias"):
             load_pretrained(module, path)
     with pytest.raises(ValueError, match="classes 'drop' is none of keep, replace"):
-        load_pretrained(module, GOLDEN / TORCH_FILES[0], classes="drop")
+        load_pretrained(module, GOLDEN / "networks" / TORCH_FILES[0], classes="drop")
 
 
 def test_a_prefix_takes_part_of_a_file(tmp_path):
@@ -122,16 +123,18 @@ def test_a_prefix_takes_part_of_a_file(tmp_path):
 
 @pytest.mark.parametrize("side", [4, 9])
 def test_positions_are_resized_as_timm_does(side):
-    ours = resized_positions(golden("positions")["embedding"], side * side + 2, 2, "file")
+    ours = resized_positions(
+        load_golden("networks/positions")["embedding"], side * side + 2, 2, "file"
+    )
     # both fp32; measured 1.2e-7 and 2.4e-7
-    np.testing.assert_allclose(ours, golden("positions")[f"side_{side}"], atol=1e-6)
+    np.testing.assert_allclose(ours, load_golden("networks/positions")[f"side_{side}"], atol=1e-6)
 
 
 def test_positions_of_another_size_are_resized_only_when_asked():
     module = deit(image_size=16)
     with pytest.raises(ValueError, match='misshapen: pos_embed.*positions="resize" fits'):
-        load_pretrained(module, GOLDEN / TORCH_FILES[0])
-    load_pretrained(module, GOLDEN / TORCH_FILES[0], positions="resize")
+        load_pretrained(module, GOLDEN / "networks" / TORCH_FILES[0])
+    load_pretrained(module, GOLDEN / "networks" / TORCH_FILES[0], positions="resize")
     loaded = arrays(module)
     assert loaded["pos_embed"].shape == (1, 18, 12)
     assert (loaded["pos_embed"][:, :2] == state()["pos_embed"][:, :2]).all()

@@ -6,7 +6,7 @@ import pytest
 
 from models.backbones.layers import BatchNorm
 from models.backbones.resnet import ResNet
-from tests.helpers.network_kit import check_evaluation, check_training, filled
+from tests.helpers.golden_networks import check_evaluation, check_training, seeded_network
 
 TOLERANCE = 1e-4  # of the largest: fp32 sums in another order; measured: at most 8.3e-5
 # A value within rounding of a ReLU's kink takes the other side, and all gradients before it change:
@@ -23,7 +23,7 @@ KINKED = 3e-3
     ],
 )
 def test_equals_torchvision(case, name, size, stem):
-    module = filled(name, stem=stem)
+    module = seeded_network(name, stem=stem)
     check_evaluation(module, case, size, 8, TOLERANCE)
     check_training(module, case, size, 8, TOLERANCE, KINKED)
 

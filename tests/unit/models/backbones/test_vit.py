@@ -6,14 +6,14 @@ import pytest
 
 from models.backbones import networks
 from models.backbones.layers import DropPath
-from tests.helpers.network_kit import check_evaluation, check_training, filled
+from tests.helpers.golden_networks import check_evaluation, check_training, seeded_network
 
 TOLERANCE = 1e-4  # of the largest: fp32 sums in another order; measured: at most 1.6e-6
 
 
 @pytest.mark.parametrize("name", ["vit_tiny", "deit_tiny"])
 def test_equals_timm(name):
-    module = filled(name, image_size=32, patch_size=8)
+    module = seeded_network(name, image_size=32, patch_size=8)
     check_evaluation(module, name, 32, 4, TOLERANCE)
     check_training(module, name, 32, 4, TOLERANCE)
 

@@ -10,7 +10,7 @@ import pytest
 from data.label_space import LabelSpace
 from fewshot.evaluation.report.formatting import cell, duration, percent, plural, shown
 from fewshot.evaluation.report.page import write_report
-from tests.helpers.report_kit import CLASSES, HOSTILE, IMAGES, arguments, picture
+from tests.helpers.report_arguments import CLASSES, HOSTILE, IMAGES, arguments, picture
 
 ALWAYS = {"routing", "least-sure", "crops", "time", "settings", "unreadable"}
 LABELLED = {"accuracy", "end-to-end", "ways", "domains", "calibration", "pairs"}

@@ -8,8 +8,8 @@ from data.few_shot_dataset import list_test_images
 from fewshot.provenance.audit import Job
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from runtime.paths import ROOT
-from tests.helpers.job import score
-from tests.helpers.kit import PACKAGES
+from tests.helpers.machine import PACKAGES
+from tests.helpers.main_job import score
 
 COUNT = 24  # test images
 
@@ -20,16 +20,16 @@ def places(folder):
     return {field: str(folder / name) for field, name in names.items()}
 
 
-def make_finished(place, folder):
+def make_finished(job, folder):
     """A result and all that it was made from, code and prompts included."""
-    shutil.copytree(place / "demo", folder / "data", ignore=shutil.ignore_patterns("*Set*"))
-    shutil.copytree(place / "demo/TrainSet", folder / "data/TrainSet")
-    shutil.copytree(place / "parts", folder / "parts")
+    shutil.copytree(job / "demo", folder / "data", ignore=shutil.ignore_patterns("*Set*"))
+    shutil.copytree(job / "demo/TrainSet", folder / "data/TrainSet")
+    shutil.copytree(job / "parts", folder / "parts")
     for name in ("clip.pkl", "auxiliary.pkl"):
-        shutil.copy(place / name, folder)
+        shutil.copy(job / name, folder)
     shutil.copy(ROOT / "Dataset/splits/demo.jsonl", folder / "split.jsonl")
     (folder / "images").mkdir()
-    for item in list_test_images(place / "demo", "TestSetB")[:COUNT]:
+    for item in list_test_images(job / "demo", "TestSetB")[:COUNT]:
         shutil.copy(item.path, folder / "images")
     skip = shutil.ignore_patterns("__pycache__")
     for name in (*PACKAGES, "prompts"):
@@ -37,7 +37,7 @@ def make_finished(place, folder):
     shutil.copy(ROOT / "test.py", folder / "kit")
     given = {name: Path(value) for name, value in places(folder).items() if name != "shots"}
     given |= {name: str(given[name]) for name in ("split", "weights")}
-    score(place, folder / "out", **given, views=2)
+    score(job, folder / "out", **given, views=2)
     for name in ("shards", "cache"):
         shutil.rmtree(folder / "out" / name)
 

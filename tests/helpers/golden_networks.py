@@ -1,27 +1,18 @@
 """Networks filled with the seeded weights of their golden files, and what those files hold."""
 
-from functools import cache
-
 import jittor as jt
 import numpy as np
 from jittor import nn
 
 from benchmarks.clip_inputs import seeded_images, seeded_weight
 from models.backbones import networks
-from runtime.paths import ROOT
+from tests.helpers.golden import load_golden
 
-GOLDEN = ROOT / "tests/golden/networks"
 SEED = 2606  # of tests/golden/networks/make.py
 CLASSES = 10
 
 
-@cache
-def golden(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        return dict(file)
-
-
-def filled(name: str, gain: float = 1.0, **options) -> jt.Module:
+def seeded_network(name: str, gain: float = 1.0, **options) -> jt.Module:
     """A network whose numbers follow from their names; `gain` multiplies matrices, convolutions."""
     module = networks.build(name, CLASSES, **options)
     for part, variable in module.state_dict().items():
@@ -30,7 +21,7 @@ def filled(name: str, gain: float = 1.0, **options) -> jt.Module:
     return module
 
 
-def close(ours: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
+def assert_close(ours: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
     """Equal to a part of the largest number."""
     assert ours.shape == expected.shape, what
     error = np.abs(ours - expected).max() / np.abs(expected).max()
@@ -42,8 +33,15 @@ def check_evaluation(module: jt.Module, case: str, size: int, count: int, tolera
     """Features and logits as the peer's."""
     images = jt.array(seeded_images(count, size, SEED))
     module.eval()
-    close(module.features(images).numpy(), golden(case)["features"], tolerance, "features")
-    close(module(images).numpy(), golden(case)["logits"], tolerance, "logits")
+    assert_close(
+        module.features(images).numpy(),
+        load_golden(f"networks/{case}")["features"],
+        tolerance,
+        "features",
+    )
+    assert_close(
+        module(images).numpy(), load_golden(f"networks/{case}")["logits"], tolerance, "logits"
+    )
 
 
 def check_training(
@@ -60,22 +58,24 @@ def check_training(
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     loss = sum(nn.cross_entropy_loss(output, labels) for output in outputs)
     variables = module.state_dict()
-    expected = golden(case)
+    expected = load_golden(f"networks/{case}")
     parts = [key.removeprefix("gradient.") for key in expected if key.startswith("gradient.")]
     gradients = jt.grad(loss, [variables[part] for part in parts])
     for index, output in enumerate(outputs):
-        close(output.numpy(), expected[f"trained_logits_{index}"], tolerance, f"logits {index}")
+        assert_close(
+            output.numpy(), expected[f"trained_logits_{index}"], tolerance, f"logits {index}"
+        )
     assert len(parts) >= 4
     for part, gradient in zip(parts, gradients, strict=True):
         norm = np.linalg.norm(gradient.numpy())
-        close(
+        assert_close(
             np.float32(norm)[None], expected[f"gradient.{part}"][None], max(tolerance, kinked), part
         )
     for key in [key for key in expected if key.startswith("after.")]:
         ours = variables[key.removeprefix("after.")].numpy()[:4]
-        close(ours, expected[key], tolerance, key)
+        assert_close(ours, expected[key], tolerance, key)
 
 
-def names_of(module: jt.Module) -> str:
+def names_and_shapes(module: jt.Module) -> str:
     """Lines of "name shape", as the golden file lists the peer's."""
     return "\n".join(sorted(f"{n} {tuple(v.shape)}" for n, v in module.state_dict().items()))
