@@ -135,7 +135,7 @@ class Baseline(Generic[ConfigType]):
         set_random_state(self.config.seed)
         network = make()
         if precision_in_use() != "plain":
-            convolution.use_fast(network, precision_in_use())
+            convolution.use_fast_convolutions(network, precision_in_use())
         return network
 
     @cached_property

@@ -114,7 +114,7 @@ def make_views(
     table = None
     if count > 1 and cpu_operator.precision != "plain":
         table = to_array(Image.fromarray(LEVELS)).reshape(3, 256)
-        resample.function()  # compiled here, before threads ask for it
+        resample.compiled_function()  # compiled here, before threads ask for it
 
     def views(image: Image.Image) -> np.ndarray:
         first = centre(image)
@@ -129,7 +129,7 @@ def make_views(
                 out[:] = to_array(_cut(rgb, side, *crop))
         else:
             boxes = np.array([(*box, mirrored) for box, mirrored in drawn], np.int32)
-            resample.views(np.asarray(rgb), boxes, table, found[1:])
+            resample.resize_crops(np.asarray(rgb), boxes, table, found[1:])
         return found
 
     return views

@@ -26,7 +26,7 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
     if name == "cuda" and not jt.has_cuda:
         raise ValueError("no usable CUDA: `python -m scripts.doctor` says what is missing")
     disable_jittor_averaging()
-    compiling.in_parallel()
+    compiling.compile_in_parallel()
     chosen = "cuda" if jt.has_cuda and name != "cpu" else "cpu"
     jt.flags.use_cuda = int(chosen == "cuda")
     if chosen == "cuda":

@@ -13,8 +13,8 @@ from jittor import nn
 from jclip.initial import initialise
 from jclip.resnet import ModifiedResNet
 from jclip.sizes import ClipSizes
-from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, linear, patch_rows, project
-from kernels import linear as product
+from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, patch_rows
+from kernels.linear import PackedWeights, linear, project
 
 LENGTH_STEP = 8  # text is cut to a multiple of this: few lengths occur, so little is compiled
 
@@ -28,7 +28,7 @@ class VisionTransformer(jt.Module):
         assert isinstance(layers, int) and patch is not None  # the sizes are those of a ViT
         self.patch_size = patch
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.packed, self.packed_proj = product.Weights(), product.Weights()
+        self.packed_conv1, self.packed_proj = PackedWeights(), PackedWeights()
         self.class_embedding = jt.zeros((width,))
         tokens = (sizes.image_resolution // patch) ** 2 + 1
         self.positional_embedding = jt.zeros((tokens, width))
@@ -40,7 +40,7 @@ class VisionTransformer(jt.Module):
     def embed_patches(self, images: jt.Var) -> jt.Var:
         """The convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
-        return linear(self.packed, x, self.conv1.weight, None)
+        return linear(self.packed_conv1, x, self.conv1.weight)
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = self.embed_patches(images)
@@ -81,7 +81,7 @@ class CLIP(jt.Module):
         self.positional_embedding = jt.zeros((sizes.context_length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = jt.zeros((width, sizes.embed_dim))
-        self.packed = product.Weights()
+        self.packed = PackedWeights()
         self.logit_scale = jt.array(np.log(1 / 0.07).astype(np.float32))
         if initialised:
             initialise(self)

@@ -8,7 +8,8 @@ attention in place of the last pool.
 import jittor as jt
 from jittor import nn
 
-from jclip.transformer import Linear, attend
+from jclip.transformer import Linear
+from kernels.attention import plain_attention
 
 EXPANSION = 4  # channels out of a block to channels inside it
 
@@ -63,7 +64,8 @@ class AttentionPool(jt.Module):
         x = x.reshape(b, width, -1).permute(0, 2, 1)  # [B, H*W, D]
         x = jt.concat([x.mean(dim=1, keepdims=True), x], dim=1)  # [B, H*W+1, D]
         x = x + self.positional_embedding
-        pooled = attend(self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x), self.heads)
+        query, key, value = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
+        pooled = plain_attention(query, key, value, self.heads)
         return self.c_proj(pooled.reshape(b, width))
 
 

@@ -8,11 +8,9 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from kernels import attention
-from kernels import layer_norm as norm
-from kernels import linear as product
-
-MASKED = -1e30  # finite, so that no NaN can arise of it; its softmax weight is exactly 0
+from kernels import layer_norm
+from kernels.attention import self_attention
+from kernels.linear import PackedWeights, fits_cpu, linear, mlp_on_cpu
 
 
 def quick_gelu(x: jt.Var) -> jt.Var:
@@ -21,38 +19,6 @@ def quick_gelu(x: jt.Var) -> jt.Var:
 
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": nn.gelu}
-
-
-def split_heads(x: jt.Var, heads: int) -> jt.Var:
-    """[N, L, D] -> [N*H, L, D/H]."""
-    n, length, width = x.shape
-    x = x.reshape(n, length, heads, width // heads).permute(0, 2, 1, 3)
-    return x.reshape(n * heads, length, width // heads)
-
-
-def attend(query: jt.Var, key: jt.Var, value: jt.Var, heads: int, causal: bool = False) -> jt.Var:
-    """Attention of several heads: query [N, Q, D], key and value [N, L, D] -> [N, Q, D].
-
-    `causal` hides from each token those after it.
-    """
-    n, queries, width = query.shape
-    q, k, v = (split_heads(x, heads) for x in (query, key, value))
-    scores = nn.bmm_transpose(q * (width // heads) ** -0.5, k)  # [N*H, Q, L]
-    if causal:
-        later = jt.index(scores.shape, 2) > jt.index(scores.shape, 1)
-        scores = jt.ternary(later, jt.full_like(scores, MASKED), scores)
-    mixed = nn.bmm(nn.softmax(scores, dim=-1), v)  # [N*H, Q, D/H]
-    mixed = mixed.reshape(n, heads, queries, width // heads).permute(0, 2, 1, 3)
-    return mixed.reshape(n, queries, width)
-
-
-def attend_packed(qkv: jt.Var, heads: int, causal: bool = False) -> jt.Var:
-    """Self-attention of queries, keys and values side by side: [N, L, 3D] -> [N, L, D]."""
-    if attention.fits(qkv, heads):
-        return attention.attention(qkv, heads, causal)
-    width = qkv.shape[2] // 3
-    query, key, value = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
-    return attend(query, key, value, heads, causal)
 
 
 def at(x: jt.Var, place: np.ndarray) -> jt.Var:
@@ -70,37 +36,12 @@ def patch_rows(images: jt.Var, patch: int) -> jt.Var:
     return x.permute(0, 2, 4, 1, 3, 5).reshape(b, grid * grid, channels * patch * patch)
 
 
-def linear(
-    packed: product.Weights, x: jt.Var, weight: jt.Var, bias: jt.Var | None, residual=None
-) -> jt.Var:
-    """x weight^T + bias (+ residual): [..., K] -> [..., N], for a weight[N, ...] of K numbers a
-    row; `packed` belongs to this weight.
-    """
-    if product.fits(x, [weight], [bias]):
-        return product.linear(packed, x, weight, bias, residual)
-    if product.fits_gpu(x, weight):
-        y = product.on_gpu(packed, x, weight)
-        y = y if bias is None else y + bias
-    else:
-        y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
-    return y if residual is None else residual + y
-
-
-def project(packed: product.Weights, x: jt.Var, weight: jt.Var) -> jt.Var:
-    """x weight: [..., K] -> [..., N], for a weight[K, N], to which `packed` belongs."""
-    if product.fits(x, [weight]):
-        return product.linear(packed, x, weight, turned=True)
-    if product.fits_gpu(x, weight):
-        return product.on_gpu(packed, x, weight, turned=True)
-    return jt.matmul(x, weight)
-
-
 class Linear(nn.Linear):
     """A linear layer that takes the fast path where its weights do not learn."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
-        self.packed = product.Weights()
+        self.packed = PackedWeights()
 
     def execute(self, x: jt.Var, residual: jt.Var | None = None) -> jt.Var:
         return linear(self.packed, x, self.weight, self.bias, residual)
@@ -110,8 +51,8 @@ class LayerNorm(nn.LayerNorm):
     """Over the last axis; takes the fast path where its weights do not learn."""
 
     def execute(self, x: jt.Var) -> jt.Var:
-        if norm.fits(x, self.weight, self.bias):
-            return norm.norm(x, self.weight, self.bias, self.eps)
+        if layer_norm.fits(x, self.weight, self.bias):
+            return layer_norm.layer_norm(x, self.weight, self.bias, self.eps)
         return super().execute(x)
 
 
@@ -122,8 +63,9 @@ def two_layers(
     pair = wide, narrow
     if all(type(layer) is Linear for layer in pair):
         weights, biases = [each.weight for each in pair], [each.bias for each in pair]
-        if product.fits(x, weights, biases):
-            return product.mlp((wide.packed, narrow.packed), x, residual, wide, narrow, activation)
+        if fits_cpu(x, weights, biases):
+            packed = wide.packed, narrow.packed
+            return mlp_on_cpu(packed, x, residual, wide, narrow, activation)
     return narrow(ACTIVATIONS[activation](wide(x)), residual)
 
 
@@ -136,7 +78,7 @@ class Attention(jt.Module):
         self.heads = heads
         self.in_proj_weight = jt.zeros((3 * width, width))
         self.in_proj_bias = jt.zeros((3 * width,))
-        self.packed = product.Weights()
+        self.packed = PackedWeights()
         self.out_proj = Linear(width, width)
 
     def project_qkv(self, normed: jt.Var) -> jt.Var:
@@ -146,7 +88,7 @@ class Attention(jt.Module):
     def execute(
         self, normed: jt.Var, causal: bool, x: jt.Var, place: np.ndarray | None = None
     ) -> jt.Var:
-        mixed = attend_packed(self.project_qkv(normed), self.heads, causal)
+        mixed = self_attention(self.project_qkv(normed), self.heads, causal)
         if place is not None:
             mixed, x = at(mixed, place), at(x, place)
         return self.out_proj(mixed, x)

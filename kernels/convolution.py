@@ -1,71 +1,80 @@
-"""Convolutions on the CPU, faster than Jittor's own: oneDNN in its own memory formats, in fp32
-with Winograd's algorithm, or in bf16 for processors that multiply it.
+"""Convolutions on the CPU by oneDNN in its own memory formats, faster than Jittor's own.
 
-Jittor 1.3.11 runs a convolution in fp32, each call with new memory, its backward passes without
-Winograd. Here tensors come and go in fp32 and every sum is fp32; bf16 rounds the factors to 8 bits
-(relative error of a result about 2.4e-3), Winograd's transforms cost fp32 about 1e-6. Depthwise
-convolutions, bound by memory, stay fp32. Sources: oneDNN 2.6, developer guide, convolution; Lavin
-and Gray 2015 (https://arxiv.org/abs/1509.09308).
+In fp32 with Winograd's algorithm, or in bf16 for processors that multiply it. Jittor 1.3.11 runs a
+convolution in fp32, each call with new memory, and its backward passes without Winograd. Here
+tensors come and go in fp32 and every sum is fp32. bf16 rounds the factors to 8 bits (relative
+error of a result about 2.4e-3), and Winograd's transforms cost fp32 about 1e-6. Depthwise
+convolutions are bound by memory and stay fp32. The plain reference is `jittor.nn.conv2d`, which
+also serves whatever does not fit. Sources: oneDNN 2.6, developer guide, convolution; Lavin and Gray
+2015 (https://arxiv.org/abs/1509.09308).
 """
 
-from functools import cache
+import jittor as jt
+from jittor import nn
 
 from kernels import cpu_operator
-from kernels.cpu_operator import usable
 from runtime import onednn
 
 PRECISIONS = ("bf16", "fp32")
 FORWARD, PACK, TO_INPUT, TO_WEIGHT = range(4)  # Task in convolution.hpp
 CODE = """
-    auto one = [&](const char* name) { return (long)data[name]; };
+    auto get = [&](const char* name) { return (long)data[name]; };
     fast_convolution::Setting s;
-    s.x = {one("batch"), one("channels"), one("height"), one("width")};
-    s.w = {one("filters"), one("depth"), one("kernel_h"), one("kernel_w")};
-    s.y = {one("batch"), one("filters"), one("out_h"), one("out_w")};
-    s.stride = {one("stride_h"), one("stride_w")};
-    s.dilation = {one("dilation_h") - 1, one("dilation_w") - 1};
-    s.padding = {one("padding_h"), one("padding_w")};
-    s.groups = one("groups");
-    s.half = one("half");
-    fast_convolution::run((fast_convolution::Task)one("task"), s, in0_p, in1_p, out0_p);
+    s.x = {get("batch"), get("channels"), get("height"), get("width")};
+    s.w = {get("filters"), get("depth"), get("kernel_h"), get("kernel_w")};
+    s.y = {get("batch"), get("filters"), get("out_h"), get("out_w")};
+    s.stride = {get("stride_h"), get("stride_w")};
+    s.dilation = {get("dilation_h") - 1, get("dilation_w") - 1};
+    s.padding = {get("padding_h"), get("padding_w")};
+    s.groups = get("groups");
+    s.half = get("half");
+    fast_convolution::run((fast_convolution::Task)get("task"), s, in0_p, in1_p, out0_p);
 """
 Pair = int | tuple[int, int]
 
 
 def conv2d(
-    x,
-    weight,
-    bias=None,
+    x: jt.Var,
+    weight: jt.Var,
+    bias: jt.Var | None = None,
     stride: Pair = 1,
     padding: Pair = 0,
     groups: int = 1,
     dilation: Pair = 1,
     precision: str = "fp32",
-):
-    """Images [N, C, H, W], weight [O, C / groups, K, K'], bias [O] -> [N, O, H', W'], all fp32.
+) -> jt.Var:
+    """Returns the convolution [N, O, H', W'] of images x[N, C, H, W], all in fp32.
 
-    `precision` of the products: "bf16" or "fp32". Gradients reach x, weight and bias. The same call
-    on the same number of threads gives the same bits; a row's result does not depend on the other
-    rows, but on how many there are. Raises ValueError for shapes that do not fit, other types,
-    CUDA, or without oneDNN.
+    weight: [O, C / groups, K, K']. bias: [O]. `precision` of the products: "bf16" or "fp32".
+    Gradients reach x, weight and bias. The same call on the same number of threads gives the same
+    bits; the result of a row depends on the number of the other rows, but not on their values.
+    Raises ValueError if shapes do not fit, for other types, with CUDA, or without oneDNN.
     """
-    import jittor as jt
-
-    if not usable():
+    if not cpu_operator.has_onednn():
         raise ValueError(f"convolution: oneDNN is missing: {onednn.REMEDY}")
     if jt.flags.use_cuda:
         raise ValueError("convolution: for the CPU only; use jittor.nn.conv2d with CUDA")
-    setting = describe(x, weight, pair(stride), pair(padding), groups, pair(dilation), precision)
-    y = function()(setting)(x, weight)
+    setting = _describe(
+        x, weight, _pair(stride), _pair(padding), groups, _pair(dilation), precision
+    )
+    y = Convolution(setting)(x, weight)
     return y if bias is None else y + bias.broadcast(y.shape, [0, 2, 3])
 
 
-def pair(value: Pair) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
-def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[str, int]:
-    """All that a convolution is known by, as Jittor hands it to the operator."""
+def _describe(
+    x: jt.Var,
+    weight: jt.Var,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int,
+    dilation: tuple[int, int],
+    precision: str,
+) -> dict[str, int]:
+    """Returns the numbers that the C++ code reads; raises ValueError if they do not fit."""
     shapes = f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, groups {groups}"
     if str(x.dtype) != "float32" or str(weight.dtype) != "float32":
         raise ValueError(f"convolution: x {x.dtype}, weight {weight.dtype}; both must be float32")
@@ -85,7 +94,8 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
     ]
     if min(batch, *out) < 1:
         raise ValueError(f"convolution: {shapes}, padding {padding}; nothing is left to compute")
-    return {
+    is_depthwise = depth == 1 and groups > 1
+    setting = {
         "batch": batch,
         "channels": channels,
         "height": height,
@@ -93,99 +103,77 @@ def describe(x, weight, stride, padding, groups, dilation, precision) -> dict[st
         "filters": filters,
         "depth": depth,
         "groups": groups,
-        "half": int(precision == "bf16" and not (depth == 1 and groups > 1)),
-        **{
-            f"{name}_{axis}": value
-            for name, values in (
-                ("kernel", kernel),
-                ("out", out),
-                ("stride", stride),
-                ("padding", padding),
-                ("dilation", dilation),
-            )
-            for axis, value in zip("hw", values, strict=True)
-        },
+        "half": int(precision == "bf16" and not is_depthwise),
     }
+    pairs = {
+        "kernel": kernel,
+        "out": out,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+    }
+    for name, (vertical, horizontal) in pairs.items():
+        setting |= {f"{name}_h": vertical, f"{name}_w": horizontal}
+    return setting
 
 
-def operator(task: int, setting: dict[str, int], a, b, shape):
-    """One run of `fast_convolution::run`; one compiled operator serves all tasks and shapes."""
-    return cpu_operator.run(
-        ("onednn", "convolution"), CODE, [a, b], shape, setting | {"task": task}
-    )
+def _run(task: int, setting: dict[str, int], a, b, shape):
+    """Runs `fast_convolution::run` once; one compiled operator serves all tasks and shapes."""
+    headers = ("onednn", "convolution")
+    return cpu_operator.run(headers, CODE, [a, b], shape, setting | {"task": task})
 
 
-@cache
-def function():
-    """The differentiable function of (x, weight), a class that is made once Jittor is there."""
-    import jittor as jt
+class Convolution(jt.Function):
+    """The differentiable function behind `conv2d`, of (x, weight)."""
 
-    class Convolution(jt.Function):
-        def __init__(self, setting: dict[str, int]):
-            super().__init__()
-            self.setting = setting
+    def __init__(self, setting: dict[str, int]):
+        super().__init__()
+        self.setting = setting
 
-        def execute(self, x, weight):
-            self.x, self.weight = x, weight
-            s = self.setting
-            shape = (s["batch"], s["filters"], s["out_h"], s["out_w"])
-            return operator(FORWARD, s, x, weight, shape)
+    def execute(self, x, weight):
+        self.x, self.weight = x, weight
+        s = self.setting
+        shape = (s["batch"], s["filters"], s["out_h"], s["out_w"])
+        return _run(FORWARD, s, x, weight, shape)
 
-        def grad(self, dy):
-            """Two operators, so that Jittor never runs the one that nobody asks for; they share
-            the gradient as `PACK` laid it out once, channels padded to 16, bf16 in pairs.
-            """
-            s, x, weight = self.setting, self.x, self.weight
-            room = -(-s["filters"] // 16) * 16 // (1 + s["half"])
-            shape = (s["batch"], room, s["out_h"], s["out_w"])
-            packed = operator(PACK, s, dy, weight, shape)
-            return (
-                operator(TO_INPUT, s, packed, weight, x.shape),
-                operator(TO_WEIGHT, s, packed, x, weight.shape),
-            )
+    def grad(self, dy):
+        """Returns (dx, dw) as two operators, so Jittor skips the one that nobody asks for.
 
-    return Convolution
+        They share the gradient, which `PACK` rearranges once: channels padded to 16, bf16 in pairs.
+        """
+        s, x, weight = self.setting, self.x, self.weight
+        room = -(-s["filters"] // 16) * 16 // (1 + s["half"])
+        shape = (s["batch"], room, s["out_h"], s["out_w"])
+        packed = _run(PACK, s, dy, weight, shape)
+        return (
+            _run(TO_INPUT, s, packed, weight, x.shape),
+            _run(TO_WEIGHT, s, packed, x, weight.shape),
+        )
 
 
-@cache
-def layer():
-    """`nn.Conv` by this path; Jittor's own way for what it does not take (CUDA, other types)."""
-    import jittor as jt
-    from jittor import nn
+class FastConv(nn.Conv):
+    """`nn.Conv` by `conv2d`; with CUDA or other types than float32 by Jittor's own operators."""
 
-    class Conv(nn.Conv):
-        precision = "fp32"
+    precision = "fp32"
 
-        def execute(self, x):
-            if jt.flags.use_cuda or not x.dtype == self.weight.dtype == "float32":
-                return super().execute(x)
-            return conv2d(
-                x,
-                self.weight,
-                self.bias,
-                self.stride,
-                self.padding,
-                self.groups,
-                self.dilation,
-                self.precision,
-            )
-
-    return Conv
+    def execute(self, x):
+        if jt.flags.use_cuda or not x.dtype == self.weight.dtype == "float32":
+            return super().execute(x)
+        shape = self.stride, self.padding, self.groups, self.dilation
+        return conv2d(x, self.weight, self.bias, *shape, self.precision)
 
 
-def use_fast(module, precision: str) -> int:
-    """Makes every `nn.Conv` in `module` compute so, in place, and returns how many; none without
-    oneDNN or with CUDA. Names, values and the state dict stay. Subclasses are left alone.
+def use_fast_convolutions(module: jt.Module, precision: str) -> int:
+    """Turns every `nn.Conv` in `module` into a `FastConv`, in place, and returns how many.
+
+    Returns 0 without oneDNN or with CUDA. Names, values and the state dict stay. Subclasses of
+    `nn.Conv` are left alone.
     """
-    import jittor as jt
-    from jittor import nn
-
     if precision not in PRECISIONS:
         raise ValueError(f"convolution: precision {precision!r} is none of {PRECISIONS}")
-    if not usable() or jt.flags.use_cuda:
+    if not cpu_operator.has_onednn() or jt.flags.use_cuda:
         return 0
-    kinds = (nn.Conv, layer())
-    found = [part for part in module.modules() if type(part) in kinds]
-    for part in found:
-        part.__class__, part.precision = layer(), precision
-    return len(found)
+    layers = [part for part in module.modules() if type(part) in (nn.Conv, FastConv)]
+    for layer in layers:
+        layer.__class__, layer.precision = FastConv, precision
+    return len(layers)

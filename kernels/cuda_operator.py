@@ -1,41 +1,44 @@
-"""Operators for a GPU out of the C++ beside this file, compiled by Jittor when first used.
+"""Runs CUDA operators: the headers of this folder, compiled by Jittor at first use.
 
-`--precision bf16` asks for them. They compile for GPUs from sm_80 on and were computed thread by
-thread on a CPU (tests/unit/kernels/test_attention_cuda.py); none has run on a GPU yet, so they
-are not
-the default.
+`--precision bf16` asks for them. They compile for GPUs from sm_80 on, and tests computed them
+thread by thread on a CPU (tests/unit/kernels/test_attention_cuda.py). None has run on a GPU yet,
+so they are not the default.
 """
 
 from kernels import cpu_operator
 
 
-def taken(*variables) -> bool:
-    """Whether the operators take these: float32 on a GPU, where bf16 was asked for."""
+def accepts(*variables) -> bool:
+    """Returns whether all are float32 on a GPU, and `--precision bf16` asked for the operators."""
     import jittor as jt
 
-    asked = bool(jt.flags.use_cuda) and cpu_operator.precision == "bf16"
-    return asked and all(str(each.dtype) == "float32" for each in variables)
+    on = bool(jt.flags.use_cuda) and cpu_operator.precision == "bf16"
+    return on and all(str(variable.dtype) == "float32" for variable in variables)
 
 
 def multiplies_bf16() -> bool:
-    """Whether all GPUs that Jittor compiles for multiply bf16 in tensor cores: sm_80 and newer."""
+    """Returns whether all GPUs that Jittor compiles for multiply bf16 in tensor cores.
+
+    Those are the GPUs from sm_80 on.
+    """
     import jittor as jt
 
     return bool(jt.has_cuda) and all(each >= 80 for each in jt.flags.cuda_archs)
 
 
 def run(header: str, code: str, inputs: list, shapes: list, data: dict) -> list:
-    """float32 arrays of these shapes, computed by `code`, which sees the header, in0_p, out0_p, ...
-    and the numbers `data`. One compiled operator serves all shapes.
+    """Returns float32 arrays of these shapes, computed by CUDA.
+
+    `code` sees the header, the arrays in0_p, ..., out0_p, ... and the numbers `data`. One compiled
+    operator serves all shapes.
     """
     import jittor as jt
 
-    shapes = [list(each) for each in shapes]
     return jt.code(
-        shapes,
+        [list(shape) for shape in shapes],
         ["float32"] * len(shapes),
         inputs,
-        cuda_header=cpu_operator.text((header,)),
+        cuda_header=cpu_operator.read_headers((header,)),
         cuda_src=code,
         data=data,
     )

@@ -1,9 +1,10 @@
-"""Layer norm whose weights do not learn, on the CPU, as one operator forward and one backward.
+"""Layer norm with frozen weights on the CPU, as one operator forward and one backward.
 
+Its plain reference is `jittor.nn.LayerNorm`, which also serves whatever does not fit here.
 Source: Ba et al. 2016 (https://arxiv.org/abs/1607.06450).
 """
 
-from functools import cache
+import jittor as jt
 
 from kernels import cpu_operator
 from kernels.cpu_operator import LANES
@@ -19,39 +20,38 @@ BACKWARD = """
 """
 
 
-def fits(x, weight, bias) -> bool:
-    """Whether this path takes it: float32 on the CPU, a width that is a multiple of 16, and weights
-    that do not learn.
+def fits(x: jt.Var, weight: jt.Var, bias: jt.Var) -> bool:
+    """Returns whether the operator takes x[..., D]: float32 on the CPU, D a multiple of 16.
+
+    weight[D] and bias[D] must be frozen.
     """
     return (
-        cpu_operator.taken(x, weight, bias)
+        cpu_operator.accepts(x, weight, bias)
         and tuple(weight.shape) == (x.shape[-1],)
         and x.shape[-1] % LANES == 0
-        and cpu_operator.frozen(weight, bias)
+        and cpu_operator.are_frozen(weight, bias)
     )
 
 
-def norm(x, weight, bias, epsilon: float):
-    """x[..., D] -> (x - mean) / sqrt(variance + epsilon) * weight + bias, over D; see `fits`."""
-    return function()(weight, bias, epsilon)(x)
+def layer_norm(x: jt.Var, weight: jt.Var, bias: jt.Var, epsilon: float) -> jt.Var:
+    """Returns (x - mean) / sqrt(variance + epsilon) * weight + bias, over the last axis of x.
+
+    x must fit, see `fits`. The gradient reaches x.
+    """
+    return FrozenLayerNorm(weight, bias, epsilon)(x)
 
 
-@cache
-def function():
-    """The differentiable function of x, a class that is made once Jittor is there."""
-    import jittor as jt
+class FrozenLayerNorm(jt.Function):
+    """The differentiable function behind `layer_norm`."""
 
-    class Norm(jt.Function):
-        def __init__(self, weight, bias, epsilon: float):
-            super().__init__()
-            self.weight, self.bias, self.setting = weight, bias, {"epsilon": epsilon}
+    def __init__(self, weight, bias, epsilon: float):
+        super().__init__()
+        self.weight, self.bias, self.setting = weight, bias, {"epsilon": epsilon}
 
-        def execute(self, x):
-            self.x, inputs = x, [x, self.weight, self.bias]
-            return cpu_operator.run(HEADERS, FORWARD, inputs, tuple(x.shape), self.setting)
+    def execute(self, x):
+        self.x, inputs = x, [x, self.weight, self.bias]
+        return cpu_operator.run(HEADERS, FORWARD, inputs, tuple(x.shape), self.setting)
 
-        def grad(self, dy):
-            inputs = [dy, self.x, self.weight]
-            return cpu_operator.run(HEADERS, BACKWARD, inputs, tuple(dy.shape), self.setting)
-
-    return Norm
+    def grad(self, dy):
+        inputs = [dy, self.x, self.weight]
+        return cpu_operator.run(HEADERS, BACKWARD, inputs, tuple(dy.shape), self.setting)

@@ -1,7 +1,7 @@
 // Linear layers with frozen weights, y = x w (+ bias) (+ residual), and the two of an MLP with the
 // activation between them. Compiled by Jittor after lanes.hpp and onednn.hpp. Arrays come and go in
 // fp32; the factors of a product are fp32, or bf16 where `half`, and every sum is fp32.
-namespace fast_product {
+namespace fast_linear {
 
 using namespace lanes;
 using namespace onednn;
@@ -31,11 +31,11 @@ inline memory::desc packed(const Layer& s) {
     return dnnl::matmul::primitive_desc(d, engine()).weights_desc();
 }
 
-// weight[outputs][inputs], or where `turned` weight[inputs][outputs], -> out, of `room` bytes.
-inline void pack(const Layer& s, bool turned, void* weight, void* out, size_t room) {
+// weight[outputs][inputs], or where `transposed` weight[inputs][outputs], -> out, of `room` bytes.
+inline void pack(const Layer& s, bool transposed, void* weight, void* out, size_t room) {
     auto wanted = packed(s);
-    if (wanted.get_size() > room) throw std::runtime_error("product: too little room to pack");
-    auto given = matrix(s.inputs, s.outputs, type::f32, turned ? tag::ab : tag::ba);
+    if (wanted.get_size() > room) throw std::runtime_error("linear: too little room to pack");
+    auto given = matrix(s.inputs, s.outputs, type::f32, transposed ? tag::ab : tag::ba);
     copy(memory(given, engine(), weight), memory(wanted, engine(), out));
     stream().wait();
 }
@@ -156,14 +156,14 @@ struct Mlp {
     Activation kind;
 };
 
-// y = residual + narrow(activation(wide(x))); the activation's argument goes to `kept` or, where
+// y = residual + narrow(activation(wide(x))); the activation's argument goes to `activation_input` or, where
 // that is null, nowhere.
 inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, void* w1, float* b1,
-                void* w2, float* b2, float* y, float* kept) {
+                void* w2, float* b2, float* y, float* activation_input) {
     long width = s.wide.inputs, hidden = s.wide.outputs;
     for (long r = 0; r < rows; r += ROWS) {
         long count = std::min<long>(ROWS, rows - r), size = count * hidden;
-        float* u = kept ? kept + r * hidden
+        float* u = activation_input ? activation_input + r * hidden
                         : (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
         auto source = factor(s.wide, x + r * width, count * width, SOURCE);
         multiply(s.wide, count, source, w1, b1, nullptr, u);
@@ -179,14 +179,14 @@ inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, 
     }
 }
 
-// dx from dy and the kept argument of the activation; w2 and w1 packed for the way back.
-inline void mlp_backward(const Mlp& s, long rows, const float* dy, const float* kept, void* w2,
+// dx from dy and the activation_input argument of the activation; w2 and w1 packed for the way back.
+inline void mlp_backward(const Mlp& s, long rows, const float* dy, const float* activation_input, void* w2,
                          void* w1, float* dx) {
     long width = s.wide.inputs, hidden = s.wide.outputs;
     Layer back2{width, hidden, s.narrow.half}, back1{hidden, width, s.wide.half};
     for (long r = 0; r < rows; r += ROWS) {
         long count = std::min<long>(ROWS, rows - r), size = count * hidden;
-        const float* u = kept + r * hidden;
+        const float* u = activation_input + r * hidden;
         float* du = (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
         auto source = factor(back2, dy + r * width, count * width, SOURCE);
         multiply(back2, count, source, w2, nullptr, nullptr, du);
@@ -203,21 +203,21 @@ struct Call {
     Task task;
     Layer layer;  // of an MLP the wide one
     Activation kind;
-    bool turned, biased, sums;
+    bool transposed, has_bias, has_residual;
     long numbers, room;  // of the first input and of the output
 };
 
 // PACK: weight.  LINEAR: x, w, bias, residual.  MLP: x, residual, w1, bias1, w2, bias2.
-// MLP_BACKWARD: dy, kept, w2, w1.  `kept`, of an MLP alone, may be null.
-inline void run(const Call& c, float* const* in, float* out, float* kept) {
+// MLP_BACKWARD: dy, activation_input, w2, w1.  `activation_input`, of an MLP alone, may be null.
+inline void run(const Call& c, float* const* in, float* out, float* activation_input) {
     const Layer& s = c.layer;
     Mlp m{s, {s.outputs, s.inputs, s.half}, c.kind};
     long rows = c.numbers / s.inputs;
-    if (c.task == PACK) pack(s, c.turned, in[0], out, c.room * sizeof(float));
+    if (c.task == PACK) pack(s, c.transposed, in[0], out, c.room * sizeof(float));
     if (c.task == LINEAR)
-        linear(s, rows, in[0], in[1], c.biased ? in[2] : nullptr, c.sums ? in[3] : nullptr, out);
-    if (c.task == MLP) mlp(m, rows, in[0], in[1], in[2], in[3], in[4], in[5], out, kept);
+        linear(s, rows, in[0], in[1], c.has_bias ? in[2] : nullptr, c.has_residual ? in[3] : nullptr, out);
+    if (c.task == MLP) mlp(m, rows, in[0], in[1], in[2], in[3], in[4], in[5], out, activation_input);
     if (c.task == MLP_BACKWARD) mlp_backward(m, rows, in[0], in[1], in[2], in[3], out);
 }
 
-}  // namespace fast_product
+}  // namespace fast_linear

@@ -1,16 +1,18 @@
-"""Linear layers of a frozen network: on the CPU by oneDNN with weights laid out once, on a GPU in
-bf16 where asked.
+"""Linear layers of a frozen network: by oneDNN on the CPU, in bf16 on a GPU if asked, or plain.
 
-Jittor 1.3.11 multiplies through `dnnl_sgemm`, in fp32 only, and lays the weights out anew in each
+Jittor 1.3.11 multiplies through `dnnl_sgemm`, in fp32 only, and rearranges the weights in each
 call. Here they are packed once, the bias and the residual sum are part of the product, and the two
-layers of an MLP go through the cache in rows. Where asked, factors are rounded to bf16 (8 bits; a
-result's relative error is about 2e-3) and sums stay fp32. A row's bits depend neither on the other
-rows nor on their number. Gradients reach x and the residual; weights that learn take Jittor's own
-way. Source: oneDNN 2.6, developer guide, matmul.
+layers of an MLP pass through the cache in groups of rows. If asked, factors are rounded to bf16 (8
+bits; the relative error of a result is about 2e-3) while sums stay fp32. The bits of a row depend
+neither on the other rows nor on their number. Gradients reach x and the residual; weights that
+learn take the plain form. Source: oneDNN 2.6, developer guide, matmul.
 """
 
 import math
-from functools import cache
+from collections.abc import Sequence
+
+import jittor as jt
+from jittor import nn
 
 from kernels import cpu_operator, cuda_operator
 from kernels.cpu_operator import LANES
@@ -18,176 +20,242 @@ from kernels.cpu_operator import LANES
 HEADERS = ("lanes", "onednn", "linear")
 ACTIVATIONS = ("quick_gelu", "gelu")  # Activation in linear.hpp
 PACK, LINEAR, MLP, MLP_BACKWARD = range(4)  # Task in linear.hpp
-INPUTS = 6  # of every task, the unused ones empty: so that two operators are compiled, not eight
+INPUTS = 6  # of every task, the unused ones empty, so that two operators are compiled, not eight
 CODE = """
-    using namespace fast_product;
-    auto one = [&](const char* name) { return (long)data[name]; };
-    Call call{(Task)one("task"), {one("inputs"), one("outputs"), one("half") > 0},
-              (Activation)one("kind"), one("turned") > 0, one("biased") > 0, one("sums") > 0,
-              (long)in0->num, (long)out0->num};
+    using namespace fast_linear;
+    auto get = [&](const char* name) { return (long)data[name]; };
+    Call call{(Task)get("task"), {get("inputs"), get("outputs"), get("half") > 0},
+              (Activation)get("activation"), get("transposed") > 0, get("has_bias") > 0,
+              get("has_residual") > 0, (long)in0->num, (long)out0->num};
     float* in[] = {in0_p, in1_p, in2_p, in3_p, in4_p, in5_p};
-    fast_product::run(call, in, out0_p, %s);
+    fast_linear::run(call, in, out0_p, %s);
 """
-ALONE, KEEPING = CODE % "nullptr", CODE % "out1_p"
+ONE_OUTPUT, TWO_OUTPUTS = CODE % "nullptr", CODE % "out1_p"
 SETTING = dict.fromkeys(
-    ("task", "inputs", "outputs", "half", "kind", "turned", "biased", "sums"), 0
+    (
+        "task",
+        "inputs",
+        "outputs",
+        "half",
+        "activation",
+        "transposed",
+        "has_bias",
+        "has_residual",
+    ),
+    0,
 )
 
 
-def operator(task: int, arrays: list, shape, **setting: int):
-    """One run of `fast_product::run`; two shapes for an MLP that keeps what it activates."""
-    import jittor as jt
-
-    arrays = [each.reshape(-1) for each in arrays]  # the number of axes is compiled in
-    arrays += [jt.zeros(1) for _ in range(INPUTS - len(arrays))]
-    setting = SETTING | {name: int(value) for name, value in setting.items()} | {"task": task}
-    shapes = shape if isinstance(shape, list) else [shape]
-    code = KEEPING if len(shapes) > 1 else ALONE
-    flat = [(math.prod(each),) for each in shapes]
-    found = cpu_operator.run(HEADERS, code, arrays, flat, setting)
-    found = [each.reshape(shape) for each, shape in zip(found, shapes, strict=True)]
-    return found if len(found) > 1 else found[0]
-
-
-class Weights:
-    """A frozen layer's weight as oneDNN or a GPU wants it, kept until the weight changes."""
+class PackedWeights:
+    """Copies of one frozen weight in the layouts of oneDNN and of a GPU, until it changes."""
 
     def __init__(self):
-        self._id, self._kept = None, {}
+        self._id, self._copies = None, {}
 
-    def packed(self, weight, half: bool, turned: bool = False):
-        """weight[N, ...] of K numbers a row, float32, for x[., K] -> [., N], or where `turned` for
+    def for_cpu(self, weight: jt.Var, half: bool, transposed: bool = False) -> jt.Var:
+        """Returns the weight as oneDNN wants it, in bf16 if `half`, else in fp32.
+
+        weight: [N, ...] with K numbers per row, for x[., K] -> [., N]; or, if `transposed`, for
         x[., N] -> [., K].
         """
-        kept = self._of(weight)
-        if (half, turned) not in kept:
-            outputs, inputs = matrix(weight)[::-1] if turned else matrix(weight)
+        copies = self._copies_of(weight)
+        if (half, transposed) not in copies:
+            outputs, inputs = matrix_shape(weight)
+            if transposed:
+                outputs, inputs = inputs, outputs
             room = (-(-inputs // 64) * 64) * (-(-outputs // 64) * 64) // (2 if half else 1)
-            setting = {"inputs": inputs, "outputs": outputs, "half": half, "turned": turned}
-            kept[half, turned] = operator(PACK, [weight], (room,), **setting).stop_grad()
-        return kept[half, turned]
+            setting = {"inputs": inputs, "outputs": outputs, "half": half, "transposed": transposed}
+            copies[half, transposed] = _run(PACK, [weight], (room,), **setting).stop_grad()
+        return copies[half, transposed]
 
-    def rounded(self, weight):
-        """The weight in bfloat16, for a GPU: [N, K], of a weight[N, ...] of K numbers a row."""
-        kept = self._of(weight)
-        if "rounded" not in kept:
-            kept["rounded"] = weight.reshape(matrix(weight)).bfloat16().stop_grad()
-        return kept["rounded"]
+    def for_gpu(self, weight: jt.Var) -> jt.Var:
+        """Returns the weight[N, ...] of K numbers per row as a matrix [N, K] in bfloat16."""
+        copies = self._copies_of(weight)
+        if "bf16" not in copies:
+            copies["bf16"] = weight.reshape(matrix_shape(weight)).bfloat16().stop_grad()
+        return copies["bf16"]
 
-    def _of(self, weight) -> dict:
-        """What is kept of this weight; nothing yet where it changed."""
-        if weight.id != self._id:  # a new one with each update
-            self._id, self._kept = weight.id, {}
-        return self._kept
+    def _copies_of(self, weight: jt.Var) -> dict:
+        if weight.id != self._id:  # each update gives the weight a new id
+            self._id, self._copies = weight.id, {}
+        return self._copies
 
 
-def matrix(weight) -> tuple[int, int]:
-    """(N, K) of a weight[N, ...], such as a convolution's."""
+def matrix_shape(weight: jt.Var) -> tuple[int, int]:
+    """Returns (N, K) of a weight[N, ...] with K numbers per row, such as a convolution's."""
     return weight.shape[0], weight.numel() // weight.shape[0]
 
 
-def half() -> bool:
-    """Whether factors are rounded to bf16."""
+def rounds_to_bf16() -> bool:
+    """Returns whether factors are rounded to bf16, as `--precision bf16` asks."""
     return cpu_operator.precision == "bf16"
 
 
-def fits(x, weights, biases=()) -> bool:
-    """Whether this path takes layers with these weights and biases (or None): float32 on the CPU,
-    widths that are multiples of 16, and nothing that learns.
+def linear(
+    packed: PackedWeights,
+    x: jt.Var,
+    weight: jt.Var,
+    bias: jt.Var | None = None,
+    residual: jt.Var | None = None,
+) -> jt.Var:
+    """Returns x weight^T + bias + residual: [..., N], by the fastest way that takes them.
+
+    x: [..., K]. weight: [N, ...] with K numbers per row. bias: [N]. residual: [..., N].
+    `packed` belongs to this weight and keeps its layouts between calls.
     """
-    learned = [*weights, *(bias for bias in biases if bias is not None)]
+    if fits_cpu(x, [weight], [bias]):
+        return linear_on_cpu(packed, x, weight, bias, residual)
+    if fits_gpu(x, weight):
+        y = linear_on_gpu(packed, x, weight)
+        y = y if bias is None else y + bias
+        return y if residual is None else residual + y
+    return plain_linear(x, weight, bias, residual)
+
+
+def project(packed: PackedWeights, x: jt.Var, weight: jt.Var) -> jt.Var:
+    """Returns x weight: [..., N], for x[..., K] and weight[K, N]; else as `linear`."""
+    if fits_cpu(x, [weight]):
+        return linear_on_cpu(packed, x, weight, transposed=True)
+    if fits_gpu(x, weight):
+        return linear_on_gpu(packed, x, weight, transposed=True)
+    return jt.matmul(x, weight)
+
+
+def plain_linear(
+    x: jt.Var, weight: jt.Var, bias: jt.Var | None = None, residual: jt.Var | None = None
+) -> jt.Var:
+    """Computes `linear` by Jittor's own operators: the reference of the fast ways."""
+    y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
+    return y if residual is None else residual + y
+
+
+def fits_cpu(x: jt.Var, weights: Sequence[jt.Var], biases: Sequence[jt.Var | None] = ()) -> bool:
+    """Returns whether oneDNN takes layers with these weights and biases.
+
+    All must be float32 on the CPU, frozen, with widths that are multiples of 16.
+    """
+    frozen = [*weights, *(bias for bias in biases if bias is not None)]
     return (
-        cpu_operator.usable()
-        and cpu_operator.taken(x, *learned)
-        and all(size % LANES == 0 for weight in weights for size in matrix(weight))
-        and cpu_operator.frozen(*learned)
+        cpu_operator.has_onednn()
+        and cpu_operator.accepts(x, *frozen)
+        and all(size % LANES == 0 for weight in weights for size in matrix_shape(weight))
+        and cpu_operator.are_frozen(*frozen)
     )
 
 
-def linear(kept: Weights, x, weight, bias=None, residual=None, turned: bool = False):
-    """x[..., K] weight[N, ...]^T (+ bias[N]) (+ residual[..., N]) -> [..., N]; see `fits`.
-
-    Where `turned` the weight is [K, N]. `kept` holds its layout from call to call.
-    """
-    layer = functions()[0](kept, weight, bias, half(), turned)
+def linear_on_cpu(
+    packed: PackedWeights,
+    x: jt.Var,
+    weight: jt.Var,
+    bias: jt.Var | None = None,
+    residual: jt.Var | None = None,
+    transposed: bool = False,
+) -> jt.Var:
+    """Computes `linear` by oneDNN; x and the weight must fit, see `fits_cpu`."""
+    layer = FrozenLinear(packed, weight, bias, rounds_to_bf16(), transposed)
     return layer(x) if residual is None else layer(x, residual)
 
 
-def mlp(kept: tuple[Weights, Weights], x, residual, wide, narrow, kind: str):
-    """residual + narrow(kind(wide(x))) -> [..., D], for two `nn.Linear`, D -> 4D -> D; see `fits`.
+def mlp_on_cpu(
+    packed: tuple[PackedWeights, PackedWeights],
+    x: jt.Var,
+    residual: jt.Var,
+    wide: nn.Linear,
+    narrow: nn.Linear,
+    activation: str,
+) -> jt.Var:
+    """Returns residual + narrow(activation(wide(x))): [..., D], by oneDNN; see `fits_cpu`.
 
-    `kept` holds their layouts from call to call.
+    wide: D -> 4D, narrow: 4D -> D, each with a bias. `packed` belongs to their weights.
     """
-    return functions()[1](kept, wide, narrow, ACTIVATIONS.index(kind), half())(x, residual)
+    kind = ACTIVATIONS.index(activation)
+    return FrozenMlp(packed, wide, narrow, kind, rounds_to_bf16())(x, residual)
 
 
-def fits_gpu(x, weight) -> bool:
-    """Whether a frozen layer's product goes through a GPU's tensor cores."""
-    return cuda_operator.taken(x, weight) and cpu_operator.frozen(weight)
+def fits_gpu(x: jt.Var, weight: jt.Var) -> bool:
+    """Returns whether a frozen layer's product goes through a GPU's tensor cores."""
+    return cuda_operator.accepts(x, weight) and cpu_operator.are_frozen(weight)
 
 
-def on_gpu(kept: Weights, x, weight, turned: bool = False):
-    """x[..., K] weight[N, ...]^T -> [..., N] float32, of factors rounded to bf16: sums are fp32,
-    the result is rounded to bf16 once. Where `turned` the weight is [K, N]. See `fits_gpu`.
+def linear_on_gpu(
+    packed: PackedWeights, x: jt.Var, weight: jt.Var, transposed: bool = False
+) -> jt.Var:
+    """Returns x[..., K] weight[N, ...]^T: [..., N] float32, with factors rounded to bf16.
+
+    Sums are fp32, and the result is rounded to bf16 once. See `fits_gpu`.
     """
-    import jittor as jt
-
-    half = kept.rounded(weight)
-    multiply = jt.matmul if turned else jt.nn.matmul_transpose
-    return multiply(x.bfloat16(), half).float32()
+    multiply = jt.matmul if transposed else nn.matmul_transpose
+    return multiply(x.bfloat16(), packed.for_gpu(weight)).float32()
 
 
-@cache
-def functions() -> tuple[type, type]:
-    """The differentiable functions, classes that are made once Jittor is there."""
-    import jittor as jt
+def _run(task: int, arrays: list, shape, **setting: int):
+    """Runs one task of `fast_linear::run`; two shapes ask an MLP for its activation's input too."""
+    arrays = [array.reshape(-1) for array in arrays]  # the number of axes is compiled in
+    arrays += [jt.zeros(1) for _ in range(INPUTS - len(arrays))]
+    setting = SETTING | {name: int(value) for name, value in setting.items()} | {"task": task}
+    shapes = shape if isinstance(shape, list) else [shape]
+    code = TWO_OUTPUTS if len(shapes) > 1 else ONE_OUTPUT
+    flat = [(math.prod(each),) for each in shapes]
+    outputs = cpu_operator.run(HEADERS, code, arrays, flat, setting)
+    outputs = [y.reshape(each) for y, each in zip(outputs, shapes, strict=True)]
+    return outputs if len(outputs) > 1 else outputs[0]
 
-    class Linear(jt.Function):
-        def __init__(self, kept, weight, bias, half, turned):
-            super().__init__()
-            self.kept, self.weight, self.bias = kept, weight, bias
-            self.half, self.turned = half, turned
-            self.outputs, self.inputs = matrix(weight)[::-1] if turned else matrix(weight)
 
-        def execute(self, x, residual=None):
-            outputs, inputs = self.outputs, self.inputs
-            self.shape, self.sums = tuple(x.shape), residual is not None
-            packed = self.kept.packed(self.weight, self.half, self.turned)
-            shape = (*self.shape[:-1], outputs)
-            optional = [jt.zeros(1) if each is None else each for each in (self.bias, residual)]
-            setting = {"inputs": inputs, "outputs": outputs, "half": self.half}
-            setting |= {"biased": self.bias is not None, "sums": self.sums}
-            return operator(LINEAR, [x, packed, *optional], shape, **setting)
+class FrozenLinear(jt.Function):
+    """The differentiable function behind `linear_on_cpu`."""
 
-        def grad(self, dy):
-            packed = self.kept.packed(self.weight, self.half, not self.turned)
-            setting = {"inputs": self.outputs, "outputs": self.inputs, "half": self.half}
-            dx = operator(LINEAR, [dy, packed], self.shape, **setting)
-            return (dx, dy) if self.sums else dx
+    def __init__(self, packed, weight, bias, half, transposed):
+        super().__init__()
+        self.packed, self.weight, self.bias = packed, weight, bias
+        self.half, self.transposed = half, transposed
+        self.outputs, self.inputs = matrix_shape(weight)
+        if transposed:
+            self.outputs, self.inputs = self.inputs, self.outputs
 
-    class Mlp(jt.Function):
-        def __init__(self, kept, wide, narrow, kind, half):
-            super().__init__()
-            self.kept, self.layers, self.half = kept, (wide, narrow), half
-            outputs, inputs = matrix(wide.weight)
-            self.setting = {"inputs": inputs, "outputs": outputs, "half": half, "kind": kind}
+    def execute(self, x, residual=None):
+        self.shape, self.has_residual = tuple(x.shape), residual is not None
+        weight = self.packed.for_cpu(self.weight, self.half, self.transposed)
+        shape = (*self.shape[:-1], self.outputs)
+        optional = [jt.zeros(1) if each is None else each for each in (self.bias, residual)]
+        setting = {"inputs": self.inputs, "outputs": self.outputs, "half": self.half}
+        setting |= {"has_bias": self.bias is not None, "has_residual": self.has_residual}
+        return _run(LINEAR, [x, weight, *optional], shape, **setting)
 
-        def packs(self, turned: bool) -> list:
-            pairs = zip(self.kept, self.layers, strict=True)
-            return [kept.packed(layer.weight, self.half, turned) for kept, layer in pairs]
+    def grad(self, dy):
+        weight = self.packed.for_cpu(self.weight, self.half, not self.transposed)
+        setting = {"inputs": self.outputs, "outputs": self.inputs, "half": self.half}
+        dx = _run(LINEAR, [dy, weight], self.shape, **setting)
+        return (dx, dy) if self.has_residual else dx
 
-        def execute(self, x, residual):
-            shape, (wide, narrow), (w1, w2) = tuple(x.shape), self.layers, self.packs(turned=False)
-            inputs = [x, residual, w1, wide.bias, w2, narrow.bias]
-            if jt.flags.no_grad:
-                return operator(MLP, inputs, shape, **self.setting)
-            shapes = [shape, (*shape[:-1], self.setting["outputs"])]
-            y, self.argument = operator(MLP, inputs, shapes, **self.setting)
-            return y
 
-        def grad(self, dy):
-            w1, w2 = self.packs(turned=True)
-            inputs, shape = [dy, self.argument, w2, w1], tuple(dy.shape)
-            return operator(MLP_BACKWARD, inputs, shape, **self.setting), dy
+class FrozenMlp(jt.Function):
+    """The differentiable function behind `mlp_on_cpu`."""
 
-    return Linear, Mlp
+    def __init__(self, packed, wide, narrow, activation, half):
+        super().__init__()
+        self.packed, self.layers, self.half = packed, (wide, narrow), half
+        outputs, inputs = matrix_shape(wide.weight)
+        self.setting = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "half": half,
+            "activation": activation,
+        }
+
+    def weights(self, transposed: bool) -> list:
+        pairs = zip(self.packed, self.layers, strict=True)
+        return [packed.for_cpu(layer.weight, self.half, transposed) for packed, layer in pairs]
+
+    def execute(self, x, residual):
+        shape, (wide, narrow), (w1, w2) = tuple(x.shape), self.layers, self.weights(False)
+        inputs = [x, residual, w1, wide.bias, w2, narrow.bias]
+        if jt.flags.no_grad:
+            return _run(MLP, inputs, shape, **self.setting)
+        shapes = [shape, (*shape[:-1], self.setting["outputs"])]
+        y, self.activation_input = _run(MLP, inputs, shapes, **self.setting)
+        return y
+
+    def grad(self, dy):
+        w1, w2 = self.weights(transposed=True)
+        inputs, shape = [dy, self.activation_input, w2, w1], tuple(dy.shape)
+        return _run(MLP_BACKWARD, inputs, shape, **self.setting), dy

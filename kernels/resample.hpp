@@ -119,7 +119,7 @@ inline void crop(const Picture& photo, const Picture& columns, const int* box, l
 // pixels[height][width][3] and `count` boxes (left, top, right, bottom, mirrored or not)
 // -> out[count][3][side][side], each level as table[3][256] has it. Answers 1 where memory does not
 // suffice, else 0.
-inline long views(const byte* pixels, long height, long width, const int* boxes, long count,
+inline long resize_crops(const byte* pixels, long height, long width, const int* boxes, long count,
                   long side, const float* table, float* out) try {
     Picture photo, columns, one, other;
     photo.shape(height, 3 * width);

@@ -8,7 +8,7 @@ using namespace lanes;
 
 // products[N,C], scales[C], cosines[N,C], offsets[C], labels[N], mask[N] ->
 // mask (P - Y)[N,C] and -log P of the label [N], of the logits products + scales cosines + offsets
-inline void slopes(long rows, long classes, const float* products, const float* scales,
+inline void gradient(long rows, long classes, const float* products, const float* scales,
                    const float* cosines, const float* offsets, const float* labels,
                    const float* mask, float* difference, float* losses) {
     long padded = (classes + LANES - 1) / LANES * LANES;

@@ -1,19 +1,32 @@
-"""Cross-entropy's slopes of a linear classifier beside text, on the CPU in one pass."""
+"""The gradient of a linear classifier's cross-entropy with respect to its logits, in one pass.
+
+Its plain reference is `SoftmaxRegression._plain_difference` in `models.heads.softmax_regression`.
+"""
+
+import jittor as jt
 
 from kernels import cpu_operator
 
 HEADERS = ("lanes", "softmax_gradient")
 CODE = """
-    softmax::slopes(in0->shape[0], in0->shape[1], in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, out0_p,
-                    out1_p);
+    softmax::gradient(in0->shape[0], in0->shape[1], in0_p, in1_p, in2_p, in3_p, in4_p, in5_p,
+                      out0_p, out1_p);
 """
 
 
-def slopes(products, scales, cosines, offsets, labels, mask):
-    """(mask (P - Y) [N,C], -log P of each row's label [N,1]) of the logits products[N,C] +
-    scales[1,C] cosines[N,C] + offsets[1,C].
+def softmax_gradient(
+    products: jt.Var,
+    scales: jt.Var,
+    cosines: jt.Var,
+    offsets: jt.Var,
+    labels: jt.Var,
+    mask: jt.Var,
+) -> list[jt.Var]:
+    """Returns mask (P - Y) [N,C] and the cross-entropy of each row [N,1], float32 on the CPU.
 
-    labels[N,1] are numbers of classes, mask[N,1] is 1 or 0, all float32. Without gradients.
+    P is the softmax of the logits products[N,C] + scales[1,C] cosines[N,C] + offsets[1,C], and Y
+    are the labels, one-hot. labels[N,1]: class numbers; mask[N,1]: 1 or 0; all are float32.
+    The result itself has no gradient.
     """
     inputs = [products, scales, cosines, offsets, labels, mask]
     shapes = [tuple(products.shape), tuple(mask.shape)]

@@ -24,8 +24,9 @@ from jittor import nn
 
 from jclip.model import CLIP
 from jclip.sizes import ClipSizes
-from jclip.transformer import Attention, Linear, ResidualAttentionBlock, linear
-from kernels import low_rank
+from jclip.transformer import Attention, Linear, ResidualAttentionBlock
+from kernels import lora
+from kernels.linear import linear
 
 QKV = ("q", "k", "v")  # in the order of the packed weight
 WIDTHS = {  # D_in and D_out of each projection, in widths of its tower
@@ -180,11 +181,11 @@ def add_lora(
     """
     first = adapters[0]
     outputs, dropout = first.B.shape[0], first.active_dropout
-    if low_rank.fits(x, outputs):
+    if lora.fits(x, outputs):
         a, b = (jt.stack([getattr(adapter, name) for adapter in adapters]) for name in "AB")
         seeds = np.random.randint(2**31, size=len(adapters)) if dropout else [0] * len(adapters)
-        return low_rank.low_rank(
-            x, base, a, b, slots, factor=first.factor, dropout=dropout, seeds=seeds
+        return lora.add_lora(
+            base, x, a, b, slots, factor=first.factor, dropout=dropout, seeds=seeds
         )
     parts = [base[..., i : i + outputs] for i in range(0, base.shape[-1], outputs)]
     for slot, adapter in zip(slots, adapters, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.device import use_precision
 from kernels import attention
-from kernels import linear as product
+from kernels.linear import PackedWeights, fits_gpu, linear_on_gpu
 from scripts.checks import BFLOAT16, FLOAT32, Check, draw, softmax
 
 
@@ -29,7 +29,7 @@ def fused_attention(cuda: bool, qkv: np.ndarray, dy: np.ndarray, causal: bool) -
     var = jt.array(qkv)
     with use_precision("bf16" if cuda else "fp32"):
         assert attention.fits(var, 2), "the operator does not take this"
-        y = attention.attention(var, 2, causal)
+        y = attention.fused_attention(var, 2, causal)
         slopes = jt.grad((y * jt.array(dy)).sum(), var)
         return jt.concat([y, slopes], dim=2)
 
@@ -59,6 +59,6 @@ def attention_in_float64(
 
 def frozen_layer(x: np.ndarray, weight: np.ndarray) -> jt.Var:
     with use_precision("bf16"):
-        kept, frozen = product.Weights(), jt.array(weight).stop_grad()
-        assert product.fits_gpu(jt.array(x), frozen), "the operator does not take this"
-        return product.on_gpu(kept, jt.array(x), frozen)
+        packed, frozen = PackedWeights(), jt.array(weight).stop_grad()
+        assert fits_gpu(jt.array(x), frozen), "the operator does not take this"
+        return linear_on_gpu(packed, jt.array(x), frozen)

@@ -14,7 +14,7 @@ import pytest  # noqa: E402
 
 from kernels import compiling  # noqa: E402
 
-compiling.in_parallel()
+compiling.compile_in_parallel()
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.transformer import LayerNorm, Linear, attend_packed, linear, patch_rows
-from kernels import linear as product
+from jclip.transformer import LayerNorm, Linear, patch_rows
+from kernels.attention import self_attention
+from kernels.linear import PackedWeights, linear
 from models.backbones.layers import DropPath, Rule, initialise
 
 EPSILON = 1e-6  # of every layer norm
@@ -60,7 +61,7 @@ class PatchEmbed(jt.Module):
     def __init__(self, patch_size: int, width: int):
         self.patch_size = patch_size
         self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
-        self.packed = product.Weights()
+        self.packed = PackedWeights()
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
@@ -76,7 +77,7 @@ class Attention(jt.Module):
         self.proj = Linear(width, width)
 
     def execute(self, x: jt.Var) -> jt.Var:
-        return self.proj(attend_packed(self.qkv(x), self.heads))
+        return self.proj(self_attention(self.qkv(x), self.heads))
 
 
 class Mlp(jt.Module):

@@ -11,7 +11,7 @@ import jittor as jt
 import numpy as np
 
 from kernels import cpu_operator
-from kernels import softmax_gradient as softmax
+from kernels.softmax_gradient import softmax_gradient
 
 OFFSET_SPREAD = 2.0  # standard deviation of an offset under the penalty, in that of a weight
 
@@ -67,9 +67,9 @@ class SoftmaxRegression:
         These are d/dw [E,C], d/db [1,C], the difference P - Y of probabilities and targets [N,C],
         and the cross-entropy of every row [N,1].
         """
-        if cpu_operator.taken(self.rows):
+        if cpu_operator.accepts(self.rows):
             products = jt.matmul(self.rows, self.weights)
-            difference, losses = softmax.slopes(
+            difference, losses = softmax_gradient(
                 products, self.alphas, self.cosines, self.offsets, self.labels, self.mask
             )
         else:

@@ -13,7 +13,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 def computes_bf16() -> bool:
     """Whether oneDNN has bf16 here: by the processor, or emulated on AVX-512 (its flag 0x20)."""
-    return bool(cpu_operator.instruction_sets() & 0x20)
+    return bool(cpu_operator.onednn_isa() & 0x20)
 
 
 def require_command(command: str, switch: str, packages: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kernels import cpu_operator
-from kernels.attention import attention, fits
+from kernels.attention import fits, fused_attention
 from scripts.operator_checks import attention_in_float64
 
 pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
@@ -26,7 +26,7 @@ def test_values_and_gradients(n, length, width, heads, causal):
     qkv = random.normal(0, 2, (n, length, 3 * width)).astype(np.float32)
     dy = random.normal(0, 1, (n, length, width)).astype(np.float32)
     x = jt.array(qkv)
-    y = attention(x, heads, causal)
+    y = fused_attention(x, heads, causal)
     found = y.numpy(), jt.grad((y * jt.array(dy)).sum(), x).numpy()
     for ours, theirs in zip(found, attention_in_float64(qkv, dy, heads, causal), strict=True):
         # fp32: sums of at most 131 terms of size 5, each rounded to 6e-8 of itself
@@ -37,7 +37,7 @@ def test_scores_far_apart_stay_finite():
     x = np.zeros((1, 20, 3 * 16), np.float32)
     x[0, :, :32] = np.linspace(-100, 100, 20)[:, None]  # scores to 40,000
     x[0, :, 32:] = np.arange(20)[:, None]
-    y = attention(jt.array(x), 1).numpy()
+    y = fused_attention(jt.array(x), 1).numpy()
     np.testing.assert_allclose(y[0, 0], 0, atol=1e-6)  # the lowest likes the lowest
     np.testing.assert_allclose(y[0, -1], 19, atol=1e-5)
 
@@ -45,9 +45,9 @@ def test_scores_far_apart_stay_finite():
 def test_a_sequence_is_by_itself():
     random = np.random.default_rng(0)
     x = random.normal(0, 1, (5, 33, 3 * 64)).astype(np.float32)
-    together = attention(jt.array(x), 2).numpy()
+    together = fused_attention(jt.array(x), 2).numpy()
     for row in range(5):
-        alone = attention(jt.array(x[row : row + 1]), 2).numpy()
+        alone = fused_attention(jt.array(x[row : row + 1]), 2).numpy()
         np.testing.assert_array_equal(together[row : row + 1], alone)
 
 
@@ -58,7 +58,7 @@ def test_threads_change_no_bit():
     for threads in (1, 2, 3):
         set_threads(threads)
         var = jt.array(x.astype(np.float32))
-        y = attention(var, 2, True)
+        y = fused_attention(var, 2, True)
         found.append((y.numpy(), jt.grad((y * jt.array(dy.astype(np.float32))).sum(), var).numpy()))
     set_threads(2)
     for each in found[1:]:
@@ -76,6 +76,6 @@ def set_threads(count: int) -> None:
 def test_what_does_not_fit_is_refused():
     assert not fits(jt.zeros((1, 4, 3 * 24)), 2)
     with pytest.raises(ValueError, match=r"float32 \(1, 4, 72\) for 2 heads"):
-        attention(jt.zeros((1, 4, 72)), 2)
+        fused_attention(jt.zeros((1, 4, 72)), 2)
     with pytest.raises(ValueError, match="float64"):
-        attention(jt.zeros((1, 4, 96), "float64"), 2)
+        fused_attention(jt.zeros((1, 4, 96), "float64"), 2)

@@ -121,7 +121,7 @@ def test_nvcc_compiles_it(tmp_path, arch):
     """
     source = CALLS.replace("HEADER", json.dumps(str(HEADER)))
     for name in ("FORWARD", "BACKWARD"):
-        arguments = name.lower(), attention.WIDEST, getattr(attention, f"CUDA_{name}")
+        arguments = name.lower(), attention.MAX_GPU_HEAD, getattr(attention, f"CUDA_{name}")
         source = source.replace(name, attention.CUDA_CODE % arguments)
     (tmp_path / "calls.cu").write_text(source)
     options = ["-std=c++14", "--use_fast_math", f"-arch={arch}", "-c", "-o", "calls.o"]

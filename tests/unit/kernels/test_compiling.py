@@ -11,7 +11,7 @@ import jittor as jt
 from kernels import compiling
 
 print(jt.flags.use_parallel_op_compiler)
-compiling.in_parallel()
+compiling.compile_in_parallel()
 print(jt.flags.use_parallel_op_compiler)
 x, forms = jt.ones((3, 4)), [jt.sin, jt.cos, jt.abs, jt.exp, jt.tanh]
 weights = [jt.ones((4, 2)) * i for i in range(len(forms))]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from jittor import nn
 
-from kernels import convolution
-from kernels.convolution import conv2d, use_fast
+from kernels import cpu_operator
+from kernels.convolution import conv2d, use_fast_convolutions
 from tests.helpers.machine import computes_bf16
 
 pytestmark = pytest.mark.skipif(
-    not convolution.usable() or jt.flags.use_cuda, reason="needs the oneDNN wheels and no CUDA"
+    not cpu_operator.has_onednn() or jt.flags.use_cuda, reason="needs the oneDNN wheels and no CUDA"
 )
 OFF = {"bf16": 3.5e-3, "fp32": 5e-6}
 SHAPES = {  # batch, channels, height, width, filters, kernel, stride, padding, groups, dilation
@@ -129,7 +129,7 @@ def test_a_module_keeps_its_names_and_trains_alike():
     names = list(plain.state_dict())
     for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
         ours.assign(theirs.numpy())
-    assert use_fast(fast, "fp32") == 2 and use_fast(fast, "fp32") == 2
+    assert use_fast_convolutions(fast, "fp32") == 2 and use_fast_convolutions(fast, "fp32") == 2
     assert list(fast.state_dict()) == names and isinstance(fast.first, nn.Conv)
     losses = three_steps(plain)
     # three steps on: the differences of 1e-7 a layer, grown by the rate of 0.1

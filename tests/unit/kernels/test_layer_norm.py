@@ -4,7 +4,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from kernels.layer_norm import fits, norm
+from kernels.layer_norm import fits, layer_norm
 
 pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
 
@@ -23,7 +23,7 @@ def test_values_and_gradient(shape, level):
         draw(shape[-1]),
     )
     var = jt.array(x.astype(np.float32))
-    y = norm(var, jt.array(weight), jt.array(bias), 1e-5)
+    y = layer_norm(var, jt.array(weight), jt.array(bias), 1e-5)
     slopes = jt.grad((y * jt.array(np.ascontiguousarray(dy))).sum(), var).numpy()
     wide = x.astype(np.float32).astype(float)
     centred = wide - wide.mean(-1, keepdims=True)

@@ -13,11 +13,18 @@ import pytest
 from jittor import nn
 
 from kernels import cpu_operator
-from kernels import linear as product
+from kernels.linear import (
+    PackedWeights,
+    fits_cpu,
+    fits_gpu,
+    linear_on_cpu,
+    linear_on_gpu,
+    mlp_on_cpu,
+)
 from tests.helpers.machine import computes_bf16
 
 pytestmark = pytest.mark.skipif(
-    not cpu_operator.usable() or bool(jt.flags.use_cuda),
+    not cpu_operator.has_onednn() or bool(jt.flags.use_cuda),
     reason="needs the oneDNN wheels and no CUDA",
 )
 OFF = {False: 2e-6, True: 4e-3}  # of the norm
@@ -61,13 +68,13 @@ def close(found: np.ndarray, expected: np.ndarray, half: bool, more: float = 1) 
 
 @pytest.mark.parametrize("rows", [1, 37, 300])  # 300 are two pieces
 def test_linear(rows, half):
-    layer, kept = frozen(96, 160), product.Weights()
+    layer, packed = frozen(96, 160), PackedWeights()
     x, residual, dy = draw(rows, 96), draw(rows, 160), draw(rows, 1, 160)[:, 0]
     weight, bias = layer.weight.numpy().astype(float), layer.bias.numpy()
     inputs = [jt.array(x), jt.array(residual)]
     for use_bias in (None, layer.bias):
         for sums in (inputs, inputs[:1]):
-            y = product.linear(kept, sums[0], layer.weight, use_bias, *sums[1:])
+            y = linear_on_cpu(packed, sums[0], layer.weight, use_bias, *sums[1:])
             expected = x @ weight.T + (bias if use_bias is not None else 0)
             close(y.numpy(), expected + (residual if len(sums) > 1 else 0), half)
             slopes = jt.grad((y * jt.array(dy)).sum(), sums)
@@ -79,10 +86,10 @@ def test_linear(rows, half):
 @pytest.mark.parametrize("kind", SLOPES)
 def test_mlp(kind, half):
     wide, narrow = frozen(64, 256), frozen(256, 64)
-    kept = product.Weights(), product.Weights()
+    packed = PackedWeights(), PackedWeights()
     x, residual, dy = draw(5, 61, 64), draw(61, 5, 64).reshape(5, 61, 64), draw(5, 61, 64)
     variables = [jt.array(x), jt.array(residual)]
-    y = product.mlp(kept, *variables, wide, narrow, kind)
+    y = mlp_on_cpu(packed, *variables, wide, narrow, kind)
     w1, w2 = (layer.weight.numpy().astype(float) for layer in (wide, narrow))
     activation, slope = SLOPES[kind]
     u = x @ w1.T + wide.bias.numpy()
@@ -90,8 +97,8 @@ def test_mlp(kind, half):
     found = [each.numpy() for each in jt.grad((y * jt.array(dy)).sum(), variables)]
     close(found[0], ((dy @ w2) * slope(u)) @ w1, half, more=2)
     np.testing.assert_array_equal(found[1], dy)
-    with jt.no_grad():  # nothing is kept for a way back
-        np.testing.assert_array_equal(product.mlp(kept, *variables, wide, narrow, kind), y.numpy())
+    with jt.no_grad():  # nothing is stored for the gradient
+        np.testing.assert_array_equal(mlp_on_cpu(packed, *variables, wide, narrow, kind), y.numpy())
 
 
 @pytest.mark.parametrize("kind", SLOPES)
@@ -103,8 +110,8 @@ def test_activations_over_their_whole_range(kind):
         layer.bias.update(jt.zeros(16).stop_grad())
     x = np.concatenate([np.linspace(-12, 12, 1600 - 48), [-1e4, -90, 0, 1e-30, 90, 1e4] * 8])
     x = x.astype(np.float32).reshape(-1, 16)
-    var, kept = jt.array(x), (product.Weights(), product.Weights())
-    y = product.mlp(kept, var, jt.zeros_like(var), wide, narrow, kind)
+    var, packed = jt.array(x), (PackedWeights(), PackedWeights())
+    y = mlp_on_cpu(packed, var, jt.zeros_like(var), wide, narrow, kind)
     slopes = jt.grad(y.sum(), var).numpy()
     with np.errstate(over="ignore", invalid="ignore"):
         activation, slope = (each(x.astype(float)) for each in SLOPES[kind])
@@ -114,46 +121,46 @@ def test_activations_over_their_whole_range(kind):
 
 
 def test_a_row_is_by_itself():
-    layer, kept, x = frozen(64, 128), product.Weights(), draw(600, 64)
-    whole = product.linear(kept, jt.array(x), layer.weight, layer.bias).numpy()
+    layer, packed, x = frozen(64, 128), PackedWeights(), draw(600, 64)
+    whole = linear_on_cpu(packed, jt.array(x), layer.weight, layer.bias).numpy()
     for rows in (1, 2, 31, 255, 256, 257):
-        part = product.linear(kept, jt.array(x[:rows]), layer.weight, layer.bias).numpy()
+        part = linear_on_cpu(packed, jt.array(x[:rows]), layer.weight, layer.bias).numpy()
         np.testing.assert_array_equal(part, whole[:rows])
 
 
 def test_a_changed_weight_is_laid_out_anew():
-    layer, kept, x = frozen(32, 32), product.Weights(), jt.array(draw(4, 32))
-    first = product.linear(kept, x, layer.weight).numpy()
+    layer, packed, x = frozen(32, 32), PackedWeights(), jt.array(draw(4, 32))
+    first = linear_on_cpu(packed, x, layer.weight).numpy()
     for change in (layer.weight.update, layer.weight.assign):
         change(layer.weight * 2)
         layer.eval()
-        second = product.linear(kept, x, layer.weight).numpy()
+        second = linear_on_cpu(packed, x, layer.weight).numpy()
         np.testing.assert_array_equal(second, 2 * first)
         first = second
 
 
 def test_what_it_takes():
     x, layer = jt.zeros((2, 32)), frozen(32, 48)
-    assert product.fits(x, [layer.weight], [layer.bias])
-    assert product.fits(x, [layer.weight], [None])
-    assert not product.fits(x.float64(), [layer.weight])
-    assert not product.fits(x, [frozen(32, 40).weight])
-    assert not product.fits(x, [layer.weight], [jt.zeros(48)])  # the bias learns
+    assert fits_cpu(x, [layer.weight], [layer.bias])
+    assert fits_cpu(x, [layer.weight], [None])
+    assert not fits_cpu(x.float64(), [layer.weight])
+    assert not fits_cpu(x, [frozen(32, 40).weight])
+    assert not fits_cpu(x, [layer.weight], [jt.zeros(48)])  # the bias learns
     layer.train()
-    assert not product.fits(x, [layer.weight])
+    assert not fits_cpu(x, [layer.weight])
     with jt.no_grad():
-        assert product.fits(x, [layer.weight], [layer.bias])
+        assert fits_cpu(x, [layer.weight], [layer.bias])
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_the_product_of_a_gpu(turned):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_product_of_a_gpu(transposed):
     """On a CPU: Jittor's bf16 product there sums in bf16 too, 8 bits."""
-    kept, x, dy, weight = product.Weights(), draw(3, 5, 32), draw(3, 5, 48), draw(48, 32)
-    matrix = weight.T if turned else weight.reshape(48, 2, 16)  # [K, N], or as a convolution's
+    packed, x, dy, weight = PackedWeights(), draw(3, 5, 32), draw(3, 5, 48), draw(48, 32)
+    matrix = weight.T if transposed else weight.reshape(48, 2, 16)  # [K, N], or as a convolution's
     frozen_weight = jt.array(np.ascontiguousarray(matrix)).stop_grad()
     for factor in (1, 2):  # a changed weight is rounded anew
         var = jt.array(x)
-        y = product.on_gpu(kept, var, frozen_weight, turned)
+        y = linear_on_gpu(packed, var, frozen_weight, transposed)
         slopes = jt.grad((y * jt.array(dy)).sum(), var).numpy()
         assert y.dtype == "float32"
         for found, exact in ((y.numpy(), x @ weight.T), (slopes, dy @ weight)):
@@ -163,4 +170,4 @@ def test_the_product_of_a_gpu(turned):
 
 def test_a_gpu_is_needed_for_its_product(monkeypatch):
     monkeypatch.setattr(cpu_operator, "precision", "bf16")
-    assert not product.fits_gpu(jt.zeros((2, 32)), frozen(32, 32).weight)
+    assert not fits_gpu(jt.zeros((2, 32)), frozen(32, 32).weight)

@@ -32,7 +32,7 @@ def by_pillow(pixels: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
 
 def crops(pixels: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
     out = np.empty((len(boxes), 3, side, side), np.float32)
-    resample.views(pixels, boxes, TABLE, out)
+    resample.resize_crops(pixels, boxes, TABLE, out)
     return out
 
 
@@ -94,12 +94,12 @@ import runtime
 from kernels import resample
 table, out = np.zeros((3, 256), "f4"), np.zeros((1, 3, 8, 8), "f4")
 box = np.array([(0, 0, 4, 4, 0)], np.int32)
-resample.views(np.zeros((8, 8, 3), np.uint8), box, table, out)
+resample.resize_crops(np.zeros((8, 8, 3), np.uint8), box, table, out)
 pixels = np.zeros((20_000, 10_000, 3), np.uint8)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
 try:
-    resample.views(pixels, box, table, out)
+    resample.resize_crops(pixels, box, table, out)
 except MemoryError as error:
     print(error)
 """

@@ -4,7 +4,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from kernels.low_rank import fits, low_rank
+from kernels.lora import add_lora, fits
 
 pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
 FACTOR = 1.5
@@ -33,7 +33,8 @@ CASES = [((0, 1, 2), 2, 144), ((0, 2), 5, 144), ((1,), 1, 96), ((0,), 16, 48)]
 @pytest.mark.parametrize(("places", "rank", "columns"), CASES)
 def test_without_dropout(places, rank, columns):
     given = arrays(places, rank, columns)
-    y = low_rank(*map(jt.array, given), places, factor=FACTOR, dropout=0, seeds=[0] * 3).numpy()
+    x, base, a, b = map(jt.array, given)
+    y = add_lora(base, x, a, b, places, factor=FACTOR, dropout=0, seeds=[0] * 3).numpy()
     np.testing.assert_allclose(y, expected(*given, places), rtol=0, atol=2e-4)  # fp32, to 200
 
 
@@ -46,7 +47,8 @@ def test_gradients_are_the_slopes(places, rank, columns, dropout):
 
     def result() -> jt.Var:
         settings = {"factor": FACTOR, "dropout": dropout, "seeds": [3, 4, 5]}
-        return (low_rank(*variables, places, **settings) * dy).sum()
+        x, base, a, b = variables
+        return (add_lora(base, x, a, b, places, **settings) * dy).sum()
 
     for variable, slope in zip(variables, jt.grad(result(), variables), strict=True):
         value, way = variable.numpy(), draw(*variable.shape)
@@ -63,7 +65,7 @@ def kept(seed: int, dropout: float = 0.25) -> np.ndarray:
     """What dropout keeps of 2,000 rows of 64."""
     x, one = jt.ones((2000, 64)), jt.array(np.eye(64, dtype=np.float32)[None])
     settings = {"factor": 1.0, "dropout": dropout, "seeds": [seed]}
-    y = low_rank(x, jt.zeros((2000, 64)), one, one, (0,), **settings).numpy()
+    y = add_lora(jt.zeros((2000, 64)), x, one, one, (0,), **settings).numpy()
     np.testing.assert_allclose(np.unique(y), [0, 1 / (1 - dropout)], rtol=1e-6)  # fp32
     return y > 0
 

@@ -4,13 +4,13 @@
 // column) alone, and sums over rows are taken in blocks of a fixed size: no bit depends on threads.
 #include <vector>
 
-namespace low_rank {
+namespace lora {
 
 using namespace lanes;
 enum { BLOCK = 128 };  // rows
 
 struct Setting {
-    long rows, inputs, outputs, rank, places, columns;  // columns: of the layer's result
+    long rows, inputs, outputs, rank, adapters, columns;  // columns: of the layer's result
     float factor, dropout;
     long offsets[3];
     unsigned seeds[3];
@@ -24,11 +24,11 @@ inline uvec mixed(uvec x) {
 }
 
 // What dropout leaves of a row, scaled by 1 / (1 - dropout).
-inline void drop(const Setting& s, long place, long row, const float* x, float* out) {
+inline void drop(const Setting& s, long adapter, long row, const float* x, float* out) {
     uvec lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     float scale = 1 / (1 - s.dropout);
     unsigned limit = (unsigned)(s.dropout * 4294967296.0);
-    uvec start = mixed(uvec{} + (unsigned)row + s.seeds[place]);
+    uvec start = mixed(uvec{} + (unsigned)row + s.seeds[adapter]);
     for (long d = 0; d < s.inputs; d += LANES) {
         uvec drawn = mixed(start ^ mixed(lane + (unsigned)d + 1));
         at(out + d) = drawn >= limit ? at(x + d) * scale : vec{};
@@ -47,8 +47,8 @@ inline void add(float* to, const float* from, float weight, long count) {
 
 // B[places][outputs][rank] -> [places][rank][outputs]
 inline std::vector<float> turned(const Setting& s, const float* b) {
-    std::vector<float> found(s.places * s.rank * s.outputs);
-    for (long p = 0; p < s.places; p++)
+    std::vector<float> found(s.adapters * s.rank * s.outputs);
+    for (long p = 0; p < s.adapters; p++)
         for (long j = 0; j < s.outputs; j++)
             for (long r = 0; r < s.rank; r++)
                 found[(p * s.rank + r) * s.outputs + j] = b[(p * s.outputs + j) * s.rank + r];
@@ -66,11 +66,11 @@ inline void forward(const Setting& s, const float* x, const float* base, const f
 #pragma omp for schedule(static)
         for (long row = 0; row < s.rows; row++) {
             memcpy(y + row * s.columns, base + row * s.columns, s.columns * sizeof(float));
-            for (long p = 0; p < s.places; p++) {
+            for (long p = 0; p < s.adapters; p++) {
                 drop(s, p, row, x + row * s.inputs, kept.data());
                 for (long i = p * s.rank; i < (p + 1) * s.rank; i++) {
                     float value = dot(kept.data(), a + i * s.inputs, s.inputs);
-                    narrow[row * s.places * s.rank + i] = value;
+                    narrow[row * s.adapters * s.rank + i] = value;
                     add(y + row * s.columns + s.offsets[p], wide.data() + i * s.outputs,
                         s.factor * value, s.outputs);
                 }
@@ -83,7 +83,7 @@ inline void forward(const Setting& s, const float* x, const float* base, const f
 inline void backward(const Setting& s, const float* dy, const float* x, const float* a,
                      const float* b, const float* narrow, float* dx, float* da, float* db) {
     auto wide = turned(s, b);
-    long all = s.places * s.rank, blocks = (s.rows + BLOCK - 1) / BLOCK;
+    long all = s.adapters * s.rank, blocks = (s.rows + BLOCK - 1) / BLOCK;
     long size = all * (s.inputs + s.outputs);
     std::vector<float> partial(blocks * size);
 #pragma omp parallel
@@ -95,7 +95,7 @@ inline void backward(const Setting& s, const float* dy, const float* x, const fl
             for (long row = block * BLOCK; row < std::min(s.rows, (block + 1) * BLOCK); row++) {
                 float* out = dx + row * s.inputs;
                 memset(out, 0, s.inputs * sizeof(float));
-                for (long p = 0; p < s.places; p++) {
+                for (long p = 0; p < s.adapters; p++) {
                     const float* slopes = dy + row * s.columns + s.offsets[p];
                     drop(s, p, row, x + row * s.inputs, kept.data());
                     std::fill(way.begin(), way.end(), 0.0f);
@@ -117,7 +117,7 @@ inline void backward(const Setting& s, const float* dy, const float* x, const fl
         add(partial.data(), partial.data() + block * size, 1, size);
     memcpy(da, partial.data(), all * s.inputs * sizeof(float));
     const float* turned_back = partial.data() + all * s.inputs;
-    for (long p = 0; p < s.places; p++)
+    for (long p = 0; p < s.adapters; p++)
         for (long j = 0; j < s.outputs; j++)
             for (long r = 0; r < s.rank; r++) {
                 float slope = turned_back[(p * s.rank + r) * s.outputs + j];
@@ -125,4 +125,4 @@ inline void backward(const Setting& s, const float* dy, const float* x, const fl
             }
 }
 
-}  // namespace low_rank
+}  // namespace lora
