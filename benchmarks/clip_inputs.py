@@ -19,7 +19,7 @@ TINY_TEXT = {
     "transformer_heads": 1,
     "transformer_layers": 2,
 }
-# The models of the golden files, as arguments of OpenAI's CLIP and of jclip.ClipSizes.
+# The models of the golden files, as arguments of OpenAI's CLIP and of jclip.ClipConfig.
 TINY: dict[str, dict[str, Any]] = {
     "vit": {
         "embed_dim": 32,

@@ -53,7 +53,7 @@ def by_precision(way: Callable[[], np.ndarray]) -> Ways:
 
 def clip() -> jclip.CLIP:
     jt.set_global_seed(0)
-    return jclip.CLIP(jclip.ClipSizes(**VIT_B32)).eval()
+    return jclip.CLIP(jclip.ClipConfig(**VIT_B32)).eval()
 
 
 def image(batch: int, folder: Path) -> Ways:

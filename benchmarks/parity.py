@@ -32,13 +32,13 @@ SIDES = (
 )  # fmt: skip
 TEXT_TOWER = {"context_length": 77, "vocab_size": 49408, "transformer_layers": 12}
 MODELS = {
-    "ViT-B/32": jclip.ClipSizes(
+    "ViT-B/32": jclip.ClipConfig(
         512, 224, 12, 768, 32, transformer_width=512, transformer_heads=8, **TEXT_TOWER
     ),
-    "ViT-B/16": jclip.ClipSizes(
+    "ViT-B/16": jclip.ClipConfig(
         512, 224, 12, 768, 16, transformer_width=512, transformer_heads=8, **TEXT_TOWER
     ),
-    "RN50": jclip.ClipSizes(
+    "RN50": jclip.ClipConfig(
         1024, 224, (3, 4, 6, 3), 64, None, transformer_width=512, transformer_heads=8, **TEXT_TOWER
     ),
 }
@@ -69,7 +69,7 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((np.abs(ours - theirs).max(axis=1) / np.abs(theirs).max(axis=1)).max())
 
 
-def compare_features(peer: Peer, name: str, sizes: jclip.ClipSizes, images: int) -> bool:
+def compare_features(peer: Peer, name: str, sizes: jclip.ClipConfig, images: int) -> bool:
     weights = peer.folder / "weights.pt"
     answer = peer.ask(
         "features", sizes=asdict(sizes), seed=SEED, weights=str(weights), images=images

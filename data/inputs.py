@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data.few_shot_dataset import DataError, FewShotDataset, open_dataset
 from jclip import available_models
-from jclip.download import find_or_download
+from jclip.loading import find_or_download
 
 AUXILIARY = Path("res1000epoch.pkl")  # the name that the contest's entries give it
 

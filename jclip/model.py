@@ -1,44 +1,46 @@
 """CLIP in Jittor: an image tower and a text tower whose features share one space.
 
-Parameters carry OpenAI's names, so weights map one to one.
+Parameters have OpenAI's names, so that weights map one to one.
 Source: Radford et al. 2021, https://arxiv.org/abs/2103.00020.
 Shapes: B images, S sentences, L tokens, D width, E embedding, R pixels a side of an image,
 G patches a side of it, P pixels a side of a patch.
 """
 
+import math
+import re
+
 import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.initial import initialise
+from jclip.config import ClipConfig
 from jclip.resnet import ModifiedResNet
-from jclip.sizes import ClipSizes
 from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, patch_rows
 from kernels.linear import PackedWeights, linear, project
 
-LENGTH_STEP = 8  # text is cut to a multiple of this: few lengths occur, so little is compiled
+LENGTH_STEP = 8  # text is cut to a multiple of this, so that few lengths need compiling
 
 
 class VisionTransformer(jt.Module):
     """Images [B, 3, R, R] -> features [B, E]."""
 
-    def __init__(self, sizes: ClipSizes, activation: str):
-        width, patch = sizes.vision_width, sizes.vision_patch_size
-        layers, heads = sizes.vision_layers, sizes.vision_heads
-        assert isinstance(layers, int) and patch is not None  # the sizes are those of a ViT
+    def __init__(self, config: ClipConfig, activation: str):
+        width, patch = config.vision_width, config.vision_patch_size
+        layers, heads = config.vision_layers, config.vision_heads
+        assert isinstance(layers, int) and patch is not None  # these are the sizes of a ViT
         self.patch_size = patch
         self.conv1 = nn.Conv2d(3, width, patch, stride=patch, bias=False)
         self.packed_conv1, self.packed_proj = PackedWeights(), PackedWeights()
         self.class_embedding = jt.zeros((width,))
-        tokens = (sizes.image_resolution // patch) ** 2 + 1
+        tokens = (config.image_resolution // patch) ** 2 + 1
         self.positional_embedding = jt.zeros((tokens, width))
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, heads, activation, causal=False)
         self.ln_post = LayerNorm(width)
-        self.proj = jt.zeros((width, sizes.embed_dim))
+        self.proj = jt.zeros((width, config.embed_dim))
 
     def embed_patches(self, images: jt.Var) -> jt.Var:
-        """The convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
+        """Applies the convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
         x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
         return linear(self.packed_conv1, x, self.conv1.weight)
 
@@ -51,48 +53,50 @@ class VisionTransformer(jt.Module):
 
 
 class CLIP(jt.Module):
-    """The two towers and the learned temperature, freshly initialised as the paper's code does.
+    """The two towers and the learned temperature, initialised as in the paper's code.
 
-    `activation` is "quick_gelu" (OpenAI's weights) or "gelu". With `initialised=False` the random
-    parameters hold arbitrary values, for a caller that sets every one of them.
+    `activation` is "quick_gelu" (OpenAI's weights) or "gelu". With `initialised=False` the
+    parameters are not drawn, for a caller that sets every one of them.
 
-    On the CPU, where the weights do not learn and the widths are multiples of 16, the bits of a
-    feature depend on its own row alone: on no other row, on its place, or on their number.
+    On the CPU the bits of a feature depend on its own row alone, not on the batch, if the weights
+    do not learn and the widths are multiples of 16.
     """
 
-    def __init__(self, sizes: ClipSizes, activation: str = "quick_gelu", initialised: bool = True):
+    def __init__(
+        self, config: ClipConfig, activation: str = "quick_gelu", initialised: bool = True
+    ):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
-        self.sizes, self.activation = sizes, activation
-        if sizes.is_vit:
-            self.visual = VisionTransformer(sizes, activation)
+        self.config, self.activation = config, activation
+        if config.is_vit:
+            self.visual = VisionTransformer(config, activation)
         else:
             self.visual = ModifiedResNet(
-                sizes.vision_layers,
-                sizes.vision_width,
-                sizes.vision_heads,
-                sizes.image_resolution,
-                sizes.embed_dim,
+                config.vision_layers,
+                config.vision_width,
+                config.vision_heads,
+                config.image_resolution,
+                config.embed_dim,
             )
-        width, layers = sizes.transformer_width, sizes.transformer_layers
-        heads = sizes.transformer_heads
+        width, layers = config.transformer_width, config.transformer_layers
+        heads = config.transformer_heads
         self.transformer = Transformer(width, layers, heads, activation, causal=True)
-        self.token_embedding = nn.Embedding(sizes.vocab_size, width)
-        self.positional_embedding = jt.zeros((sizes.context_length, width))
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.positional_embedding = jt.zeros((config.context_length, width))
         self.ln_final = LayerNorm(width)
-        self.text_projection = jt.zeros((width, sizes.embed_dim))
+        self.text_projection = jt.zeros((width, config.embed_dim))
         self.packed = PackedWeights()
         self.logit_scale = jt.array(np.log(1 / 0.07).astype(np.float32))
         if initialised:
             initialise(self)
 
     def encode_image(self, images: jt.Var | np.ndarray) -> jt.Var:
-        """Preprocessed images [B, 3, R, R], float32 -> features [B, E], not normalised.
+        """Encodes preprocessed images [B, 3, R, R], float32, to features [B, E], not normalised.
 
-        Raises ValueError where the images have another shape.
+        Raises ValueError if the images have another shape.
         """
         images = jt.array(images)
-        side = self.sizes.image_resolution
+        side = self.config.image_resolution
         if len(images.shape) != 4 or tuple(images.shape[1:]) != (3, side, side):
             raise ValueError(
                 f"images have shape {tuple(images.shape)}, this model takes [B, 3, {side}, {side}]"
@@ -100,11 +104,11 @@ class CLIP(jt.Module):
         return self.visual(images)
 
     def encode_text(self, tokens: np.ndarray | jt.Var) -> jt.Var:
-        """Token ids [S, L] as `jclip.tokenize` gives them -> features [S, E], not normalised.
+        """Encodes token ids [S, L], as `jclip.tokenize` returns them, to features [S, E].
 
-        The text is cut after its last end token, rounded up to a multiple of 8. Attention is
-        causal, so nothing that is cut could have changed a feature. Raises ValueError where an id
-        is outside the vocabulary or L is longer than the model's.
+        The features are not normalised. All sentences are cut after the last end token, rounded up
+        to a multiple of 8. Attention is causal, so that what is cut cannot change a feature. Raises
+        ValueError if an id is outside the vocabulary or L is longer than the model's.
         """
         tokens = np.asarray(tokens.numpy() if isinstance(tokens, jt.Var) else tokens)
         self._check_tokens(tokens)
@@ -113,17 +117,17 @@ class CLIP(jt.Module):
         return self.encode_embedded(self.embed_tokens(tokens[:, :length]), ends)
 
     def embed_tokens(self, tokens: np.ndarray) -> jt.Var:
-        """Token ids [S, L] -> token embeddings [S, L, D], without positions."""
+        """Looks up the embeddings [S, L, D] of token ids [S, L], without positions."""
         return self.token_embedding(jt.array(np.ascontiguousarray(tokens, dtype=np.int32)))
 
     def encode_embedded(self, embedded: jt.Var, ends: np.ndarray) -> jt.Var:
-        """Token embeddings [S, L, D] and places of the end tokens [S] -> features [S, E]."""
+        """Encodes token embeddings [S, L, D] with end tokens at `ends`[S] to features [S, E]."""
         positions = self.positional_embedding[: embedded.shape[1]]
         x = self.transformer(embedded + positions, ends)  # [S, D]
         return project(self.packed, self.ln_final(x), self.text_projection)
 
     def execute(self, images: jt.Var, tokens: np.ndarray | jt.Var) -> tuple[jt.Var, jt.Var]:
-        """Images [B, 3, R, R] and token ids [S, L] -> scaled cosines [B, S] and [S, B]."""
+        """Returns scaled cosines [B, S] and [S, B] of images [B, 3, R, R] and token ids [S, L]."""
         image_features = jt.normalize(self.encode_image(images), dim=1)
         text_features = jt.normalize(self.encode_text(tokens), dim=1)
         scale = self.logit_scale.exp()
@@ -131,7 +135,7 @@ class CLIP(jt.Module):
         return logits_per_image, logits_per_image.transpose()
 
     def _check_tokens(self, tokens: np.ndarray) -> None:
-        longest, vocabulary = self.sizes.context_length, self.sizes.vocab_size
+        longest, vocabulary = self.config.context_length, self.config.vocab_size
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not 0 < tokens.shape[1] <= longest:
             raise ValueError(
                 f"tokens are {tokens.dtype} of shape {tokens.shape}, "
@@ -142,3 +146,60 @@ class CLIP(jt.Module):
                 f"token ids reach from {tokens.min()} to {tokens.max()}, "
                 f"this model knows 0 to {vocabulary - 1}"
             )
+
+
+def initialise(model: CLIP) -> None:
+    """Draws the random parameters of a new CLIP as the paper's code does; the rest stay.
+
+    They are drawn with NumPy, from a seed taken from its global generator, which
+    `jt.set_global_seed` sets. The same seed gives the same bytes on every device.
+    """
+    random = np.random.default_rng(np.random.randint(2**31))
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        shape, std = shapes[name], normal_std(name, shapes, model.config.transformer_layers)
+        bound = uniform_bound(name, shapes)
+        if std is not None:
+            value = random.standard_normal(shape, dtype=np.float32) * np.float32(std)
+        elif bound is not None:
+            value = (random.random(shape, dtype=np.float32) * 2 - 1) * np.float32(bound)
+        else:
+            continue
+        parameter.update(jt.array(value))
+
+
+def normal_std(name: str, shapes: dict[str, tuple[int, ...]], layers: int) -> float | None:
+    """Returns the standard deviation of a normally distributed parameter; None for all others.
+
+    `layers` is the number of blocks of the text tower. Each adds to its input twice, hence
+    `residual`.
+    """
+    shape, residual = shapes[name], (2 * layers) ** -0.5
+    rules = (
+        (r"token_embedding\.weight", lambda: 0.02),
+        (r"positional_embedding", lambda: 0.01),
+        (r"visual\.class_embedding|visual\.proj|text_projection", lambda: shape[0] ** -0.5),
+        (r"visual\.(attnpool\.)?positional_embedding", lambda: shape[1] ** -0.5),
+        (r"visual\.attnpool\.[qkvc]_proj\.weight", lambda: shape[1] ** -0.5),
+        (r"transformer\..*in_proj_weight", lambda: shape[1] ** -0.5),
+        (r"transformer\..*out_proj\.weight", lambda: shape[1] ** -0.5 * residual),
+        (r"transformer\..*c_fc\.weight", lambda: (2 * shape[1]) ** -0.5),
+        (r"transformer\..*c_proj\.weight", lambda: shape[0] ** -0.5 * residual),
+    )
+    return next((std() for pattern, std in rules if re.fullmatch(pattern, name)), None)
+
+
+def uniform_bound(name: str, shapes: dict[str, tuple[int, ...]]) -> float | None:
+    """Returns the bound of a parameter drawn from [-bound, bound]; None for constants.
+
+    These are torch's own defaults, which the paper's code keeps. A bound of 0 means zeros.
+    """
+    if re.fullmatch(r".*(in_proj_|out_proj\.)bias|visual\.layer\d\.\d+\.bn3\.weight", name):
+        return 0.0
+    if name.endswith("in_proj_weight"):
+        return math.sqrt(6 / sum(shapes[name]))
+    weight = shapes.get(re.sub(r"bias$", "weight", name), ())
+    if len(weight) < 2:  # norms and the temperature
+        return None
+    return math.prod(weight[1:]) ** -0.5  # one over the square root of a unit's inputs

@@ -12,7 +12,7 @@ from PIL import Image
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # of R, G, B in [0, 1]
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-MOST_PIXELS = 2**28  # of a resized photo; a sliver of a photo would otherwise fill the memory
+MAX_PIXELS = 2**28  # of a resized photo; a sliver of a photo would otherwise fill the memory
 
 
 def resize_short_side(image: Image.Image, side: int) -> Image.Image:
@@ -23,7 +23,7 @@ def resize_short_side(image: Image.Image, side: int) -> Image.Image:
     if short == side:
         return image
     new_long = int(side * long / short)
-    if side * new_long > MOST_PIXELS:
+    if side * new_long > MAX_PIXELS:
         raise ValueError(
             f"the image is too narrow: {image.width} x {image.height} pixels would become "
             f"{side} x {new_long}; crop it first"
@@ -38,13 +38,13 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def level_table(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def make_level_table(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """[3,256]: what each of the 256 levels of a channel becomes, (level / 255 - mean) / std."""
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     return (levels - mean[:, None]) / std[:, None]
 
 
-def looked_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
+def apply_level_table(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> float32 [3, H, W], each level as `table` has it."""
     found = np.empty((3, *pixels.shape[:2]), np.float32)
     for channel in range(3):
@@ -55,7 +55,7 @@ def looked_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def to_array(image: Image.Image, mean: np.ndarray = MEAN, std: np.ndarray = STD) -> np.ndarray:
     """An RGB image of R x R pixels -> float32 [3, R, R], normalised by colour."""
-    return looked_up(np.asarray(image), level_table(mean, std))
+    return apply_level_table(np.asarray(image), make_level_table(mean, std))
 
 
 def make_preprocess(resolution: int) -> Callable[[Image.Image], np.ndarray]:

@@ -22,8 +22,8 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
+from jclip.config import ClipConfig
 from jclip.model import CLIP
-from jclip.sizes import ClipSizes
 from jclip.transformer import Attention, Linear, ResidualAttentionBlock
 from kernels import lora
 from kernels.linear import linear
@@ -112,7 +112,7 @@ def adapted_layers(layers: str, depth: int) -> range:
     return chosen
 
 
-def adapter_widths(sizes: ClipSizes, config: LoraConfig) -> dict[str, tuple[int, int]]:
+def adapter_widths(sizes: ClipConfig, config: LoraConfig) -> dict[str, tuple[int, int]]:
     """Returns D_in and D_out of every adapter under its name, such as image.0.q.
 
     Raises ValueError if the image tower of a ResNet is to be adapted, or the layers do not fit.
@@ -264,7 +264,7 @@ class LoraAdapters(jt.Module):
         self._layers: list[AdaptedLayer] = []  # in a list, which Jittor does not search
         self._unmerged: list[tuple[jt.Var, np.ndarray]] = []  # weights, their values before merging
         blocks: dict[tuple[str, str], dict[str, LowRank]] = {}
-        for name, (inputs, outputs) in adapter_widths(model.sizes, config).items():
+        for name, (inputs, outputs) in adapter_widths(model.config, config).items():
             tower, layer, target = name.split(".")
             a = initial_values(name, config.rank, inputs, seed)
             adapter = LowRank(a, outputs, config.factor, config.dropout)

@@ -19,6 +19,7 @@ from baselines.trainer import Baseline
 from models.backbones.freezing import trainable
 from models.backbones.networks import build
 from models.backbones.pretrained import load_pretrained
+from weight_files import safe_load
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def run(config: Config) -> None:
         lambda: build(config.network, classes, image_size=config.image_size, **options)
     )
     if config.weights:
-        load_pretrained(network, config.weights, classes="replace")
+        contents = safe_load(config.weights)
+        load_pretrained(network, contents, config.weights, classes="replace")
     body, head = trainable(network, config.unfreeze)
     groups = [{"params": head, "share": 1.0}]
     if body:

@@ -66,7 +66,7 @@ class Classifier(nn.Module):
 
     def __init__(self, model: jclip.CLIP, classes: int):
         self.visual = model.visual
-        self.head = nn.Linear(model.sizes.embed_dim, classes)
+        self.head = nn.Linear(model.config.embed_dim, classes)
 
     def execute(self, images: jt.Var) -> jt.Var:
         return self.head(self.visual(images))
@@ -75,7 +75,7 @@ class Classifier(nn.Module):
 def run(config: Config) -> None:
     """Trains what the mode says, tests once and writes the result."""
     model, _ = jclip.load(config.weights)
-    job = Baseline(config, model.sizes.image_resolution, CLIP_NORM)
+    job = Baseline(config, model.config.image_resolution, CLIP_NORM)
     phase = job.run(config.mode)
     if stored_result(phase):
         return
@@ -88,7 +88,7 @@ def run(config: Config) -> None:
         return
     classes, fresh = len(train.class_names), config.mode == "scratch"
     network = job.build(
-        lambda: Classifier(jclip.CLIP(model.sizes, model.activation) if fresh else model, classes)
+        lambda: Classifier(jclip.CLIP(model.config, model.activation) if fresh else model, classes)
     )
     groups = [
         {"params": network.visual.parameters(), "share": 1.0},
@@ -103,7 +103,7 @@ def zero_shot(job: Baseline[Config], model: jclip.CLIP, phase: Run) -> None:
     test = job.test_set()
     texts = texts_of(LabelSpace.all_base(test.class_names), job.config.text)
     every = [text for group in texts.sentences for text in group]
-    tokens = jclip.tokenize(every, context_length=model.sizes.context_length)
+    tokens = jclip.tokenize(every, context_length=model.config.context_length)
     with in_fp32():  # as every class text
         vectors = predict(model.encode_text, tokens, batch=ROWS[job.device])
     text = class_vectors(vectors, sentence_weights(texts, vectors, job.config.text))

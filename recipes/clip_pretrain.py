@@ -26,8 +26,8 @@ from engine.micro_batches import WHOLE
 from engine.run_log import Run
 from engine.schedules import warm_cosine
 from engine.trainer import fit
+from jclip.config import ClipConfig, count_heads
 from jclip.preprocess import make_preprocess, to_array
-from jclip.sizes import ClipSizes, heads_of
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_images(files: Sequence[Path], config: Config) -> np.ndarray:
 def build(config: Config) -> jclip.CLIP:
     """A CLIP of the configured size with seeded initial weights."""
     jt.set_global_seed(config.seed)
-    sizes = ClipSizes(
+    sizes = ClipConfig(
         embed_dim=config.width,
         image_resolution=config.image_size,
         vision_layers=config.layers,
@@ -123,7 +123,7 @@ def build(config: Config) -> jclip.CLIP:
         context_length=77,
         vocab_size=49408,
         transformer_width=config.width,
-        transformer_heads=heads_of(config.width),
+        transformer_heads=count_heads(config.width),
         transformer_layers=config.layers,
     )
     return jclip.CLIP(sizes)

@@ -16,6 +16,7 @@ from baselines.results import stored_result
 from baselines.trainer import Baseline, BaselineConfig
 from models.backbones.networks import build
 from models.backbones.pretrained import load_pretrained
+from weight_files import safe_load
 
 
 @dataclass(frozen=True)
@@ -56,5 +57,6 @@ def run(config: Config) -> None:
     options = {"stem": config.stem} if config.network.startswith("resnet") else {}
     encoder = job.build(lambda: build(config.network, 0, image_size=config.image_size, **options))
     if config.source != "scratch":
-        load_pretrained(encoder, config.encoder, classes="replace")
+        contents = safe_load(config.encoder)
+        load_pretrained(encoder, contents, config.encoder, classes="replace")
     linear_protocol(job, phase, encoder, encoder, sets, lr=config.lr, layers=config.layers)

@@ -33,6 +33,7 @@ from baselines.transforms.compose import cifar_transform, strong_transform, weak
 from engine.run_log import Run
 from models.backbones.networks import Network, build, suited
 from models.backbones.pretrained import load_pretrained
+from weight_files import safe_load
 
 PHASES = ("teacher", "student", "st_class", "ssl")  # in the order in which they are made
 FIRST_READ = {  # by which phase, of fields that the phases before do not look at
@@ -128,7 +129,7 @@ class Job(Baseline[Config]):
         """The teacher, read or trained on the labelled images."""
         network = self.network(self.config.teacher_network)
         if self.config.teacher:
-            load_pretrained(network, self.config.teacher)
+            load_pretrained(network, safe_load(self.config.teacher), self.config.teacher)
         else:
             run, batches = self.place("teacher"), self.augmented(self.labelled)
             self.learn(run, network, network.parameters(), batches, classify(network), self.val)
@@ -140,7 +141,8 @@ class Job(Baseline[Config]):
         """The student: DeiT's losses with a teacher, and RKD's; or labels on both its heads."""
         config, student = self.config, self.network(self.config.student_network)
         if config.student_start:
-            load_pretrained(student, config.student_start, classes="replace", positions="resize")
+            contents, source = safe_load(config.student_start), config.student_start
+            load_pretrained(student, contents, source, classes="replace", positions="resize")
         teacher = self.teacher if config.distil else None
         step = distillation_step(student, teacher, config.losses)
         batches, parameters = self.augmented(self.labelled), student.parameters()

@@ -19,9 +19,9 @@ from baselines.transforms.randaugment import rand_augment
 from jclip.preprocess import (
     MEAN,
     STD,
+    apply_level_table,
     centre_crop,
-    level_table,
-    looked_up,
+    make_level_table,
     resize_short_side,
 )
 
@@ -42,13 +42,13 @@ class Compose:
     @cached_property
     def _levels(self) -> np.ndarray:
         """[3,256]: the normalized value of each of 256 levels in each channel."""
-        return level_table(*(np.array(values, np.float32) for values in self.norm))
+        return make_level_table(*(np.array(values, np.float32) for values in self.norm))
 
     def __call__(self, image: Picture, rng: np.random.Generator | None = None) -> np.ndarray:
         """Transforms an RGB image, PIL or uint8 [H,W,3], to float32 [3,R,R]."""
         for operation in self.operations:
             image = operation(image, rng)
-        array = looked_up(ops.as_array(image), self._levels)
+        array = apply_level_table(ops.as_array(image), self._levels)
         for array_operation in self.array_operations:
             array = array_operation(array, rng)
         return array

@@ -124,7 +124,7 @@ class Encoder:
         distinct = sorted(set(texts))
         path = self.cache_path("text", distinct)
         if not path.exists():
-            tokens = jclip.tokenize(distinct, context_length=self.model.sizes.context_length)
+            tokens = jclip.tokenize(distinct, context_length=self.model.config.context_length)
             ends = tokens.argmax(axis=1)  # a call is cut after its longest text
             predictor = self.predictor(self.model.encode_text)
             order = np.argsort(ends, kind="stable")

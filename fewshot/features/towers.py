@@ -37,7 +37,7 @@ class Tower:
 def clip_tower(weights: Path) -> Tower:
     """Returns the image tower of a CLIP; its `module` is the whole CLIP."""
     model, centre = jclip.load(weights)
-    sizes = model.sizes
+    sizes = model.config
     return Tower(
         model, model.encode_image, sizes.embed_dim, sizes.image_resolution, centre, to_array
     )
@@ -60,7 +60,8 @@ def auxiliary_tower(weights: Path) -> Tower:
 
     The names in the weight file decide which of them it is.
     """
-    if any("text_projection" in name for name in safe_load(weights)):
+    contents = safe_load(weights)
+    if any("text_projection" in name for name in contents):
         return clip_tower(weights)
-    encoder, centre = moco.load_moco(weights)
-    return Tower(encoder, encoder.encode, moco.FEATURES, moco.RESOLUTION, centre, moco.to_array)
+    encoder, preprocess = moco.load_moco(contents, weights), moco.preprocess
+    return Tower(encoder, encoder.encode, moco.FEATURES, moco.RESOLUTION, preprocess, moco.to_array)

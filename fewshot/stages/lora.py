@@ -94,7 +94,7 @@ def train_lora(
     """The LoRA part. paths[N] and labels[N] of the shots, sentences[K], one of each class."""
     tower = clip_tower(encoder.weights)  # a model of its own: the encoder's stays as it is
     model: jclip.CLIP = tower.module
-    tokens = jclip.tokenize(sentences, context_length=model.sizes.context_length)
+    tokens = jclip.tokenize(sentences, context_length=model.config.context_length)
     frozen = (
         None if "text" in config.towers else jt.array(encoder.encode_sentences(sentences))
     )  # [K,E]

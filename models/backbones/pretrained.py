@@ -1,34 +1,34 @@
-"""Public weights of torchvision and timm, loaded strictly and without torch."""
+"""Public weights of torchvision and timm, put into a network strictly and without torch."""
 
+from collections.abc import Mapping
 from math import isqrt
 from pathlib import Path
+from typing import Any
 
-import jittor as jt
 import numpy as np
 from PIL import Image
 
-from jclip.weights import check_complete
-from models.backbones.moco import float_arrays, unwrapped
+from jclip.weights import assign, to_float32, unwrap
 from models.backbones.networks import Network
 from models.backbones.vit import VisionTransformer
-from weight_files.reader import safe_load
 
 
 def load_pretrained(
     module: Network,
-    path: str | Path,
+    contents: Mapping[str, Any],
+    source: str | Path,
     *,
     classes: str = "keep",
     positions: str = "keep",
     prefix: str = "",
 ) -> None:
-    """Puts the weights of a file that `weight_files.safe_load` opens into a network of `build`.
+    """Sets the parameters of a network of `networks.build` to the weights in a file's contents.
 
-    Every name and shape must be the network's. classes="replace" leaves the network's own
-    classifier as it is, whatever the file has there; positions="resize" brings a ViT's position
-    embeddings to the network's grid as timm does. With a `prefix`, such as "encoder.", only the
-    file's names that begin with it count, without it. Nothing changes where ValueError is raised,
-    which names the file and all that does not fit.
+    Every name and shape must be the network's. With classes="replace" the network keeps its own
+    classifier, whatever the contents have there. With positions="resize" a ViT's position
+    embeddings are resized to the network's grid as timm does. With a `prefix`, such as "encoder.",
+    only names that begin with it count, without it. Raises ValueError, which names `source` and all
+    that does not fit; then nothing has changed.
     """
     for argument, value, known in (
         ("classes", classes, ("keep", "replace")),
@@ -36,9 +36,9 @@ def load_pretrained(
     ):
         if value not in known:
             raise ValueError(f"{argument} {value!r} is none of {', '.join(known)}")
-    contents = unwrapped(safe_load(path))
-    named = {n.removeprefix(prefix): v for n, v in contents.items() if n.startswith(prefix)}
-    state = float_arrays(named, path)
+    weights = unwrap(contents, source)
+    weights = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+    state = to_float32(weights, source)
     heads = tuple(f"{name}." for name in module.head_names)
     variables = module.state_dict()
     if classes == "replace":
@@ -48,35 +48,33 @@ def load_pretrained(
     if positions == "resize" and "pos_embed" in shapes and "pos_embed" in state:
         assert isinstance(module, VisionTransformer)  # no other network has position embeddings
         tokens, prefixes = shapes["pos_embed"][1], module.prefix_tokens
-        state["pos_embed"] = resized_positions(state["pos_embed"], tokens, prefixes, path)
+        state["pos_embed"] = resize_positions(state["pos_embed"], tokens, prefixes, source)
     try:
-        check_complete(state, shapes, path)
+        assign(variables, state, source)
     except ValueError as error:
         raise ValueError(f"{error}{_remedy(state, shapes, heads)}") from None
-    for name, variable in variables.items():
-        variable.update(jt.array(state[name]))
 
 
-def resized_positions(
-    embedding: np.ndarray, tokens: int, prefixes: int, path: str | Path
+def resize_positions(
+    embedding: np.ndarray, tokens: int, prefixes: int, source: str | Path
 ) -> np.ndarray:
-    """Position embeddings [1, L, D] -> [1, tokens, D] by bicubic interpolation of their square.
+    """Resizes position embeddings [1, L, D] to [1, tokens, D] by bicubic interpolation of the grid.
 
-    The first `prefixes` belong to no patch and stay. Pillow's filter, which smooths where the grid
-    shrinks, is the one that timm uses. Raises ValueError where a number of patches is no square.
+    The first `prefixes` belong to no patch and stay. Pillow's filter, which smooths when the grid
+    shrinks, is the one that timm uses. Raises ValueError if a number of patches is no square.
     """
     old, new = embedding.shape[-2] - prefixes, tokens - prefixes
-    sides = isqrt(max(0, old)), isqrt(new)
-    if embedding.ndim != 3 or old < 1 or (sides[0] ** 2, sides[1] ** 2) != (old, new):
+    old_side, new_side = isqrt(max(0, old)), isqrt(new)
+    if embedding.ndim != 3 or old < 1 or (old_side**2, new_side**2) != (old, new):
         raise ValueError(
-            f"{path}: pos_embed {embedding.shape} is no square grid after {prefixes} tokens"
+            f"{source}: pos_embed {embedding.shape} is no square grid after {prefixes} tokens"
         )
     if old == new:
         return embedding
-    grid = embedding[0, prefixes:].reshape(sides[0], sides[0], -1)
+    grid = embedding[0, prefixes:].reshape(old_side, old_side, -1)
     planes = [
         Image.fromarray(np.ascontiguousarray(plane)).resize(
-            (sides[1], sides[1]), Image.Resampling.BICUBIC
+            (new_side, new_side), Image.Resampling.BICUBIC
         )
         for plane in grid.transpose(2, 0, 1)
     ]
@@ -85,12 +83,12 @@ def resized_positions(
 
 
 def _remedy(state: dict, shapes: dict, heads: tuple[str, ...]) -> str:
-    """What would help, where a classifier or the position embeddings have another size."""
+    """Returns what helps if the classifier or the position embeddings have another size."""
     wrong = [n for n in shapes if n not in state or state[n].shape != shapes[n]]
     wrong += [n for n in state if n not in shapes]
-    advice = []
+    advice = ""
     if any(name.startswith(heads) for name in wrong):
-        advice.append('classes="replace" keeps the network\'s own classifier')
+        advice += '; classes="replace" keeps the network\'s own classifier'
     if "pos_embed" in wrong and "pos_embed" in state and "pos_embed" in shapes:
-        advice.append('positions="resize" fits the position embeddings')
-    return "; " + "; ".join(advice) if advice else ""
+        advice += '; positions="resize" fits the position embeddings'
+    return advice

@@ -48,7 +48,7 @@ class PromptLearner(jt.Module):
         if tokens < 1:
             raise ValueError(f"{tokens} context tokens: at least 1 can learn")
         self._model = (model,)  # in a tuple, Jittor does not take it for a part of this module
-        longest = model.sizes.context_length
+        longest = model.config.context_length
         self._ids, self._slots, self._ends = _layout(names, tokens, position, longest)
         start = _start(model, words, tokens, seed)  # [M,D]
         if per_class:
@@ -122,7 +122,7 @@ def _layout(
 
 def _start(model: CLIP, words: str, tokens: int, seed: int) -> np.ndarray:
     """The first context[M,D], float32: embedded words, then noise."""
-    width = model.sizes.transformer_width
+    width = model.config.transformer_width
     start = np.random.default_rng(seed).normal(0, NOISE, (tokens, width)).astype(np.float32)
     ids = encode(words)[:tokens]
     if ids:

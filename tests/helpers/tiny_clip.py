@@ -7,7 +7,7 @@ import jittor as jt
 import jclip
 from engine import checkpoint
 
-TINY = jclip.ClipSizes(
+TINY = jclip.ClipConfig(
     embed_dim=32,
     image_resolution=16,
     vision_layers=1,

@@ -9,7 +9,7 @@ import pytest
 import jclip
 from benchmarks import clip_inputs
 
-SIZES = jclip.ClipSizes(**clip_inputs.TINY["vit"])
+SIZES = jclip.ClipConfig(**clip_inputs.TINY["vit"])
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def write(path, state) -> str:
 
 def test_load_gives_the_weights_of_the_file(tmp_path, state):
     model, preprocess = jclip.load(write(tmp_path / "clip.pkl", state))
-    assert model.sizes == SIZES
+    assert model.config == SIZES
     for name, value in model.named_parameters():
         np.testing.assert_array_equal(value.numpy().reshape(state[name].shape), state[name])
     image = preprocess(clip_inputs.photo("RGB", 100, 80, 0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import clip_inputs
-from jclip import CLIP, ClipSizes, tokenize
+from jclip import CLIP, ClipConfig, tokenize
 from jclip.transformer import Transformer
 from runtime.paths import ROOT
 
@@ -20,7 +20,7 @@ ROUNDING = 1e-5  # fp32 sums of the same terms in another order
 @cache
 def tiny(kind: str) -> CLIP:
     """The model of the golden files, in evaluation mode."""
-    model = CLIP(ClipSizes(**clip_inputs.TINY[kind]), initialised=False)
+    model = CLIP(ClipConfig(**clip_inputs.TINY[kind]), initialised=False)
     for name, parameter in model.named_parameters():
         value = clip_inputs.seeded_weight(name, tuple(parameter.shape), clip_inputs.TINY_SEED)
         parameter.update(jt.array(value))
@@ -112,7 +112,7 @@ def test_the_last_blocks_one_token_is_that_of_all(causal):
 def test_same_seed_same_bytes(kind):
     def fresh(seed: int) -> dict[str, np.ndarray]:
         jt.set_global_seed(seed)
-        model = CLIP(ClipSizes(**clip_inputs.TINY[kind]))
+        model = CLIP(ClipConfig(**clip_inputs.TINY[kind]))
         return {name: value.numpy() for name, value in model.named_parameters()}
 
     first, again, other = fresh(1), fresh(1), fresh(2)
@@ -124,7 +124,7 @@ def test_same_seed_same_bytes(kind):
 
 
 def test_every_parameter_of_a_fresh_model_learns():
-    model = CLIP(ClipSizes(**clip_inputs.TINY["vit"]))
+    model = CLIP(ClipConfig(**clip_inputs.TINY["vit"]))
     logits, _ = model(images_of(), tokenize(["a", "a b", "c d e", "f"]))
     loss = jt.nn.cross_entropy_loss(logits, jt.arange(4))
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -143,4 +143,4 @@ def test_wrong_inputs_are_named():
     with pytest.raises(ValueError, match="L at most 77"):
         model.encode_text(np.zeros((1, 78), np.int32))
     with pytest.raises(ValueError, match="'relu' is none of quick_gelu, gelu"):
-        CLIP(model.sizes, activation="relu")
+        CLIP(model.config, activation="relu")

@@ -9,14 +9,14 @@ import pytest
 
 from benchmarks import clip_inputs
 from engine import checkpoint
-from jclip import CLIP, ClipSizes, tokenize
+from jclip import CLIP, ClipConfig, tokenize
 from jclip.transformer import Attention
 from models.lora import LoraAdapters, LoraConfig, adapter_widths, initial_values
 from tests.helpers.tiny_clip import TINY
 from weight_files import safe_load
 
 EVERY = LoraConfig(targets=("q", "k", "v", "o", "fc", "proj"))
-SIZES = ClipSizes(**clip_inputs.TINY["vit"])  # two blocks a tower
+SIZES = ClipConfig(**clip_inputs.TINY["vit"])  # two blocks a tower
 TOWER = {"image": "visual.transformer", "text": "transformer"}
 
 
@@ -268,7 +268,7 @@ def test_load_refuses_others(attach):
 
 
 def test_models_that_cannot_be_adapted(attach):
-    resnet = ClipSizes(**clip_inputs.TINY["resnet"])
+    resnet = ClipConfig(**clip_inputs.TINY["resnet"])
     with pytest.raises(ValueError, match=r"ResNet .* use towers=\('text',\)"):
         adapter_widths(resnet, LoraConfig())
     assert len(adapter_widths(resnet, LoraConfig(towers=("text",)))) == 2 * 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import clip_inputs
-from jclip import CLIP, ClipSizes
+from jclip import CLIP, ClipConfig
 from models.lora import LoraAdapters, LoraConfig
 from runtime.paths import ROOT
 
@@ -25,7 +25,7 @@ def step(golden) -> dict:
     """The same step here: count, logits, loss, and each array's first, gradient, updated values."""
     settings = json.loads(str(golden["settings"]))
     seed = settings["seed"]
-    model = seeded_model(ClipSizes(**settings["sizes"]), seed)
+    model = seeded_model(ClipConfig(**settings["sizes"]), seed)
     config = LoraConfig(rank=settings["rank"], dropout=0.0)
     adapters = LoraAdapters(model, config, seed)
     state = adapters.state()
@@ -41,7 +41,7 @@ def step(golden) -> dict:
         weight_decay=settings["weight_decay"],
     )
     labels = golden["labels"]
-    images = clip_inputs.seeded_images(len(labels), model.sizes.image_resolution, seed)
+    images = clip_inputs.seeded_images(len(labels), model.config.image_resolution, seed)
     image = jt.normalize(model.encode_image(images), dim=1)
     text = jt.normalize(model.encode_text(golden["tokens"]), dim=1)
     logits = 100 * jt.nn.matmul_transpose(image, text)
@@ -59,7 +59,7 @@ def step(golden) -> dict:
     }
 
 
-def seeded_model(sizes: ClipSizes, seed: int) -> CLIP:
+def seeded_model(sizes: ClipConfig, seed: int) -> CLIP:
     model = CLIP(sizes, initialised=False)
     for name, parameter in model.named_parameters():
         value = clip_inputs.seeded_weight(name, tuple(parameter.shape), seed)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from jclip.download import MODELS, SITE
+from jclip.loading import MODELS, SITE
 from weight_files.known_weights import known_by_content, known_by_name, known_weights
 
 
