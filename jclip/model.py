@@ -15,7 +15,7 @@ from jittor import nn
 
 from jclip.config import ClipConfig
 from jclip.resnet import ModifiedResNet
-from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, patch_rows
+from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, extract_patches
 from kernels.linear import PackedWeights, linear, project
 
 LENGTH_STEP = 8  # text is cut to a multiple of this, so that few lengths need compiling
@@ -41,7 +41,7 @@ class VisionTransformer(jt.Module):
 
     def embed_patches(self, images: jt.Var) -> jt.Var:
         """Applies the convolution conv1 as one matrix product: [B, 3, R, R] -> [B, G*G, D]."""
-        x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
+        x = extract_patches(images, self.patch_size)  # [B, G*G, 3*P*P]
         return linear(self.packed_conv1, x, self.conv1.weight)
 
     def execute(self, images: jt.Var) -> jt.Var:

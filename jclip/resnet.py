@@ -1,8 +1,8 @@
-"""CLIP's image tower of the ResNet kind.
+"""CLIP's other image tower: a ResNet with three changes.
 
-A ResNet with three changes (Radford et al. 2021, section 2.4; https://arxiv.org/abs/2103.00020):
-a stem of three convolutions, an average pool before every convolution that would have a stride, and
-attention in place of the last pool.
+These are a stem of three convolutions, an average pool before every convolution that would have a
+stride, and attention instead of the last pool. Source: Radford et al. 2021, section 2.4
+(https://arxiv.org/abs/2103.00020). Shapes: B images, D channels, H x W cells, E embedding.
 """
 
 import jittor as jt
@@ -11,11 +11,11 @@ from jittor import nn
 from jclip.transformer import Linear
 from kernels.attention import plain_attention
 
-EXPANSION = 4  # channels out of a block to channels inside it
+EXPANSION = 4  # ratio of a block's output channels to its inner channels
 
 
 def average_pool(x: jt.Var, side: int) -> jt.Var:
-    """Means of squares that tile the image: [B, D, H, W] -> [B, D, H/side, W/side]."""
+    """Averages squares that tile the image: [B, D, H, W] -> [B, D, H/side, W/side]."""
     b, d, h, w = x.shape
     return x.reshape(b, d, h // side, side, w // side, side).mean(dims=(3, 5))
 
@@ -49,7 +49,7 @@ class Bottleneck(jt.Module):
 
 
 class AttentionPool(jt.Module):
-    """Attention whose one query is the mean of the cells: [B, D, H, W] -> [B, E]."""
+    """Attention pooling, whose only query is the mean of the cells: [B, D, H, W] -> [B, E]."""
 
     def __init__(self, side: int, width: int, heads: int, embed_dim: int):
         self.heads = heads
@@ -70,7 +70,10 @@ class AttentionPool(jt.Module):
 
 
 class ModifiedResNet(jt.Module):
-    """Images [B, 3, R, R] -> features [B, E]; R a multiple of 32, `layers` blocks of each stage."""
+    """Images [B, 3, R, R] -> features [B, E]; R is a multiple of 32.
+
+    `layers` are the numbers of blocks of the four stages.
+    """
 
     def __init__(self, layers, width: int, heads: int, resolution: int, embed_dim: int):
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)

@@ -1,8 +1,8 @@
-"""Text to token ids, equal to OpenAI's CLIP tokenizer.
+"""Turns text into token ids, equal to OpenAI's CLIP tokenizer.
 
-The vocabulary comes with the package `instant-clip-tokenizer`; the cleaning before it stands here.
-Known to differ: an apostrophe before a long s (U+017F), the combining iota U+0345, and code points
-that Unicode assigned after the package's tables were made.
+The package `instant-clip-tokenizer` has the vocabulary; this module cleans the text first. Known
+differences: an apostrophe before a long s (U+017F), the combining iota U+0345, and code points that
+Unicode assigned after the package's tables were made.
 """
 
 import html
@@ -17,23 +17,23 @@ from instant_clip_tokenizer import Tokenizer
 CONTEXT_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-# A marker inside a text counts as one token unless punctuation runs into it from the left.
+# A marker inside a text is one token, unless punctuation precedes it directly.
 MARKERS = re.compile(rf"(?:(?<=[\s\w])(?<!_)|^)((?:{re.escape(START)}|{re.escape(END)})+)")
 
 
 @cache
 def _tokenizer() -> Tokenizer:
-    return Tokenizer()  # reads the vocabulary: a tenth of a second, once
+    return Tokenizer()  # reads the vocabulary, which takes a tenth of a second
 
 
 def clean(text: str) -> str:
-    """Repairs the encoding, resolves HTML entities twice, collapses white space, lowers case."""
+    """Repairs the encoding, unescapes HTML twice, collapses white space, and lowers the case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
 def encode(text: str) -> list[int]:
-    """The token ids of a text, without the start and end tokens."""
+    """Returns the token ids of a text, without the start and end tokens."""
     tokenizer = _tokenizer()
     markers = {START: tokenizer.start_of_text(), END: tokenizer.end_of_text()}
     ids = []
@@ -48,10 +48,10 @@ def encode(text: str) -> list[int]:
 def tokenize(
     texts: str | Sequence[str], context_length: int = CONTEXT_LENGTH, truncate: bool = False
 ) -> np.ndarray:
-    """One text or several -> token ids, int32 [S, context_length]: start, text, end, then zeros.
+    """Returns token ids, int32 [S, context_length], of one text or several.
 
-    A text that is too long raises RuntimeError; with `truncate` it loses its tail instead and keeps
-    its end token.
+    Each row has the start token, the text, the end token, then zeros. Raises RuntimeError for a
+    text that is too long; with `truncate` the text is cut instead, and keeps its end token.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     start, end = _tokenizer().start_of_text(), _tokenizer().end_of_text()

@@ -14,30 +14,32 @@ from kernels.linear import PackedWeights, fits_cpu, linear, mlp_on_cpu
 
 
 def quick_gelu(x: jt.Var) -> jt.Var:
-    """The activation of OpenAI's weights."""
+    """Applies the activation of OpenAI's weights."""
     return x * jt.sigmoid(1.702 * x)
 
 
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": nn.gelu}
 
 
-def at(x: jt.Var, place: np.ndarray) -> jt.Var:
-    """x[N, L, D] at the tokens place[N] -> [N, D]."""
-    return x[jt.arange(x.shape[0]), jt.array(np.asarray(place, dtype=np.int32))]
+def select_tokens(x: jt.Var, positions: np.ndarray) -> jt.Var:
+    """Selects one token of each sequence: x[N, L, D] at positions[N] -> [N, D]."""
+    return x[jt.arange(x.shape[0]), jt.array(np.asarray(positions, dtype=np.int32))]
 
 
-def patch_rows(images: jt.Var, patch: int) -> jt.Var:
-    """[B, 3, R, R] -> [B, G*G, 3*P*P]: each patch's pixels in the order of a convolution's weights,
-    so that a convolution of stride P is one matrix product.
+def extract_patches(images: jt.Var, patch: int) -> jt.Var:
+    """Cuts images [B, 3, R, R] into patches [B, G*G, 3*P*P].
+
+    The pixels of a patch have the order of a convolution's weights, so that a convolution of stride
+    P is one matrix product.
     """
     b, channels, side, _ = images.shape
     grid = side // patch
-    x = images.reshape(b, channels, grid, patch, grid, patch)
+    x = images.reshape(b, channels, grid, patch, grid, patch)  # [B, 3, G, P, G, P]
     return x.permute(0, 2, 4, 1, 3, 5).reshape(b, grid * grid, channels * patch * patch)
 
 
 class Linear(nn.Linear):
-    """A linear layer that takes the fast path where its weights do not learn."""
+    """A linear layer that takes the fast path if its weights do not learn."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
@@ -48,7 +50,7 @@ class Linear(nn.Linear):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Over the last axis; takes the fast path where its weights do not learn."""
+    """Layer norm over the last axis; takes the fast path if its weights do not learn."""
 
     def execute(self, x: jt.Var) -> jt.Var:
         if layer_norm.fits(x, self.weight, self.bias):
@@ -56,22 +58,21 @@ class LayerNorm(nn.LayerNorm):
         return super().execute(x)
 
 
-def two_layers(
+def apply_mlp(
     wide: jt.Module, narrow: jt.Module, activation: str, x: jt.Var, residual: jt.Var
 ) -> jt.Var:
-    """residual + narrow(activation(wide(x))): [..., D] -> [..., D]."""
-    pair = wide, narrow
-    if all(type(layer) is Linear for layer in pair):
-        weights, biases = [each.weight for each in pair], [each.bias for each in pair]
-        if fits_cpu(x, weights, biases):
-            packed = wide.packed, narrow.packed
-            return mlp_on_cpu(packed, x, residual, wide, narrow, activation)
+    """Computes residual + narrow(activation(wide(x))): [..., D] -> [..., D]."""
+    is_plain = type(wide) is Linear and type(narrow) is Linear  # without adapters
+    if is_plain and fits_cpu(x, [wide.weight, narrow.weight], [wide.bias, narrow.bias]):
+        packed = wide.packed, narrow.packed
+        return mlp_on_cpu(packed, x, residual, wide, narrow, activation)
     return narrow(ACTIVATIONS[activation](wide(x)), residual)
 
 
 class Attention(jt.Module):
-    """x + self-attention of `normed`, one projection for query, key and value: [N, L, D], or [N, D]
-    at the tokens `place`[N].
+    """x + self-attention of `normed`: [N, L, D], or [N, D] of the tokens at positions[N].
+
+    Query, key and value have one projection.
     """
 
     def __init__(self, width: int, heads: int):
@@ -82,20 +83,20 @@ class Attention(jt.Module):
         self.out_proj = Linear(width, width)
 
     def project_qkv(self, normed: jt.Var) -> jt.Var:
-        """Queries, keys and values side by side: [N, L, 3D]."""
+        """Returns queries, keys and values side by side: [N, L, 3D]."""
         return linear(self.packed, normed, self.in_proj_weight, self.in_proj_bias)
 
     def execute(
-        self, normed: jt.Var, causal: bool, x: jt.Var, place: np.ndarray | None = None
+        self, normed: jt.Var, causal: bool, x: jt.Var, positions: np.ndarray | None = None
     ) -> jt.Var:
-        mixed = self_attention(self.project_qkv(normed), self.heads, causal)
-        if place is not None:
-            mixed, x = at(mixed, place), at(x, place)
+        mixed = self_attention(self.project_qkv(normed), self.heads, causal)  # [N, L, D]
+        if positions is not None:
+            mixed, x = select_tokens(mixed, positions), select_tokens(x, positions)  # [N, D]
         return self.out_proj(mixed, x)
 
 
 class Mlp(jt.Module):
-    """x + two linear layers on `normed`, four times as wide between them: [..., D]."""
+    """x + two linear layers on `normed`, with a width of 4D between them: [..., D]."""
 
     def __init__(self, width: int, activation: str):
         self.c_fc = Linear(width, 4 * width)
@@ -103,11 +104,11 @@ class Mlp(jt.Module):
         self.activation = activation
 
     def execute(self, normed: jt.Var, x: jt.Var) -> jt.Var:
-        return two_layers(self.c_fc, self.c_proj, self.activation, normed, x)
+        return apply_mlp(self.c_fc, self.c_proj, self.activation, normed, x)
 
 
 class ResidualAttentionBlock(jt.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)): [N, L, D], or [N, D] at the tokens `place`."""
+    """x + attention(norm(x)), then x + mlp(norm(x)): [N, L, D], or [N, D] at positions[N]."""
 
     def __init__(self, width: int, heads: int, activation: str):
         self.attn = Attention(width, heads)
@@ -115,14 +116,15 @@ class ResidualAttentionBlock(jt.Module):
         self.mlp = Mlp(width, activation)
         self.ln_2 = LayerNorm(width)
 
-    def execute(self, x: jt.Var, causal: bool, place: np.ndarray | None = None) -> jt.Var:
-        x = self.attn(self.ln_1(x), causal, x, place)
+    def execute(self, x: jt.Var, causal: bool, positions: np.ndarray | None = None) -> jt.Var:
+        x = self.attn(self.ln_1(x), causal, x, positions)
         return self.mlp(self.ln_2(x), x)
 
 
 class Transformer(jt.Module):
-    """A stack of residual attention blocks, of whose output CLIP takes one token: [N, L, D] ->
-    [N, D] at the tokens `place`[N]. The last block does without the others after its attention.
+    """A stack of residual attention blocks: x[N, L, D] -> [N, D], the tokens at positions[N].
+
+    CLIP uses one token of each sequence. The last block computes only these after its attention.
     """
 
     def __init__(self, width: int, layers: int, heads: int, activation: str, causal: bool):
@@ -130,8 +132,8 @@ class Transformer(jt.Module):
         blocks = [ResidualAttentionBlock(width, heads, activation) for _ in range(layers)]
         self.resblocks = nn.Sequential(*blocks)
 
-    def execute(self, x: jt.Var, place: np.ndarray) -> jt.Var:
+    def execute(self, x: jt.Var, positions: np.ndarray) -> jt.Var:
         *blocks, last = self.resblocks
         for block in blocks:
             x = block(x, self.causal)
-        return last(x, self.causal, place)
+        return last(x, self.causal, positions)

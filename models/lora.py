@@ -171,7 +171,7 @@ class LowRank(jt.Module):
         return np.float32(self.factor) * (self.B.numpy() @ self.A.numpy())
 
 
-def add_lora(
+def apply_adapters(
     base: jt.Var, x: jt.Var, adapters: Sequence[LowRank], slots: Sequence[int] = (0,)
 ) -> jt.Var:
     """Adds the adapters' changes for x[..., D_in] to base[..., slots * D_out].
@@ -202,7 +202,7 @@ class AdaptedLinear(jt.Module):
 
     def execute(self, x: jt.Var, residual: jt.Var | None = None) -> jt.Var:
         y = linear(self.packed, x, self.weight, self.bias, residual)
-        return add_lora(y, x, self._adapters)
+        return apply_adapters(y, x, self._adapters)
 
     def merged_weight(self) -> tuple[jt.Var, np.ndarray]:
         """Returns the layer's weight, and its values with the change added."""
@@ -219,7 +219,7 @@ class AdaptedAttention(Attention):
         self._slots, self._adapters = tuple(adapters), tuple(adapters.values())
 
     def project_qkv(self, normed: jt.Var) -> jt.Var:
-        return add_lora(super().project_qkv(normed), normed, self._adapters, self._slots)
+        return apply_adapters(super().project_qkv(normed), normed, self._adapters, self._slots)
 
     def merged_weight(self) -> tuple[jt.Var, np.ndarray]:
         """Returns the packed weight, and its values with the changes added: [3D, D]."""

@@ -11,7 +11,7 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from jclip.transformer import LayerNorm, Linear, patch_rows
+from jclip.transformer import LayerNorm, Linear, extract_patches
 from kernels.attention import self_attention
 from kernels.linear import PackedWeights, linear
 from models.backbones.layers import DropPath, Rule, initialise
@@ -64,7 +64,7 @@ class PatchEmbed(jt.Module):
         self.packed = PackedWeights()
 
     def execute(self, images: jt.Var) -> jt.Var:
-        x = patch_rows(images, self.patch_size)  # [B, G*G, 3*P*P]
+        x = extract_patches(images, self.patch_size)  # [B, G*G, 3*P*P]
         return linear(self.packed, x, self.proj.weight, self.proj.bias)
 
 

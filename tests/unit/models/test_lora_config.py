@@ -12,7 +12,7 @@ from models.lora import (
     LowRank,
     adapted_layers,
     adapter_widths,
-    add_lora,
+    apply_adapters,
 )
 from tests.helpers.tiny_clip import TINY
 
@@ -61,7 +61,9 @@ def test_dropout_keeps_the_mean_and_differs_between_projections():
     jt.set_global_seed(0)
     x = jt.ones((2, 50, width))
     none = jt.zeros((2, 50, 3 * width))
-    query, key, value = np.split(add_lora(none, x, [*adapters.values()], (0, 2)).numpy(), 3, axis=2)
+    query, key, value = np.split(
+        apply_adapters(none, x, [*adapters.values()], (0, 2)).numpy(), 3, axis=2
+    )
     np.testing.assert_array_equal(key, 0)
     for change in (query, value):
         np.testing.assert_allclose(np.unique(change), [0, 1 / (1 - share)], rtol=1e-6)  # fp32
