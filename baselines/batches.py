@@ -1,115 +1,158 @@
-"""Batches of freshly augmented images for the engine.
+"""Training batches: freshly augmented images, with labels, soft targets, or unlabelled pairs.
 
-An image's draw comes from (seed, epoch, its key) alone: order, workers, batch size and ranks change
-no image. B images a step, R pixels a side, C classes.
+The augmentation of an image is drawn from (seed, epoch, its key) alone. So the order, workers,
+batch size and ranks change no image. B images per step, R pixels per side, C classes.
 """
 
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from baselines.datasets.image_sets import ImageSet
+from baselines.transforms.mixing import cutmix, mixup
 from data.decoding import in_order
 from engine.batches import ClassDraw, ShuffledBatches
-from engine.micro_batches import WHOLE, MicroBatches
+from engine.losses import soft_targets
+from engine.micro_batches import WHOLE, Batches, MicroBatches
 
 Transform = Callable[[Image.Image, np.random.Generator], np.ndarray]
-Copies = np.ndarray | tuple[np.ndarray, ...]
+Images = np.ndarray | tuple[np.ndarray, ...]
 
 
-def generator(seed: int, epoch: int, key: str) -> np.random.Generator:
-    """The source of all draws for the image known by `key` in an epoch."""
+def image_generator(seed: int, epoch: int, key: str) -> np.random.Generator:
+    """Returns the source of all draws for the image with this key in an epoch."""
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     return np.random.default_rng((seed, epoch, number))
 
 
 class AugmentedBatches(ShuffledBatches):
-    """(images[B,3,R,R], labels[B], rows[B]), shuffled anew each epoch.
+    """(images[B,3,R,R], labels[B], rows[B]), shuffled again in each epoch.
 
-    What does not fill a batch waits for the next shuffle; a set smaller than a batch is one batch.
+    Images that do not fill a batch wait for the next shuffle; a set smaller than a batch is one
+    batch.
     """
 
     def __init__(
         self,
         image_set: ImageSet,
         batch_size: int,
-        transform: Transform | Sequence[Transform],
+        transforms: Sequence[Transform],
         seed: int,
         *,
-        copies: int = 1,
         workers: int = 0,
         pieces: MicroBatches = WHOLE,
     ):
-        """transform(image, rng) -> [3,R,R]. With `copies` above 1, or with several transforms,
-        `images` is a tuple of so many arrays: one draw of each row by each, after one another.
+        """transforms: each is transform(image, rng) -> [3,R,R]. With several, `images` is a tuple
+        with one array for each; an image's draws follow one another in their order.
 
-        workers: threads that decode and transform, 0 does it inline. Raises ValueError for an
-        empty set or for sizes that do not fit.
+        workers: threads that decode and transform; 0 works without threads. Raises ValueError for
+        an empty set.
         """
         if not len(image_set):
             raise ValueError("the image set is empty: check its folder and its split")
         super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed, pieces)
-        single = callable(transform)
-        self.transforms: tuple[Transform, ...] = (
-            (transform,) * copies if callable(transform) else tuple(transform)
-        )
-        if copies < 1 or not self.transforms or not single and copies != 1:
-            raise ValueError(
-                f"copies is {copies} of {len(self.transforms)} transforms; it must be 1 or more "
-                "of one transform, and 1 of several"
-            )
-        self.image_set, self.workers = image_set, workers
+        self.image_set, self.transforms, self.workers = image_set, tuple(transforms), workers
 
-    def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Copies, np.ndarray, np.ndarray]]:
-        """The batches of epoch `index`, from batch number `first` on."""
+    def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Images, np.ndarray, np.ndarray]]:
+        """Yields the batches of epoch `index`, from batch number `first` on."""
         shuffled = self._rows(index, np.random.default_rng((self.seed, index)))
         skipped = first * len(self.pieces.own)
         steps = [rows for rows, _, _ in itertools.islice(shuffled, skipped, None)]
 
         def load(rows: np.ndarray) -> list[list[np.ndarray]]:
-            return [self._views(row, index) for row in rows.tolist()]
+            return [self._augment(row, index) for row in rows.tolist()]
 
-        # a step is loaded in as many pieces as there are threads
-        pieces = [piece for rows in steps for piece in np.array_split(rows, max(1, self.workers))]
-        loaded = in_order(load, pieces, self.workers)
+        # a batch is loaded in as many parts as there are threads
+        num_parts = max(1, self.workers)
+        parts = [part for rows in steps for part in np.array_split(rows, num_parts)]
+        loaded = in_order(load, parts, self.workers)
         for rows in steps:
-            views = [row for _ in range(max(1, self.workers)) for row in next(loaded)]
-            arrays = tuple(np.stack(copy) for copy in zip(*views, strict=True))
-            images = arrays if len(arrays) > 1 else arrays[0]
-            yield images, self.labels[rows], rows
+            views = [row for _ in range(num_parts) for row in next(loaded)]
+            arrays = tuple(np.stack(view) for view in zip(*views, strict=True))
+            yield arrays if len(arrays) > 1 else arrays[0], self.labels[rows], rows
 
-    def _views(self, row: int, epoch: int) -> list[np.ndarray]:
-        """Each copy of a row [3,R,R]."""
-        rng = generator(self.seed, epoch, self.image_set.keys[row])
+    def _augment(self, row: int, epoch: int) -> list[np.ndarray]:
+        """Returns [3,R,R] of a row for each transform."""
+        rng = image_generator(self.seed, epoch, self.image_set.keys[row])
         image = self.image_set.image(row)
         return [transform(image, rng) for transform in self.transforms]
+
+
+class SeededBatches(Batches, Protocol):
+    """Batches of (images, labels[B], rows[B]) that are drawn from a seed."""
+
+    seed: int
+
+
+class SoftTargets:
+    """Batches of (images, soft targets[B,C]): smoothed labels, with mixup and CutMix in turn."""
+
+    def __init__(
+        self, batches: SeededBatches, classes: int, smoothing: float = 0.0, mix: float = 0.0
+    ):
+        """mix: alpha of mixup in even steps and of CutMix in odd ones; 0 for neither."""
+        self.batches, self.classes, self.smoothing, self.mix = batches, classes, smoothing, mix
+        self.size, self.pieces = batches.size, batches.pieces
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for number, (images, labels, _) in enumerate(self.batches.epoch(index)):
+            targets = soft_targets(labels, self.classes, self.smoothing)
+            if self.mix:
+                step, piece = self.pieces.place(number)
+                # numbered over all ranks, so that the draw does not depend on their number
+                number = step * self.pieces.count + piece
+                rng = np.random.default_rng((self.batches.seed, index, number))
+                mix = mixup if step % 2 == 0 else cutmix
+                images, targets = mix(images, targets, rng, alpha=self.mix)
+            yield images, targets
+
+
+class RepeatedEpochs:
+    """Several epochs as one, so that a few images train for as many steps as many images."""
+
+    def __init__(self, batches: Batches, times: int):
+        self.batches, self.times = batches, times
+        self.size, self.pieces = batches.size, batches.pieces
+
+    def __len__(self) -> int:
+        return self.times * len(self.batches)
+
+    def epoch(self, index: int) -> Iterator:
+        for number in range(index * self.times, (index + 1) * self.times):
+            yield from self.batches.epoch(number)
 
 
 class PairedBatches:
     """FixMatch's steps: (labelled weak[B,3,R,R], labels[B], unlabelled weak, unlabelled strong).
 
     A step holds one labelled batch and `ratio` unlabelled ones, [ratio B,3,R,R]. An epoch goes
-    once through the unlabelled images; the labelled ones start anew, shuffled again, as often as
-    that takes, and go on in the next epoch where they stood.
+    through the unlabelled images once. The labelled images are shuffled again whenever they run
+    out, and continue in the next epoch.
     """
 
     def __init__(self, labelled: AugmentedBatches, unlabelled: AugmentedBatches, ratio: int):
-        """labelled gives one copy, unlabelled two: weak and strong. Raises ValueError for others,
-        and where there are fewer than `ratio` unlabelled batches.
+        """labelled: with one transform; unlabelled: with two, weak and strong.
+
+        Raises ValueError for another number of transforms, or fewer than `ratio` unlabelled
+        batches.
         """
-        copies = len(labelled.transforms), len(unlabelled.transforms)
-        if copies != (1, 2):
+        counts = len(labelled.transforms), len(unlabelled.transforms)
+        if counts != (1, 2):
             raise ValueError(
-                f"{copies[0]} labelled and {copies[1]} unlabelled copies; FixMatch takes one "
-                "labelled copy and two unlabelled ones, transform=(weak, strong)"
+                f"{counts[0]} transforms of labelled and {counts[1]} of unlabelled images; "
+                "FixMatch needs one and two (weak, strong)"
             )
         if not 1 <= ratio <= len(unlabelled):
             raise ValueError(
-                f"ratio is {ratio}; with {len(unlabelled)} unlabelled batches an epoch it must lie "
-                "within 1 and that number"
+                f"ratio is {ratio}; it must be at least 1 and at most {len(unlabelled)}, the "
+                "number of unlabelled batches per epoch"
             )
         self.labelled, self.unlabelled, self.ratio = labelled, unlabelled, ratio
         self.size, self.pieces = labelled.size, labelled.pieces
@@ -118,19 +161,19 @@ class PairedBatches:
         return len(self.unlabelled) // self.ratio
 
     def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        labelled = self._labelled(index * len(self))
+        labelled = self._labelled_from(index * len(self))
         unlabelled = self.unlabelled.epoch(index)
         count = len(self.labelled.pieces.own)
         for _ in range(len(self)):
-            pairs = [next(unlabelled)[0] for _ in range(self.ratio * count)]
+            views = [next(unlabelled)[0] for _ in range(self.ratio * count)]
             for number in range(count):
                 images, labels, _ = next(labelled)
-                own = pairs[number::count]
-                weak, strong = (np.concatenate(views) for views in zip(*own, strict=True))
+                pairs = zip(*views[number::count], strict=True)
+                weak, strong = (np.concatenate(view) for view in pairs)
                 yield images, labels, weak, strong
 
-    def _labelled(self, step: int) -> Iterator[tuple]:
-        """The labelled batches from number `step` of the whole training on, without end."""
+    def _labelled_from(self, step: int) -> Iterator[tuple]:
+        """Yields the labelled batches from step `step` of the whole training on, without end."""
         epoch, first = divmod(step, len(self.labelled))
         while True:
             yield from self.labelled.epoch(epoch, first)

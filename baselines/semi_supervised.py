@@ -1,4 +1,8 @@
-"""Learning from images whose labels nobody looks at: guesses as labels, and FixMatch's step."""
+"""Learning from images without labels: pseudo-labels and FixMatch.
+
+Sources: Lee 2013 (pseudo-labels); FixMatch (Sohn et al. 2020, https://arxiv.org/abs/2001.07685, eq.
+4). B images, N rows, C classes.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,40 +12,62 @@ import numpy as np
 from scipy.special import softmax
 
 from baselines.datasets.image_sets import ImageSet
-from baselines.distillation import fixmatch
-from engine.losses import class_cross_entropy
+from baselines.distillation import one_hot_argmax
+from engine.losses import class_cross_entropy, soft_cross_entropy
 
 
-def guessed(
-    whole: ImageSet, known: np.ndarray, others: np.ndarray, logits: np.ndarray, threshold: float
+def add_pseudo_labels(
+    images: ImageSet,
+    labelled: np.ndarray,
+    unlabelled: np.ndarray,
+    logits: np.ndarray,
+    threshold: float,
 ) -> ImageSet:
-    """The images of rows `known` with their labels, then those of rows `others` whose largest
-    probability reaches `threshold`, with their guess as label (Lee 2013).
+    """Returns the images of rows `labelled`, then those of rows `unlabelled` with sure guesses.
 
-    logits[M,C] of rows others[M]. The labels that `whole` has for them are not read.
+    logits[M,C] belong to unlabelled[M]. A row is kept if its largest probability reaches
+    `threshold`; that class becomes its label. The labels in `images` of unlabelled rows are never
+    read.
     """
-    guesses = softmax(logits, axis=1)
-    sure = guesses.max(axis=1) >= threshold
-    labels = np.empty(len(whole), int)
-    labels[known], labels[others] = whole.labels[known], guesses.argmax(axis=1)
-    print(f"{sure.sum()} of {len(sure)} images are labelled by guess", flush=True)
-    return replace(whole, labels=labels).take(np.concatenate([known, others[sure]]))
+    probabilities = softmax(logits, axis=1)
+    is_sure = probabilities.max(axis=1) >= threshold
+    labels = np.empty(len(images), int)
+    labels[labelled] = images.labels[labelled]
+    labels[unlabelled] = probabilities.argmax(axis=1)
+    print(f"{is_sure.sum()} of {len(is_sure)} unlabelled images get a pseudo-label", flush=True)
+    return replace(images, labels=labels).take(np.concatenate([labelled, unlabelled[is_sure]]))
+
+
+def fixmatch_loss(
+    weak: jt.Var, strong: jt.Var, threshold: float = 0.95, temperature: float = 1.0
+) -> tuple[jt.Var, jt.Var]:
+    """Computes (loss, share of rows that take part) of FixMatch for unlabelled images.
+
+    weak[N,C] and strong[N,C] are logits of two augmentations of the same images. The class of
+    weak / temperature is the target of strong if its probability reaches `threshold`. The loss is
+    the sum of these rows' cross-entropies divided by N.
+    """
+    probabilities = jt.nn.softmax(weak.stop_grad() / temperature, dim=1)
+    is_sure = (probabilities.max(dim=1, keepdims=True) >= threshold).float32().stop_grad()
+    return soft_cross_entropy(strong, one_hot_argmax(probabilities) * is_sure), is_sure.mean()
 
 
 def fixmatch_step(
     forward: Callable[[jt.Var], jt.Var], threshold: float
 ) -> Callable[[tuple], dict[str, jt.Var]]:
-    """A training step on `baselines.batches.PairedBatches`: the labelled images' cross-entropy and
-    FixMatch's. forward(images[B,3,R,R]) gives logits[B,C], a row by its image alone.
+    """Returns a training step for `baselines.batches.PairedBatches`.
+
+    forward(images[B,3,R,R]) gives logits[B,C]; each row must depend on its image alone.
     """
 
     def step(batch: tuple) -> dict[str, jt.Var]:
         images, labels, weak, strong = batch
-        with jt.no_grad():  # guesses teach, and are not taught
-            guesses = forward(jt.array(weak))
-        logits, size = forward(jt.array(np.concatenate([images, strong]))), len(images)
-        loss, share = fixmatch(guesses, logits[size:], threshold)
-        known = class_cross_entropy(logits[:size], labels)
-        return {"loss": known + loss, "labels loss": known, "sure": share}
+        with jt.no_grad():
+            weak_logits = forward(jt.array(weak))
+        logits = forward(jt.array(np.concatenate([images, strong])))
+        unlabelled_loss, share = fixmatch_loss(weak_logits, logits[len(images) :], threshold)
+        labelled_loss = class_cross_entropy(logits[: len(images)], labels)
+        loss = labelled_loss + unlabelled_loss
+        return {"loss": loss, "labels loss": labelled_loss, "sure": share}
 
     return step

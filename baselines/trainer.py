@@ -1,4 +1,4 @@
-"""What the baselines share: data, targets, the best epoch, and one look at the test images."""
+"""What the baselines share: data, training with the best epoch kept, and one test at the end."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from baselines.batches import AugmentedBatches, Transform
 from baselines.datasets.image_sets import ImageSet, Norm, image_set_digest
 from baselines.datasets.registry import DATASETS, DatasetName, load_dataset
 from baselines.datasets.splits import read_or_draw_split, subsample
-from baselines.ema import Averaged
+from baselines.optim import ModelEma
 from baselines.results import write_result
 from baselines.transforms.compose import eval_transform
 from data.decoding import in_order
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
 from engine.device import Device, Precision, precision_in_use, use_device
-from engine.losses import class_cross_entropy
+from engine.losses import class_cross_entropy, soft_cross_entropy
 from engine.micro_batches import Batches, MicroBatches
 from engine.run_log import Run
 from engine.schedules import Rates, warm_cosine
@@ -32,50 +32,51 @@ from runtime.distributed import all_gather, barrier, is_main_process, local_rang
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 
-ROWS = {"cpu": 64, "cuda": 256}  # of an evaluating call: one compiled shape
-PLACES = ("root", "out", "workers", "resume")  # fields that change no result
-
+EVAL_ROWS = {"cpu": 64, "cuda": 256}  # images per evaluation call: one compiled shape
+FIELDS_WITHOUT_EFFECT = ("root", "out", "workers", "resume")  # they change no result
+BEST = "best.pkl"  # weights of the best epoch, in the folder of a run
 
 NetworkType = TypeVar("NetworkType", bound=jt.nn.Module)
+Step = Callable[[Any], dict[str, jt.Var]]
 
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """What every baseline has."""
+    """The fields of every baseline."""
 
     dataset: DatasetName = "cifar10"
-    """the data set"""
+    """name of the data set"""
     root: Path | None = None
-    """where its archive or folders lie, by default in Dataset/ under the data set's name"""
+    """archive or folder of the data set; by default the folder of its name in Dataset/"""
     out: Path = Path("runs/baseline")
     """folder for the split, metrics, weights and results"""
     data_scale: float = 1.0
-    """share of the training images, drawn within each class"""
+    """share of the training images to use, drawn within each class"""
     val_share: float = 0.2
-    """share of the training images that chooses the best epoch"""
+    """share of the training images for validation, which chooses the best epoch"""
     epochs: int = 30
     """passes over the training images"""
     batch_size: int = 128
-    """images a step"""
+    """images per step"""
     lr: float = 0.1
     """peak learning rate"""
     weight_decay: float = 5e-4
-    """decay of the weights"""
+    """weight decay of the optimizer"""
     ema: float = 0.0
-    """decay of the running average of a classifier's weights, which is then validated and tested"""
+    """decay of the moving average of the weights, which is then validated and tested; 0 for none"""
     seed: int = 1
     """seed of the split, the initial weights and every draw"""
     workers: int = 1
-    """threads that decode and augment, 0 for none; changes no result"""
+    """threads that decode and augment images, 0 for none; changes no result"""
     device: Device = "auto"
-    """where Jittor computes; auto takes CUDA where it works"""
+    """device to compute on; auto uses CUDA if it works"""
     pieces: int = 1
     """of a batch, whose gradients are averaged in order; several processes share them out"""
     precision: Precision = "fp32"
-    """of convolutions and frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16; auto;
-    plain, Jittor's own"""
+    """precision of convolutions and frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16;
+    auto; plain, Jittor's own operators"""
     resume: Literal["auto", "never"] = "auto"
-    """go on from a stopped run's checkpoint, or start anew"""
+    """auto continues from the checkpoint of a stopped run; never starts from the beginning"""
 
     def __post_init__(self):
         require_ranges({"epochs": self.epochs, "seed": self.seed, "workers": self.workers}, least=0)
@@ -83,15 +84,15 @@ class BaselineConfig:
         MicroBatches(self.pieces)
         if not 0 < self.data_scale <= 1 or not 0 < self.val_share < 1:
             raise ValueError(
-                f"data_scale is {self.data_scale}, val_share {self.val_share}; "
+                f"data_scale is {self.data_scale}, val_share is {self.val_share}; "
                 "shares lie between 0 and 1"
             )
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; a decay lies within 0 (none) and 1, 1 excluded")
+            raise ValueError(f"ema is {self.ema}; it must be at least 0 (none) and below 1")
 
     @property
     def lock_files(self) -> tuple[Path, ...]:
-        """Locks of the folders in which one run at a time may write."""
+        """Locks of the folders in which only one run at a time may write."""
         return (self.out / ".lock",)
 
 
@@ -99,39 +100,46 @@ ConfigType = TypeVar("ConfigType", bound=BaselineConfig)
 
 
 class Baseline(Generic[ConfigType]):
-    """One recipe's run. Training images are read once, test images once, at its end."""
+    """One run of a recipe: reads the training images once, and the test images once at its end."""
 
-    def __init__(self, config: ConfigType, side: int, norm: Norm | None = None, **options: Any):
-        """side: pixels that the network sees; norm: by default the data set's own;
-        options: for `load_dataset`.
+    def __init__(
+        self, config: ConfigType, image_size: int, norm: Norm | None = None, **options: Any
+    ):
+        """image_size: pixels per side of the network's input. norm: by default the data set's own.
+        options: of `load_dataset`.
         """
-        self.options = options
-        self.config, self.side = config, side
+        self.config, self.image_size, self.options = config, image_size, options
         self.root = config.root or Path("Dataset") / config.dataset
         self.device = use_device(config.device, config.precision)
         self.norm = norm or DATASETS[config.dataset].norm
-        self.plain = eval_transform(side, self.norm)
-        self.sources: dict[str, Any] = {"dataset": config.dataset, "root": self.root.as_posix()}
-        self.sources |= {"options": options, "parts": {}}  # digests of what was read, for an audit
+        self.eval_transform = eval_transform(image_size, self.norm)
+        # what was read, for an audit; digests of the parts follow
+        self.sources: dict[str, Any] = {
+            "dataset": config.dataset,
+            "root": self.root.as_posix(),
+            "options": options,
+            "parts": {},
+        }
+
+    def _load(self, part: str) -> ImageSet:
+        images = load_dataset(self.config.dataset, self.root, part, **self.options)
+        self.sources["parts"][part] = image_set_digest(images)
+        return images
 
     def training_sets(self) -> tuple[ImageSet, ImageSet]:
-        """(train, val), by the split that is kept in `out`."""
-        config = self.config
-        whole = load_dataset(config.dataset, self.root, "train", **self.options)
-        self.sources["parts"]["train"] = image_set_digest(whole)
+        """Returns (train, val) by the split in `out`, which is drawn if it is missing."""
+        config, images = self.config, self._load("train")
         shares = (1 - config.val_share, config.val_share)
-        rows = read_or_draw_split(config.out / "split.jsonl", whole, shares, config.seed)
-        train = subsample(whole.take(rows["train"]), config.data_scale, config.seed)
-        return train, whole.take(rows["val"])
+        rows = read_or_draw_split(config.out / "split.jsonl", images, shares, config.seed)
+        train = subsample(images.take(rows["train"]), config.data_scale, config.seed)
+        return train, images.take(rows["val"])
 
     def test_set(self) -> ImageSet:
-        """The test images: nothing is chosen by them."""
-        test = load_dataset(self.config.dataset, self.root, "test", **self.options)
-        self.sources["parts"]["test"] = image_set_digest(test)
-        return test
+        """Returns the test images, by which nothing is chosen."""
+        return self._load("test")
 
     def build(self, make: Callable[[], NetworkType]) -> NetworkType:
-        """A network with the initial weights of this run's seed, its convolutions on oneDNN."""
+        """Returns make() with initial weights by this run's seed and convolutions on oneDNN."""
         set_random_state(self.config.seed)
         network = make()
         if precision_in_use() != "plain":
@@ -140,39 +148,47 @@ class Baseline(Generic[ConfigType]):
 
     @cached_property
     def settings(self) -> dict:
-        """What results depend on: the fields, and the hashes of the files that they name."""
-        fields = {name: value for name, value in vars(self.config).items() if name not in PLACES}
-        named = {name: value for name, value in fields.items() if isinstance(value, str | Path)}
-        files = {name: sha256_of(value) for name, value in named.items() if Path(value).is_file()}
-        settings = {name: value for name, value in as_plain(self.config).items() if name in fields}
-        return settings | {"files_sha256": files}
+        """What results depend on: fields, and the SHA-256 of the files that they name."""
+        names = [name for name in vars(self.config) if name not in FIELDS_WITHOUT_EFFECT]
+        files = {}
+        for name in names:
+            value = getattr(self.config, name)
+            if isinstance(value, str | Path) and Path(value).is_file():
+                files[name] = sha256_of(value)
+        fields = as_plain(self.config)
+        return {name: fields[name] for name in fields if name in names} | {"files_sha256": files}
 
-    def run(self, phase: str, unread: Collection[str] = ()) -> Run:
-        """A phase's folder in `out`. unread: fields that change nothing of it."""
-        settings = {name: value for name, value in self.settings.items() if name not in unread}
+    def open_run(self, phase: str, ignored: Collection[str] = ()) -> Run:
+        """Opens the folder of a phase in `out`. ignored: fields that this phase does not read."""
+        settings = {name: value for name, value in self.settings.items() if name not in ignored}
         run = Run(self.config.out / phase, settings | {"phase": phase}, phase)
         if self.config.resume == "never" and is_main_process():
-            for path in (run.checkpoint, run.folder / "best.pkl", run.folder / "result.json"):
+            for path in (run.checkpoint, run.folder / BEST, run.folder / "result.json"):
                 path.unlink(missing_ok=True)
         barrier()
         return run
 
-    def batches(
-        self, images: ImageSet, transform: Transform | Sequence[Transform], **options: Any
-    ) -> AugmentedBatches:
-        """Training batches of this run's size, seed and threads."""
+    def batches(self, images: ImageSet, *transforms: Transform) -> AugmentedBatches:
+        """Returns training batches of this run's size, seed, threads and micro-batches."""
         config = self.config
-        usual: dict[str, Any] = {"workers": config.workers, "pieces": MicroBatches(config.pieces)}
-        options = usual | options
-        return AugmentedBatches(images, config.batch_size, transform, config.seed, **options)
+        return AugmentedBatches(
+            images,
+            config.batch_size,
+            transforms,
+            config.seed,
+            workers=config.workers,
+            pieces=MicroBatches(config.pieces),
+        )
 
-    def outputs(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
-        """forward's rows [N,...] for the plain view of each image, in the images' order."""
-        own = local_range(len(images))
-        some = own or range(1)  # a rank without images learns the shape of a row
-        loaded = in_order(lambda row: self.plain(images.image(row)), some, self.config.workers)
-        found = predict(forward, loaded, batch=ROWS[self.device])
-        return all_gather(found[: len(own)], len(images), own.start)
+    def predict(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
+        """Returns the rows [N,...] of forward for the centre view of each image, in their order."""
+        local_rows = local_range(len(images))
+        rows = local_rows or range(1)  # a rank without images learns the shape of a row
+        views = in_order(
+            lambda row: self.eval_transform(images.image(row)), rows, self.config.workers
+        )
+        outputs = predict(forward, views, batch=EVAL_ROWS[self.device])
+        return all_gather(outputs[: len(local_rows)], len(images), local_rows.start)
 
     def fit(
         self,
@@ -180,89 +196,115 @@ class Baseline(Generic[ConfigType]):
         module: jt.nn.Module,
         optimizer: jt.optim.Optimizer,
         batches: Batches,
-        step: Callable[[Any], dict[str, jt.Var]],
+        step: Step,
         schedule: Rates,
-        val: tuple[Callable[[], np.ndarray], np.ndarray],
-        averaged: Averaged | None = None,
+        val_logits: Callable[[], np.ndarray],
+        val_labels: np.ndarray,
+        ema: ModelEma | None = None,
     ) -> None:
-        """Trains, keeps the weights of the epoch that validates best, and leaves them in `module`.
+        """Trains, and leaves the weights of the epoch with the best validation in `module`.
 
-        val: what gives the logits[N,C] of the validation images, and their labels[N]. averaged:
-        module and its average, whose weights are then meant.
+        val_logits() gives logits[N,C] of the validation images, val_labels[N] are their labels.
+        ema: holds `module` and its average; the average is then validated and left in `module`.
         """
-        best = Best(averaged.average if averaged else module, run, *val)
-        after = {"after_step": averaged.update} if averaged else {}
+        best = BestWeights(ema.average if ema else module, run, val_logits, val_labels)
         fit(
             step,
             optimizer,
             batches,
-            module=averaged or module,
+            module=ema or module,
             epochs=self.config.epochs,
             schedule=schedule,
             run=run,
             seed=self.config.seed,
             after_epoch=best,
-            **after,
+            **({"after_step": ema.update} if ema else {}),
         )
         best.restore()
-        if averaged:
-            averaged.hand_over()
+        if ema:
+            ema.copy_to_network()
 
-    def learn(
+    def fit_classifier(
         self,
         run: Run,
         module: jt.nn.Module,
-        parameters: list,
         batches: Batches,
-        step: Callable[[Any], dict[str, jt.Var]],
         val: ImageSet,
+        *,
+        step: Step | None = None,
+        parameters: list | None = None,
     ) -> None:
-        """`fit` of a classifier of images by AdamW. parameters: or groups of them."""
+        """Trains a classifier of images with AdamW, a warm-up and a cosine schedule.
+
+        step: by default `classification_step(module)`. parameters: all of `module` by default; a
+        list of parameters, or of groups with a "share" of the learning rate.
+        """
         config = self.config
+        parameters = parameters or module.parameters()
         optimizer = jt.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
         schedule = warm_cosine(config.lr, config.epochs, len(batches))
-        module.train()  # what learned before a test takes gradients again
-        averaged = Averaged(module, config.ema) if config.ema else None
-        watched = averaged.average if averaged else module
-        logits = (lambda: self.outputs(watched, val), val.labels)
-        self.fit(run, module, optimizer, batches, step, schedule, logits, averaged)
+        module.train()  # after a test, its weights take gradients again
+        ema = ModelEma(module, config.ema) if config.ema else None
+        validated = ema.average if ema else module
+        self.fit(
+            run,
+            module,
+            optimizer,
+            batches,
+            step or classification_step(module),
+            schedule,
+            lambda: self.predict(validated, val),
+            val.labels,
+            ema,
+        )
 
-    def report(self, run: Run, forward: Callable[[jt.Var], jt.Var], **extra) -> dict:
-        """Reads the test images, scores them and writes the run's result."""
+    def test(self, run: Run, forward: Callable[[jt.Var], jt.Var], **extra) -> dict:
+        """Reads the test images, scores them and writes the result, which includes `extra`."""
         test = self.test_set()
-        logits = self.outputs(forward, test)
+        logits = self.predict(forward, test)
         return write_result(run, logits, test.labels, test.class_names, extra, self.sources)
 
 
-class Best:
-    """Validates after each epoch and keeps the weights of the best one in `best.pkl`."""
+def classification_step(module: Callable[[jt.Var], jt.Var]) -> Step:
+    """Returns a training step for batches of (images[B,3,R,R], soft targets[B,C])."""
+
+    def step(batch: Sequence) -> dict[str, jt.Var]:
+        images, targets = map(jt.array, batch)
+        logits = module(images)
+        is_right = (logits.argmax(dim=1)[0] == targets.argmax(dim=1)[0]).float32()
+        return {"loss": soft_cross_entropy(logits, targets), "accuracy": is_right.mean()}
+
+    return step
+
+
+class BestWeights:
+    """Validates after each epoch, and writes the weights of the best epoch to `best.pkl`."""
 
     def __init__(
         self, module: jt.nn.Module, run: Run, logits: Callable[[], np.ndarray], labels: np.ndarray
     ):
         self.module, self.run, self.logits, self.labels = module, run, logits, labels
-        self.path = run.folder / "best.pkl"
+        self.path = run.folder / BEST
 
     def __call__(self, epoch: int) -> dict[str, float]:
         with evaluating(self.module):
             logits = self.logits()
         loss = float(class_cross_entropy(jt.array(logits), self.labels).item())
         value = accuracy(logits.argmax(axis=1), self.labels)
-        kept = self._stored()
-        # an epoch that is trained again after a stop finds its own mark, or a later one's of a
-        # run that was longer: both give way
-        if kept is None or kept["epoch"] >= epoch or value > kept["accuracy"]:
+        best = self._read()
+        # A file of this epoch or a later one is left from before a stop, or from a longer run.
+        if best is None or best["epoch"] >= epoch or value > best["accuracy"]:
             arrays = checkpoint.module_arrays(self.module)
             contents = {"config": self.run.config, "epoch": epoch, "accuracy": value}
             checkpoint.save(self.path, contents | {"module": arrays})
         return {"val loss": loss, "val accuracy": value}
 
-    def _stored(self) -> dict | None:
-        kept = safe_load(self.path) if self.path.exists() else None
-        return kept if kept and kept["config"] == self.run.config else None
+    def _read(self) -> dict | None:
+        best = safe_load(self.path) if self.path.exists() else None
+        return best if best and best["config"] == self.run.config else None
 
     def restore(self) -> None:
-        """Puts the best epoch's weights into the module; without any epoch it stays as it is."""
-        kept = self._stored()
-        if kept:
-            checkpoint.restore_module(self.module, kept["module"], self.path)
+        """Puts the weights of the best epoch into the module, if there was an epoch."""
+        best = self._read()
+        if best:
+            checkpoint.restore_module(self.module, best["module"], self.path)

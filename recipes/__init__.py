@@ -1,1 +1,1 @@
-"""One experiment, one file, one page."""
+"""The recipes: one experiment per file, each with a `Config` and a `run(config)`."""

@@ -1,14 +1,15 @@
-"""CLIP's image tower with one linear layer, four ways (seed 000).
+"""Classifies with CLIP's image tower and one linear layer, in four modes.
 
     python train.py clip_cifar --mode linear_probe --weights ViT-B-32.pkl
 
-zero_shot    class vectors from prompts/, no training
-linear_probe the linear layer on features that are computed once; scikit-learn's beside it
-fine_tune    all of the tower, from CLIP's weights
-scratch      the same architecture, from fresh ones
+zero_shot     class vectors from prompts/, no training
+linear_probe  trains the linear layer on features that are computed once
+fine_tune     trains all of the tower, from CLIP's weights
+scratch       trains the same architecture, from random weights
 
-A small CLIP on 10,000 images of CIFAR-10: 50.30, 49.80, 49.75 and 38.85 % in this order
-(`docs/results.md` has the commands).
+Cost and result: a small CLIP on 10,000 images of CIFAR-10 reaches 50.30, 49.80, 49.75 and 38.85 %
+in this order, each in less than 2 minutes on two cores (`docs/experiments/baselines.md` has the
+commands). Source: a public CLIP project on CIFAR-100; `docs/baselines.md` compares.
 """
 
 from dataclasses import dataclass, field
@@ -20,11 +21,10 @@ from jittor import nn
 
 import jclip
 from baselines.datasets.registry import DatasetName
-from baselines.linear_protocol import linear_protocol
+from baselines.linear_eval import evaluate_encoder
 from baselines.photo_training import PhotoConfig, photo_batches
-from baselines.results import stored_result, write_result
-from baselines.targets import classify
-from baselines.trainer import ROWS, Baseline
+from baselines.results import find_result, write_result
+from baselines.trainer import EVAL_ROWS, Baseline
 from baselines.transforms.compose import CLIP_NORM
 from data.label_space import LabelSpace
 from engine.device import in_fp32
@@ -36,12 +36,12 @@ from models.heads.zero_shot import text_logits
 
 @dataclass(frozen=True)
 class Config(PhotoConfig):
-    """CLIP on CIFAR-100."""
+    """CLIP's image tower on CIFAR-100."""
 
     mode: Literal["zero_shot", "linear_probe", "fine_tune", "scratch"] = "linear_probe"
-    """what is trained"""
+    """what is trained: nothing, the linear layer, or the tower from CLIP's or random weights"""
     dataset: DatasetName = "cifar100"
-    """the data set"""
+    """name of the data set"""
     out: Path = Path("runs/clip_cifar")
     """folder for the split, metrics, weights and results"""
     weights: str = "ViT-B-32.pkl"
@@ -50,18 +50,18 @@ class Config(PhotoConfig):
     epochs: int = 20
     """passes over the training images"""
     batch_size: int = 32
-    """images a step"""
+    """images per step"""
     lr: float = 1e-5
     """peak learning rate of AdamW for the tower"""
     head_lr: float = 1e-3
     """peak learning rate of the linear layer"""
     scale: tuple[float, float] = (0.6, 1.0)
-    """share of the image's area that a training crop takes, least and most"""
+    """least and largest share of an image's area that a training crop takes"""
     weight_decay: float = 1e-4
-    """decay of the weights"""
+    """weight decay of the optimizer"""
 
 
-class Classifier(nn.Module):
+class ClipClassifier(nn.Module):
     """CLIP's image tower and one linear layer."""
 
     def __init__(self, model: jclip.CLIP, classes: int):
@@ -69,44 +69,50 @@ class Classifier(nn.Module):
         self.head = nn.Linear(model.config.embed_dim, classes)
 
     def execute(self, images: jt.Var) -> jt.Var:
+        """images[B,3,R,R] -> logits[B,C]."""
         return self.head(self.visual(images))
 
 
 def run(config: Config) -> None:
     """Trains what the mode says, tests once and writes the result."""
     model, _ = jclip.load(config.weights)
-    job = Baseline(config, model.config.image_resolution, CLIP_NORM)
-    phase = job.run(config.mode)
-    if stored_result(phase):
+    baseline = Baseline(config, model.config.image_resolution, CLIP_NORM)
+    run_log = baseline.open_run(config.mode)
+    if find_result(run_log):
         return
     if config.mode == "zero_shot":
-        zero_shot(job, model, phase)
+        classify_zero_shot(baseline, model, run_log)
         return
-    train, val = job.training_sets()
+    train, val = baseline.training_sets()
     if config.mode == "linear_probe":
-        linear_protocol(job, phase, model, model.encode_image, (train, val), lr=config.head_lr)
+        encode = model.encode_image
+        evaluate_encoder(baseline, run_log, model, encode, train, val, lr=config.head_lr)
         return
-    classes, fresh = len(train.class_names), config.mode == "scratch"
-    network = job.build(
-        lambda: Classifier(jclip.CLIP(model.config, model.activation) if fresh else model, classes)
-    )
-    groups = [
+
+    def build() -> ClipClassifier:
+        is_fresh = config.mode == "scratch"
+        clip = jclip.CLIP(model.config, model.activation) if is_fresh else model
+        return ClipClassifier(clip, len(train.class_names))
+
+    network = baseline.build(build)
+    parameters = [
         {"params": network.visual.parameters(), "share": 1.0},
         {"params": network.head.parameters(), "share": config.head_lr / config.lr},
     ]
-    job.learn(phase, network, groups, photo_batches(job, train), classify(network), val)
-    job.report(phase, network)
+    batches = photo_batches(baseline, train)
+    baseline.fit_classifier(run_log, network, batches, val, parameters=parameters)
+    baseline.test(run_log, network)
 
 
-def zero_shot(job: Baseline[Config], model: jclip.CLIP, phase: Run) -> None:
-    """Cosines of normalised image features and class vectors from prompts/."""
-    test = job.test_set()
-    texts = texts_of(LabelSpace.all_base(test.class_names), job.config.text)
-    every = [text for group in texts.sentences for text in group]
-    tokens = jclip.tokenize(every, context_length=model.config.context_length)
-    with in_fp32():  # as every class text
-        vectors = predict(model.encode_text, tokens, batch=ROWS[job.device])
-    text = class_vectors(vectors, sentence_weights(texts, vectors, job.config.text))
-    logits = text_logits(job.outputs(model.encode_image, test), text, 1.0)
+def classify_zero_shot(baseline: Baseline[Config], model: jclip.CLIP, run: Run) -> None:
+    """Writes the result of the cosines of image features and class vectors from prompts/."""
+    test = baseline.test_set()
+    texts = texts_of(LabelSpace.all_base(test.class_names), baseline.config.text)
+    sentences = [sentence for group in texts.sentences for sentence in group]
+    tokens = jclip.tokenize(sentences, context_length=model.config.context_length)
+    with in_fp32():  # class texts are always fp32
+        vectors = predict(model.encode_text, tokens, batch=EVAL_ROWS[baseline.device])
+    text = class_vectors(vectors, sentence_weights(texts, vectors, baseline.config.text))
+    logits = text_logits(baseline.predict(model.encode_image, test), text, 1.0)
     extra = {"prompts": texts.files}
-    write_result(phase, logits, test.labels, test.class_names, extra, job.sources)
+    write_result(run, logits, test.labels, test.class_names, extra, baseline.sources)

@@ -1,12 +1,13 @@
-"""SimCLR: an image encoder without labels, from two views of each image (seed 001).
+"""Trains an image encoder without labels, from two views of each image: SimCLR.
 
     python train.py simclr --dataset cifar10 --root Dataset/cifar10 --epochs 100
 
-Leaves `encoder.pkl`, under torchvision's names, in `out`; `linear_eval` says what it is worth.
-The labels of the images are not used here but for the split and `knn_every`, which only reports.
-
-On 9,000 CIFAR-10 images at 24 pixels, 20 epochs, 99 minutes on two cores: 53.15 % by linear
-evaluation, where a random encoder gives 36.15 % (`docs/results.md` has the commands).
+Writes `encoder.pkl`, under torchvision's names, in `out`; the recipe `linear_eval` evaluates it.
+Labels of images are used for the split and for the report of `knn_every` alone.
+Cost and result: on 9,000 images of CIFAR-10 at 24 pixels, 20 epochs take 99 minutes on two cores;
+linear evaluation then gives 53.15 %, and 36.15 % for a random encoder
+(`docs/experiments/baselines.md` has the commands).
+Source: Chen et al. 2020 (https://arxiv.org/abs/2002.05709).
 """
 
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from typing import Literal
 import jittor as jt
 from jittor import nn
 
-from baselines.lars import Lars
-from baselines.linear_probe import knn_scores
+from baselines.linear_eval import knn_scores
 from baselines.nt_xent import nt_xent
+from baselines.optim import Lars
 from baselines.trainer import Baseline, BaselineConfig
 from baselines.transforms.compose import simclr_transform
 from engine import checkpoint
@@ -37,31 +38,31 @@ class Config(BaselineConfig):
     out: Path = Path("runs/simclr")
     """folder for the split, metrics, weights and results"""
     network: str = "resnet18"
-    """the encoder, a ResNet"""
+    """network of the encoder, a ResNet"""
     image_size: int = 32
-    """pixels a side that the network sees"""
+    """pixels per side of the network's input"""
     stem: str = "small"
-    """first layers: small for 32 pixels, imagenet for 224"""
+    """first layers of the ResNet: small for 32 pixels, imagenet for 224"""
     epochs: int = 100
     """passes over the training images"""
     batch_size: int = 512
-    """images a step, of all processes together"""
+    """images per step, of all processes together"""
     optimizer: Literal["sgd", "lars"] = "sgd"
-    """SGD with momentum, or LARS, for batches of thousands"""
+    """optimizer: SGD with momentum, or LARS, for batches of thousands"""
     lr: float = 0.6
     """peak learning rate"""
     final_lr: float = 1e-3
-    """learning rate at the end of the cosine"""
+    """learning rate at the end of the cosine schedule"""
     warmup: int = 0
-    """epochs over which the rate rises to its peak"""
+    """epochs in which the learning rate rises to its peak"""
     weight_decay: float = 1e-4
-    """decay of the weights"""
+    """weight decay of the optimizer"""
     temperature: float = 0.5
-    """of NT-Xent"""
+    """temperature of the NT-Xent loss"""
     projection: int = 128
-    """width of the projection that the loss sees"""
+    """width of the projection that the loss compares"""
     knn_every: int = 10
-    """epochs between two looks at the nearest neighbours of the validation images, 0 for none"""
+    """epochs between two reports of nearest neighbours on validation images, 0 for none"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,7 +70,7 @@ class Config(BaselineConfig):
             raise ValueError("NT-Xent compares whole batches: leave pieces at 1 and ema at 0")
 
 
-class Projected(nn.Module):
+class ProjectedEncoder(nn.Module):
     """An encoder and SimCLR's projection head: a hidden layer of the encoder's width."""
 
     def __init__(self, encoder: nn.Module, width: int):
@@ -78,17 +79,19 @@ class Projected(nn.Module):
         self.projection = nn.Sequential(nn.Linear(inner, inner), nn.ReLU(), nn.Linear(inner, width))
 
     def execute(self, images: jt.Var) -> jt.Var:
+        """images[B,3,R,R] -> projections[B,E]."""
         return self.projection(self.encoder(images))
 
 
 def run(config: Config) -> None:
     """Trains the encoder and writes it."""
-    job = Baseline(config, config.image_size)
-    train, val = job.training_sets()
-    module = job.build(
-        lambda: Projected(build(config.network, 0, stem=config.stem), config.projection)
+    baseline = Baseline(config, config.image_size)
+    train, val = baseline.training_sets()
+    module = baseline.build(
+        lambda: ProjectedEncoder(build(config.network, 0, stem=config.stem), config.projection)
     )
-    batches = job.batches(train, simclr_transform(config.image_size, job.norm), copies=2)
+    transform = simclr_transform(config.image_size, baseline.norm)
+    batches = baseline.batches(train, transform, transform)
     schedule = warm_cosine(
         config.lr, config.epochs, len(batches), config.final_lr, warmup=config.warmup
     )
@@ -98,16 +101,18 @@ def run(config: Config) -> None:
 
     def step(batch) -> dict[str, jt.Var]:
         (first, second), _, _ = batch
-        projected = module(jt.concat([jt.array(first), jt.array(second)], dim=0))  # [2B,P]
-        half = projected.shape[0] // 2
-        return {"loss": nt_xent(projected[:half], projected[half:], config.temperature)}
+        projections = module(jt.concat([jt.array(first), jt.array(second)], dim=0))  # [2B,E]
+        half = projections.shape[0] // 2
+        return {"loss": nt_xent(projections[:half], projections[half:], config.temperature)}
 
-    def neighbours(epoch: int) -> dict[str, float] | None:
-        if not config.knn_every or epoch % config.knn_every and epoch != config.epochs:
+    def report_neighbours(epoch: int) -> dict[str, float] | None:
+        is_due = config.knn_every and (epoch % config.knn_every == 0 or epoch == config.epochs)
+        if not is_due:
             return None
         with evaluating(module):
-            known, asked = (job.outputs(module.encoder, images) for images in (train, val))
-        votes = knn_scores(known, train.labels, len(train.class_names), asked)
+            features = baseline.predict(module.encoder, train)
+            queries = baseline.predict(module.encoder, val)
+        votes = knn_scores(features, train.labels, len(train.class_names), queries)
         return {"val knn accuracy": accuracy(votes.argmax(axis=1), val.labels)}
 
     fit(
@@ -117,9 +122,10 @@ def run(config: Config) -> None:
         module=module,
         epochs=config.epochs,
         schedule=schedule,
-        run=job.run("simclr"),
+        run=baseline.open_run("simclr"),
         seed=config.seed,
-        after_epoch=neighbours,
+        after_epoch=report_neighbours,
     )
-    checkpoint.save(config.out / "encoder.pkl", checkpoint.module_arrays(module.encoder))
-    print(f"simclr: wrote {config.out / 'encoder.pkl'}")
+    path = config.out / "encoder.pkl"
+    checkpoint.save(path, checkpoint.module_arrays(module.encoder))
+    print(f"simclr: wrote {path}")

@@ -5,7 +5,13 @@ import threading
 import numpy as np
 import pytest
 
-from baselines.batches import AugmentedBatches, PairedBatches, generator
+from baselines.batches import (
+    AugmentedBatches,
+    PairedBatches,
+    RepeatedEpochs,
+    SoftTargets,
+    image_generator,
+)
 from baselines.datasets.image_sets import ImageSet
 from baselines.datasets.registry import IMAGENET as NORM
 from baselines.transforms import compose
@@ -21,7 +27,7 @@ def some_images(count, order=None):
     return images if order is None else images.take(order)
 
 
-TRANSFORM = compose.cifar_transform(8, NORM)
+TRANSFORMS = (compose.cifar_transform(8, NORM),)
 
 
 def by_key(batches, epoch):
@@ -40,7 +46,7 @@ def by_key(batches, epoch):
 def test_order_workers_and_batch_size_change_no_image(copies):
     def batches(count=12, size=4, order=None, workers=0):
         return AugmentedBatches(
-            some_images(count, order), size, TRANSFORM, 5, copies=copies, workers=workers
+            some_images(count, order), size, copies * TRANSFORMS, 5, workers=workers
         )
 
     plain = by_key(batches(), 3)
@@ -59,13 +65,13 @@ def test_order_workers_and_batch_size_change_no_image(copies):
 
 def test_each_seed_epoch_key_and_copy_draws_its_own():
     drawn = {
-        generator(seed, epoch, key).integers(2**62)
+        image_generator(seed, epoch, key).integers(2**62)
         for seed in (0, 1)
         for epoch in (0, 1)
         for key in ("a", "b")
     }
     assert len(drawn) == 8
-    batches = AugmentedBatches(some_images(12), 4, TRANSFORM, 5, copies=2)
+    batches = AugmentedBatches(some_images(12), 4, 2 * TRANSFORMS, 5)
     first, second = by_key(batches, 0), by_key(batches, 1)
     assert sum(views[0] != views[1] for views, _ in first.values()) > 9
     assert sum(first[key] != second[key] for key in first) > 9
@@ -74,7 +80,7 @@ def test_each_seed_epoch_key_and_copy_draws_its_own():
 
 
 def test_shapes_labels_and_the_rest():
-    batches = AugmentedBatches(some_images(11), 4, TRANSFORM, 0)
+    batches = AugmentedBatches(some_images(11), 4, TRANSFORMS, 0)
     assert len(batches) == 2
     for images, labels, rows in batches.epoch(0):
         assert images.shape == (4, 3, 8, 8) and images.dtype == np.float32
@@ -84,12 +90,12 @@ def test_shapes_labels_and_the_rest():
     for epoch in range(8):  # what waits in one epoch comes in another
         waiting -= {int(row) for _, _, rows in batches.epoch(epoch) for row in rows}
     assert not waiting
-    (small,) = AugmentedBatches(some_images(3), 64, TRANSFORM, 0).epoch(0)
+    (small,) = AugmentedBatches(some_images(3), 64, TRANSFORMS, 0).epoch(0)
     assert small[0].shape == (3, 3, 8, 8)
 
 
 def test_an_epoch_can_begin_in_its_middle():
-    batches = AugmentedBatches(some_images(12), 4, TRANSFORM, 5, workers=2)
+    batches = AugmentedBatches(some_images(12), 4, TRANSFORMS, 5, workers=2)
     whole = list(batches.epoch(2))
     (last,) = batches.epoch(2, first=2)
     assert all((one == other).all() for one, other in zip(last, whole[2], strict=True))
@@ -98,7 +104,7 @@ def test_an_epoch_can_begin_in_its_middle():
 def test_ranks_share_each_batch(monkeypatch):
     def epoch(count):
         pieces = MicroBatches(count)
-        return list(AugmentedBatches(some_images(12), 4, TRANSFORM, 5, pieces=pieces).epoch(1))
+        return list(AugmentedBatches(some_images(12), 4, TRANSFORMS, 5, pieces=pieces).epoch(1))
 
     whole, halves = epoch(1), []
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
@@ -114,7 +120,7 @@ def test_ranks_share_each_batch(monkeypatch):
 def paired(count=3, labelled=6, unlabelled=20, ratio=2):
     views = compose.weak_transform(8, NORM), compose.strong_transform(8, NORM)
     return PairedBatches(
-        AugmentedBatches(some_images(labelled), count, views[0], 1),
+        AugmentedBatches(some_images(labelled), count, views[:1], 1),
         AugmentedBatches(some_images(unlabelled), count, views, 1),
         ratio,
     )
@@ -142,19 +148,15 @@ def test_labelled_images_go_on_where_they_stood():
 
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="the image set is empty"):
-        AugmentedBatches(some_images(0), 4, TRANSFORM, 0)
-    with pytest.raises(ValueError, match="copies is 0"):
-        AugmentedBatches(some_images(4), 4, TRANSFORM, 0, copies=0)
-    with pytest.raises(ValueError, match="copies is 2 of 2 transforms"):
-        AugmentedBatches(some_images(4), 4, (TRANSFORM, TRANSFORM), 0, copies=2)
+        AugmentedBatches(some_images(0), 4, TRANSFORMS, 0)
     with pytest.raises(ValueError, match="batch_size is 0"):
-        AugmentedBatches(some_images(4), 0, TRANSFORM, 0)
+        AugmentedBatches(some_images(4), 0, TRANSFORMS, 0)
     with pytest.raises(ValueError, match="4 rows cannot be cut into 5 pieces"):
-        next(AugmentedBatches(some_images(4), 4, TRANSFORM, 0, pieces=MicroBatches(5)).epoch(0))
-    with pytest.raises(ValueError, match="ratio is 7; with 6 unlabelled batches"):
+        next(AugmentedBatches(some_images(4), 4, TRANSFORMS, 0, pieces=MicroBatches(5)).epoch(0))
+    with pytest.raises(ValueError, match="ratio is 7; .* 6, the number of unlabelled"):
         paired(ratio=7)
-    single = AugmentedBatches(some_images(4), 4, TRANSFORM, 0)
-    with pytest.raises(ValueError, match="1 labelled and 1 unlabelled copies"):
+    single = AugmentedBatches(some_images(4), 4, TRANSFORMS, 0)
+    with pytest.raises(ValueError, match="1 transforms of labelled and 1 of unlabelled"):
         PairedBatches(single, single, 1)
 
 
@@ -178,8 +180,27 @@ def test_threads_stay_two_items_ahead_and_hand_errors_on():
 
 def test_an_epoch_that_is_left_early_ends_its_threads():
     before = threading.active_count()
-    epoch = AugmentedBatches(some_images(40), 4, TRANSFORM, 0, workers=3).epoch(0)
+    epoch = AugmentedBatches(some_images(40), 4, TRANSFORMS, 0, workers=3).epoch(0)
     next(epoch)
     assert threading.active_count() > before
     epoch.close()
     assert threading.active_count() == before
+
+
+def test_repeated_epochs_are_those_of_the_batches():
+    batches = AugmentedBatches(some_images(16), 8, TRANSFORMS, 1)
+    twice = RepeatedEpochs(batches, 2)
+    assert len(twice) == 2 * len(batches) == 4
+    rows = [rows.tolist() for _, _, rows in twice.epoch(1)]
+    assert rows == [rows.tolist() for n in (2, 3) for _, _, rows in batches.epoch(n)]
+
+
+def test_targets_are_smoothed_and_mixed():
+    batches = AugmentedBatches(some_images(16), 8, TRANSFORMS, 1)
+    (_, plain), _ = SoftTargets(batches, 3, smoothing=0.3).epoch(0)
+    assert np.unique(plain).tolist() == pytest.approx([0.1, 0.8])
+    mixed = [targets for _, targets in SoftTargets(batches, 3, mix=1.0).epoch(0)]
+    again = [targets for _, targets in SoftTargets(batches, 3, mix=1.0).epoch(0)]
+    assert all(targets.sum(axis=1) == pytest.approx(1) for targets in mixed)
+    assert any(((targets > 0).sum(axis=1) > 1).any() for targets in mixed)
+    assert all((one == two).all() for one, two in zip(mixed, again, strict=True))

@@ -6,6 +6,7 @@ import pytest
 
 from baselines import distillation as distill
 from baselines.nt_xent import nt_xent
+from baselines.semi_supervised import fixmatch_loss
 from engine.losses import class_cross_entropy
 from tests.helpers.golden import load_golden
 
@@ -15,7 +16,7 @@ LOSSES = {
     # DeiT's public code divides by the 5 classes too
     "soft": (lambda s, t: distill.soft_distillation(s, t, 3.0) / 5, ("logits", "guide")),
     "hard": (distill.hard_distillation, ("logits", "guide")),
-    "fixmatch": (lambda s, w: distill.fixmatch(w, s, 0.6, 0.7)[0], ("logits", "guide")),
+    "fixmatch": (lambda s, w: fixmatch_loss(w, s, 0.6, 0.7)[0], ("logits", "guide")),
     "smoothed": (lambda x: class_cross_entropy(x, np.arange(6) % 5, 0.1), ("logits",)),
     "rkd_distance": (distill.rkd_distance, ("student", "teacher")),
     "rkd_angle": (distill.rkd_angle, ("student", "teacher")),
@@ -85,10 +86,10 @@ def test_angles_are_cosines_at_the_first_row():
 def test_fixmatch_counts_sure_rows_and_divides_by_all():
     weak = jt.array(np.array([[9, 0], [0, 0.1], [0, 9], [0.1, 0]], np.float32))
     strong = jt.zeros((4, 2))
-    loss, share = distill.fixmatch(weak, strong, 0.95)
+    loss, share = fixmatch_loss(weak, strong, 0.95)
     assert share.item() == 0.5
     assert loss.item() == pytest.approx(np.log(2) / 2, abs=1e-6)  # float32
-    none, share = distill.fixmatch(weak * 0, strong, 0.95)
+    none, share = fixmatch_loss(weak * 0, strong, 0.95)
     assert none.item() == 0 and share.item() == 0
 
 
@@ -102,12 +103,12 @@ def test_nt_xent_pairs_rows_of_the_two_views():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda a: nt_xent(a, a[:2], 0.5), "views have shapes"),
+        (lambda a: nt_xent(a, a[:2], 0.5), "views have"),
         (lambda a: nt_xent(a[:1], a[:1], 0.5), "B of 2 or more"),
         (lambda a: nt_xent(a, a, 0.0), "temperature is 0"),
         (lambda a: distill.soft_distillation(a, a, -1), "temperature is -1"),
         (lambda a: distill.rkd_distance(a, a[:2]), "student has 3 rows, teacher 2"),
-        (lambda a: distill.rkd_angle(a[:2], a[:2]), "the same 3 rows or more"),
+        (lambda a: distill.rkd_angle(a[:2], a[:2]), "the same 3 rows"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, message):

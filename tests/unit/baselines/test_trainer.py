@@ -1,19 +1,16 @@
-import json
-
 import jittor as jt
 import numpy as np
 import pytest
 from jittor import nn
 
 from baselines import trainer as baseline
+from baselines.batches import SoftTargets
 from baselines.datasets.image_sets import ImageSet
 from baselines.datasets.registry import IMAGENET
-from baselines.ema import Averaged
-from baselines.linear_protocol import linear_protocol
-from baselines.results import stored_result, write_result
-from baselines.semi_supervised import guessed
-from baselines.targets import Repeated, Targets, classify
-from baselines.trainer import Baseline, BaselineConfig, Best
+from baselines.linear_eval import evaluate_encoder
+from baselines.optim import ModelEma
+from baselines.results import find_result
+from baselines.trainer import Baseline, BaselineConfig, BestWeights, classification_step
 from baselines.transforms.compose import cifar_transform
 from engine import checkpoint
 from engine.run_log import Run
@@ -66,15 +63,15 @@ def job(tmp_path, monkeypatch):
 def trained(job: Baseline, epochs: int | None = None) -> tuple[Small, Run]:
     """The small classifier after the job's epochs, of which only `epochs` are run now."""
     train, val = job.training_sets()
-    module, run = job.build(Small), job.run("small")
-    batches = Targets(job.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
+    module, run = job.build(Small), job.open_run("small")
+    batches = SoftTargets(job.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
     schedule = warm_cosine(job.config.lr, job.config.epochs, len(batches))
-    values = (lambda: job.outputs(module, val), val.labels)
+    values = (lambda: job.predict(module, val), val.labels)
     optimizer = jt.optim.SGD(module.parameters(), job.config.lr, 0.9)
     if epochs:
         stop_after(epochs, module, optimizer, batches, schedule, run, values, job.config.seed)
     else:
-        job.fit(run, module, optimizer, batches, classify(module), schedule, values)
+        job.fit(run, module, optimizer, batches, classification_step(module), schedule, *values)
     return module, run
 
 
@@ -84,7 +81,7 @@ class Stopped(Exception):
 
 def stop_after(epochs, module, optimizer, batches, schedule, run, values, seed):
     """Trains until the checkpoint after `epochs` and one more epoch's best weights are written."""
-    best = Best(module, run, *values)
+    best = BestWeights(module, run, *values)
 
     def after(epoch):
         metrics = best(epoch)
@@ -94,7 +91,7 @@ def stop_after(epochs, module, optimizer, batches, schedule, run, values, seed):
 
     with pytest.raises(Stopped):
         baseline.fit(
-            classify(module),
+            classification_step(module),
             optimizer,
             batches,
             module=module,
@@ -112,10 +109,10 @@ def test_an_average_is_what_validates_and_goes_through_a_stop(job, monkeypatch):
     def learned(folder, stop=0):
         made = job(folder, ema=0.9)
         train, val = made.training_sets()
-        module, run = made.build(Small), made.run("small")
-        batches = Targets(made.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
+        module, run = made.build(Small), made.open_run("small")
+        batches = SoftTargets(made.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
         steps[:] = [stop * len(batches)]
-        made.learn(run, module, module.parameters(), batches, classify(module), val)
+        made.fit_classifier(run, module, batches, val)
         return module, run
 
     def counted(averaged):
@@ -124,8 +121,8 @@ def test_an_average_is_what_validates_and_goes_through_a_stop(job, monkeypatch):
         steps.append(1)
         update(averaged)
 
-    update = Averaged.update
-    monkeypatch.setattr(Averaged, "update", counted)
+    update = ModelEma.update
+    monkeypatch.setattr(ModelEma, "update", counted)
     whole, run = learned("whole")
     assert len(steps) == 1 + 3 * len(job("whole").training_sets()[0]) // 8
     kept, last = safe_load(run.folder / "best.pkl"), safe_load(run.checkpoint)["module"]
@@ -144,10 +141,10 @@ def test_a_network_learns_on_after_its_average_was_taken(job):
     made = job(ema=0.9, epochs=1)
     train, val = made.training_sets()
     module = made.build(Small)
-    batches = Targets(made.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
+    batches = SoftTargets(made.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
     for phase in ("first", "second"):
         before = module.head.weight.numpy()
-        made.learn(made.run(phase), module, module.parameters(), batches, classify(module), val)
+        made.fit_classifier(made.open_run(phase), module, batches, val)
         assert (module.head.weight.numpy() != before).any()
         module.eval()  # as a recipe does before it tests
 
@@ -167,7 +164,7 @@ def test_the_best_epoch_is_kept_and_the_first_of_equals(tmp_path):
     module, run = nn.Linear(1, 3), Run(tmp_path, {})
     labels, right = np.array([0, 1, 2]), np.eye(3, dtype=np.float32)
     answers = [right[[0, 0, 0]], right, right[[0, 1, 1]], right]
-    best = Best(module, run, lambda: answers[epoch - 1], labels)
+    best = BestWeights(module, run, lambda: answers[epoch - 1], labels)
     for epoch in range(1, 5):
         module.weight.update(jt.full((3, 1), float(epoch)))
         found = best(epoch)
@@ -189,27 +186,10 @@ def test_test_images_are_read_once_and_after_training(job):
     made = job()
     module, run = trained(made)
     assert job.opened == ["train"]
-    result = made.report(run, module)
+    result = made.test(run, module)
     assert job.opened == ["train", "test"] and result["accuracy"] > 0.6  # a third is chance
-    assert stored_result(made.run("small")) == result
-    assert stored_result(job(lr=0.01).run("small")) is None
-
-
-def test_a_result_by_hand(tmp_path):
-    run = Run(tmp_path, {"lr": 0.1, "scale": [0.5, 1]})
-    run.log(0, {"loss": 2.0, "val accuracy": 0.5})
-    run.close()
-    logits = np.array([[2, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1.0]])
-    result = write_result(run, logits, np.array([0, 1, 1, 1]), ("a", "b", "c"), {"note": "x"})
-    assert result["accuracy"] == 0.5 and result["recall"] == pytest.approx((1 + 1 / 3) / 2)
-    assert result["precision"] == pytest.approx((1 / 2 + 1) / 2)
-    lines = (tmp_path / "confusion.csv").read_text().splitlines()
-    assert lines == ["true \\ guessed,a,b,c", "a,1,0,0", "b,1,1,1", "c,0,0,0"]
-    for name in ("confusion.png", "curves.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    summary = (tmp_path / "summary.csv").read_text().splitlines()
-    assert summary[0].startswith("lr,scale,accuracy") and '"[0.5, 1]"' in summary[1]
-    assert json.loads((tmp_path / "result.json").read_text())["result"] == result
+    assert find_result(made.open_run("small")) == result
+    assert find_result(job(lr=0.01).open_run("small")) is None
 
 
 def test_the_protocol_shows_a_frozen_encoder(job):
@@ -224,7 +204,7 @@ def test_the_protocol_shows_a_frozen_encoder(job):
     made, encoder = job(epochs=20), Encoder()
     sets = made.training_sets()
     before = encoder.layer.weight.numpy().copy()
-    result = linear_protocol(made, made.run("probe"), encoder, encoder, sets, lr=1e-2)
+    result = evaluate_encoder(made, made.open_run("probe"), encoder, encoder, *sets, lr=1e-2)
     assert encoder.layer.weight.numpy().tobytes() == before.tobytes()
     assert all(result[name] > 0.6 for name in ("accuracy", "knn", "logistic regression"))
 
@@ -233,34 +213,4 @@ def test_the_protocol_shows_a_frozen_encoder(job):
         return encoder(images)
 
     with pytest.raises(ArithmeticError, match="encoder changed"):
-        linear_protocol(made, made.run("other"), encoder, drifting, sets, lr=1e-2)
-
-
-def test_repeated_epochs_are_those_of_the_batches(job):
-    batches = job().batches(colours(0, 16), cifar_transform(SIDE, IMAGENET))
-    twice = Repeated(batches, 2)
-    assert len(twice) == 2 * len(batches) == 4
-    rows = [rows.tolist() for _, _, rows in twice.epoch(1)]
-    assert rows == [rows.tolist() for n in (2, 3) for _, _, rows in batches.epoch(n)]
-
-
-def test_targets_are_smoothed_and_mixed(job):
-    batches = job().batches(colours(0, 16), cifar_transform(SIDE, IMAGENET))
-    (_, plain), _ = Targets(batches, 3, smoothing=0.3).epoch(0)
-    assert np.unique(plain).tolist() == pytest.approx([0.1, 0.8])
-    mixed = [targets for _, targets in Targets(batches, 3, mix=1.0).epoch(0)]
-    again = [targets for _, targets in Targets(batches, 3, mix=1.0).epoch(0)]
-    assert all(targets.sum(axis=1) == pytest.approx(1) for targets in mixed)
-    assert any(((targets > 0).sum(axis=1) > 1).any() for targets in mixed)
-    assert all((one == two).all() for one, two in zip(mixed, again, strict=True))
-
-
-def test_guesses_never_see_the_hidden_labels():
-    whole = colours(0, 9)
-    known, others = np.array([0, 1, 2]), np.arange(3, 9)
-    logits = np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [1, 0, 0], [9, 0, 0], [0, 0, 0.0]])
-    found = guessed(whole, known, others, logits, 0.9)
-    assert found.keys == tuple(whole.keys[row] for row in (0, 1, 2, 3, 4, 5, 7))
-    assert found.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    hidden = ImageSet(whole.images, [0, 1, 2, *[1] * 6], whole.class_names, whole.keys)
-    assert guessed(hidden, known, others, logits, 0.9).labels.tolist() == found.labels.tolist()
+        evaluate_encoder(made, made.open_run("other"), encoder, drifting, *sets, lr=1e-2)
