@@ -7,8 +7,10 @@ are new, in which order the columns of logits stand, and what a class is called.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # each method imports it itself: the doctor opens data sets without NumPy
+    import numpy as np
 
 GROUPS = ("all", "base", "new")  # the classes that a first guess is chosen among
 
@@ -75,30 +77,40 @@ class LabelSpace:
             by_domain.setdefault(self.domains[label], []).append(label)
         return by_domain
 
-    def is_base(self, labels: np.ndarray) -> np.ndarray:
+    def is_base(self, labels: "np.ndarray") -> "np.ndarray":
         """Returns bool[N]: which of labels[N] are ids of base classes."""
+        import numpy as np
+
         return np.isin(labels, self.base_ids)
 
-    def is_new(self, labels: np.ndarray) -> np.ndarray:
+    def is_new(self, labels: "np.ndarray") -> "np.ndarray":
         """Returns bool[N]: which of labels[N] are ids of new classes."""
+        import numpy as np
+
         return np.isin(labels, self.new_ids)
 
-    def base_columns(self, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    def base_columns(self, labels: "Sequence[int] | np.ndarray") -> "np.ndarray":
         """Returns int[N]: the columns of labels[N], ids of base classes."""
+        import numpy as np
+
         return np.searchsorted(self.base_ids, labels)
 
-    def by_class_id(self, columns: np.ndarray) -> np.ndarray:
+    def by_class_id(self, columns: "np.ndarray") -> "np.ndarray":
         """Returns scores[N,C] whose columns are class ids, of columns[N,C] in `order`."""
+        import numpy as np
+
         scores = np.empty_like(columns)
         scores[:, self.order] = columns
         return scores
 
-    def best_of_groups(self, scores: np.ndarray) -> np.ndarray:
+    def best_of_groups(self, scores: "np.ndarray") -> "np.ndarray":
         """Returns int32[N,3]: the id of the best class among all, base and new classes.
 
         scores[N,C] has a column per class id. Of equal scores the smaller id wins. A group without
         classes gets -1.
         """
+        import numpy as np
+
         best = np.full((len(scores), len(GROUPS)), -1, np.int32)
         for column, ids in enumerate((range(len(self)), self.base_ids, self.new_ids)):
             if ids:

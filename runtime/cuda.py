@@ -1,7 +1,7 @@
 """Finds NVIDIA's driver, devices and toolkit, and decides whether Jittor can use them.
 
-Jittor dies at import where an `nvcc` is on the PATH but a library, the driver or a device is
-missing, so CUDA is used only where all of it is found. Nothing here imports Jittor.
+Jittor dies at import if an `nvcc` is on the PATH but a library, the driver or a device is missing.
+So CUDA is used only if all of it is there. Nothing here imports Jittor.
 """
 
 import ctypes
@@ -16,9 +16,9 @@ from runtime.onednn import jittor_home
 
 Version = tuple[int, int]
 
-NEWEST_STOCK = (12, 9)  # Jittor as it comes builds with CUDA up to 12 and cuDNN 8
+NEWEST_STOCK = (12, 9)  # the installed Jittor builds with CUDA up to 12 and cuDNN 8
 OLDEST_DEVICE_13 = 75  # nvcc 13 compiles for sm_75 and newer
-NEWEST_DEVICE_12 = 90  # Jittor as it comes compiles for sm_90 at most
+NEWEST_DEVICE_12 = 90  # the installed Jittor compiles for sm_90 at most
 LIBRARIES = ("cudart", "cublas", "cublasLt", "cudnn", "curand", "cufft", "cusparse")
 HEADERS = ("cuda_runtime.h", "cublas.h", "cudnn.h", "curand.h", "cufft.h", "cusparse.h", "npp.h")
 STOCK_REMEDY = (
@@ -32,8 +32,8 @@ class Driver:
     """NVIDIA's driver as this process sees it."""
 
     version: Version | None  # the newest CUDA that it runs
-    devices: tuple[int, ...]  # compute capability of each, 90 for sm_90
-    reason: str  # why there is no device; "" where there is one
+    devices: tuple[int, ...]  # compute capability of each device, 90 for sm_90
+    reason: str  # why there is no device; "" if there is one
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -42,21 +42,21 @@ class Driver:
 
 @dataclass(frozen=True)
 class Toolkit:
-    """One CUDA toolkit: its compiler, version, cuDNN, and what of it Jittor would miss."""
+    """One CUDA toolkit: its compiler, version, cuDNN, and the files that Jittor would miss."""
 
     nvcc: Path
     version: Version | None
-    cudnn: str  # "8.9.7", "" where unknown
+    cudnn: str  # "8.9.7"; "" if unknown
     missing: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Cuda:
-    """The decision, with the reason and the remedy where it is the CPU."""
+class CudaChoice:
+    """The decision between CUDA and the CPU, with reason and remedy if it is the CPU."""
 
     driver: Driver
-    toolkit: Toolkit | None  # what was found, usable or not
-    nvcc: Path | None  # what Jittor shall use, None for the CPU
+    toolkit: Toolkit | None  # the best one on this machine, usable or not
+    nvcc: Path | None  # the compiler that Jittor shall use; None for the CPU
     private: bool  # whether `nvcc` belongs to the private copy for CUDA 13
     reason: str
     remedy: str
@@ -68,15 +68,15 @@ class Cuda:
     @property
     def summary(self) -> str:
         """Version and architecture in words."""
-        names = ", ".join(dict.fromkeys(self.driver.architectures)) or "no device"
+        architectures = ", ".join(dict.fromkeys(self.driver.architectures)) or "no device"
         if self.toolkit is None:
-            return names
+            return architectures
         version = "{}.{}".format(*self.toolkit.version) if self.toolkit.version else "?"
-        return f"CUDA {version}, cuDNN {self.toolkit.cudnn or 'not found'}, {names}"
+        return f"CUDA {version}, cuDNN {self.toolkit.cudnn or 'not found'}, {architectures}"
 
 
-def driver() -> Driver:
-    """Asks libcuda; without a driver this costs well under a millisecond."""
+def find_driver() -> Driver:
+    """Asks libcuda; without a driver this takes well under a millisecond."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -92,7 +92,7 @@ def driver() -> Driver:
 
 
 def _capability(library: ctypes.CDLL, index: int) -> int:
-    """Compute capability as one number; attributes 75 and 76 are its major and minor part."""
+    """Returns the compute capability as one number, from attributes 75 (major) and 76 (minor)."""
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     library.cuDeviceGet(ctypes.byref(device), index)
     library.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
@@ -100,36 +100,38 @@ def _capability(library: ctypes.CDLL, index: int) -> int:
     return major.value * 10 + minor.value
 
 
-def toolkits() -> list[Path]:
-    """Every nvcc where Jittor looks for one: its own download, the PATH, the usual folders."""
-    found = sorted((jittor_home() / ".cache/jittor/jtcuda").glob("*/bin/nvcc"))
-    on_path = shutil.which("nvcc")
-    found += [Path(on_path)] if on_path else []
-    found += [Path(p) for p in ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")]
-    return list({path.resolve(): path for path in reversed(found) if path.is_file()}.values())[::-1]
+def find_compilers() -> list[Path]:
+    """Returns every nvcc in the places where Jittor looks: its download, the PATH, /usr."""
+    candidates = sorted((jittor_home() / ".cache/jittor/jtcuda").glob("*/bin/nvcc"))
+    if on_path := shutil.which("nvcc"):
+        candidates.append(Path(on_path))
+    usual = ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
+    candidates += map(Path, usual)
+    by_target: dict[Path, Path] = {}
+    for path in candidates:
+        if path.is_file():
+            by_target.setdefault(path.resolve(), path)
+    return list(by_target.values())
 
 
-def inspect(nvcc: Path) -> Toolkit:
-    """Version and completeness of the toolkit around `nvcc`, looked up where Jittor looks."""
+def inspect_toolkit(nvcc: Path) -> Toolkit:
+    """Reads version and completeness of the toolkit around `nvcc`, in Jittor's search path."""
     top = nvcc.resolve().parent.parent
     includes = [top / "include", top / "targets/x86_64-linux/include", Path("/usr/include")]
-    places = [top / "lib64", top / "targets/x86_64-linux/lib", Path("/usr/lib/x86_64-linux-gnu")]
-    places.append(Path("/usr/lib"))
+    folders = [top / "lib64", top / "targets/x86_64-linux/lib", Path("/usr/lib/x86_64-linux-gnu")]
+    folders.append(Path("/usr/lib"))
+    libraries = [f"lib{name}.so" for name in LIBRARIES]
     missing = [name for name in HEADERS if not any((f / name).is_file() for f in includes)]
-    missing += [
-        f"lib{n}.so" for n in LIBRARIES if not any((f / f"lib{n}.so").is_file() for f in places)
-    ]
+    missing += [name for name in libraries if not any((f / name).is_file() for f in folders)]
     return Toolkit(nvcc, _nvcc_version(nvcc), _cudnn_version(includes), tuple(missing))
 
 
 def _nvcc_version(nvcc: Path) -> Version | None:
     try:
-        said = subprocess.run(
-            [nvcc, "--version"], capture_output=True, text=True, timeout=10
-        ).stdout
+        done = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    number = re.search(r"release (\d+)\.(\d+)", said)
+    number = re.search(r"release (\d+)\.(\d+)", done.stdout)
     return (int(number[1]), int(number[2])) if number else None
 
 
@@ -142,43 +144,42 @@ def _cudnn_version(includes: list[Path]) -> str:
     return ""
 
 
-def _fault(found: Toolkit, driver: Driver) -> str:
-    """Why Jittor as it comes cannot use this toolkit with this driver; "" where it can."""
-    if found.version is None:
-        return f"{found.nvcc} does not say its version"
-    name = "CUDA {}.{}".format(*found.version)
-    if found.version > NEWEST_STOCK:
-        return f"{name} ({found.nvcc}) is too new for Jittor as it comes"
-    if found.missing:
-        return f"{name} ({found.nvcc}) lacks {', '.join(found.missing)}"
-    if found.cudnn.split(".")[0] != "8":
-        return (
-            f"cuDNN {found.cudnn or 'of unknown version'} beside {found.nvcc}, but Jittor needs 8"
-        )
-    if driver.version and found.version[0] > driver.version[0]:
-        return (
-            f"{name} is newer than the driver, which runs {driver.version[0]}.{driver.version[1]}"
-        )
+def _obstacle(toolkit: Toolkit, driver: Driver) -> str:
+    """Returns why the installed Jittor cannot use this toolkit with this driver; "" if it can."""
+    if toolkit.version is None:
+        return f"{toolkit.nvcc} does not tell its version"
+    name = "CUDA {}.{}".format(*toolkit.version)
+    if toolkit.version > NEWEST_STOCK:
+        return f"{name} ({toolkit.nvcc}) is too new for the installed Jittor"
+    if toolkit.missing:
+        return f"{name} ({toolkit.nvcc}) lacks {', '.join(toolkit.missing)}"
+    if toolkit.cudnn.split(".")[0] != "8":
+        version = toolkit.cudnn or "of unknown version"
+        return f"cuDNN {version} next to {toolkit.nvcc}, but Jittor needs 8"
+    if driver.version and toolkit.version[0] > driver.version[0]:
+        newest = "{}.{}".format(*driver.version)
+        return f"{name} is newer than the driver, which runs {newest}"
     if max(driver.devices) > NEWEST_DEVICE_12:
-        return f"{name} with Jittor as it comes cannot compile for sm_{max(driver.devices)}"
+        return f"{name} with the installed Jittor cannot compile for sm_{max(driver.devices)}"
     return ""
 
 
-def find() -> Cuda:
+def choose() -> CudaChoice:
     """Decides between the private copy for CUDA 13, a toolkit up to CUDA 12, and the CPU."""
-    here = driver()
-    found = sorted((inspect(nvcc) for nvcc in toolkits()), key=lambda kit: len(kit.missing))
-    best = found[0] if found else None
-    if not here.devices:
-        return Cuda(here, best, None, False, here.reason, "")
-    new = here.version is not None and here.version >= (13, 0)
-    runs_13 = new and min(here.devices) >= OLDEST_DEVICE_13
+    driver = find_driver()
+    toolkits = [inspect_toolkit(nvcc) for nvcc in find_compilers()]
+    toolkits.sort(key=lambda toolkit: len(toolkit.missing))
+    best = toolkits[0] if toolkits else None
+    if not driver.devices:
+        return CudaChoice(driver, best, None, False, driver.reason, "")
+    runs_13 = driver.version is not None and driver.version >= (13, 0)
+    runs_13 = runs_13 and min(driver.devices) >= OLDEST_DEVICE_13
     if runs_13 and private_copy.is_ready():
-        kit = inspect(private_copy.nvcc())
-        return Cuda(here, kit, kit.nvcc, True, "", "")
-    faults = {kit: _fault(kit, here) for kit in found}
-    if good := next((kit for kit, fault in faults.items() if not fault), None):
-        return Cuda(here, good, good.nvcc, False, "", "")
-    reason = faults[best] if best else "a device, but no CUDA toolkit"
+        toolkit = inspect_toolkit(private_copy.nvcc())
+        return CudaChoice(driver, toolkit, toolkit.nvcc, True, "", "")
+    for toolkit in toolkits:
+        if not _obstacle(toolkit, driver):
+            return CudaChoice(driver, toolkit, toolkit.nvcc, False, "", "")
+    reason = _obstacle(best, driver) if best else "a device, but no CUDA toolkit"
     remedy = private_copy.COMMAND if runs_13 else STOCK_REMEDY
-    return Cuda(here, best, None, False, reason, remedy)
+    return CudaChoice(driver, best, None, False, reason, remedy)

@@ -57,7 +57,7 @@ def choose_cuda() -> list[str]:
     chosen = os.environ.get("nvcc_path")
     if chosen is not None and chosen != str(private_copy.nvcc()):
         return [f"nvcc_path={chosen!r} is set in the environment and left as it is."]
-    found = cuda.find()
+    found = cuda.choose()
     os.environ["nvcc_path"] = str(found.nvcc or "")
     if not found.usable:
         return [f"CPU: {found.reason}{found.remedy and f'. {found.remedy}'}"]

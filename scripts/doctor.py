@@ -1,30 +1,43 @@
 """Checks machine, weights and data: `python -m scripts.doctor [--data F] [--weights F]`.
 
-Prints one table, each line ok, missing or wrong with the remedy, and exits with 1 where the main
-job cannot run. CUDA and MPI are never needed for it. Jittor is not imported, so nothing compiles.
+Prints one table: each row is ok, missing or wrong, with the remedy below it. Exits with 1 if the
+main job cannot run. CUDA and MPI are never needed for it. Starts without any package, and never
+imports Jittor, so nothing compiles.
 """
 
 import argparse
+import ctypes
+import importlib.metadata
 import importlib.util
 import os
+import platform
+import re
+import shutil
+import subprocess
 import sys
+import sysconfig
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime import PREPARED, cuda, onednn
+from runtime.cuda13 import private_copy
 from runtime.environment import switch
-from scripts.doctor_rows import Row, table
-from scripts.doctor_system import CHECKS, ROOT
+from runtime.paths import ROOT
+from runtime.table import table
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from data.few_shot_dataset import FewShotDataset, Sample
 
-
+INSTALL = "pip install -r requirements.txt"
+CPU_FLAGS = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512f", "avx2")
 SUFFIXES = (".pkl", ".pt", ".pth", ".safetensors")
-OPTIONAL = "res1000epoch.pkl"  # the auxiliary encoder: no CLIP, and the main job runs without it
+AUXILIARY = "res1000epoch.pkl"  # no CLIP; the main job also runs without the auxiliary encoder
 PARTS = "test_pkl"  # folder of the trained parts
 TEST_SETS = ("TestSetA", "TestSetB", "test")
 SEE_README = "Dataset/README.md shows the tree"
@@ -34,46 +47,76 @@ FIND_WEIGHTS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.doctor", description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT / "Dataset", help="the data set")
-    parser.add_argument("--weights", type=Path, help="a weight file (default: all that lie there)")
-    options = parser.parse_args(arguments)
-    rows = [row for check in CHECKS for row in check()]
-    rows += weights(options.weights)
-    rows += data(options.data)
-    print(table(rows))
-    stops = [row.name for row in rows if row.needed and row.status != "ok"]
-    if stops:
-        print(f"\nThe main job cannot run: {', '.join(stops)}.")
-        return 1
-    print("\nThe main job can run.")
-    return 0
+@dataclass(frozen=True)
+class Finding:
+    """One result of a check."""
+
+    status: str  # "ok", "missing" or "wrong"
+    value: str
+    remedy: str = ""
 
 
-def _has(*packages: str) -> bool:
-    return all(importlib.util.find_spec(name) for name in packages)
+class Subject:
+    """The data set and the weight files that the checks look at, each opened once."""
 
+    def __init__(self, data: Path, weights: Path | None):
+        self.data, self.named_weights = data, weights
 
-def weights(named: Path | None) -> list[Row]:
-    """The named file, or every weight file in the main folder and in test_pkl/, and their sum."""
-    files, parts = [], []
-    if named:
-        files = [named]
-    else:
-        found = _weight_files(ROOT)
-        files = [path for path in found if path.name != OPTIONAL]
-        parts = [path for path in found if path.name == OPTIONAL]
-        parts += _weight_files(ROOT / PARTS)
-    if not files or not all(path.is_file() for path in files):
-        value = f"no {named}" if named else f"no {' or '.join(SUFFIXES)} file in {ROOT}"
-        return [Row("missing", "weights", value, FIND_WEIGHTS, needed=True)]
-    if not _has("numpy"):
-        value = ", ".join(path.name for path in files)
-        return [Row("missing", "weights", f"{value}: not opened without NumPy", needed=True)]
-    opened = [_weight_file(path, needed=path in files) for path in files + parts]
-    total = sum(count for _, count in opened)
-    return [row for row, _ in opened] + [Row("ok", "parameters", f"{total:,} in these files")]
+    @cached_property
+    def weights(self) -> list[Path]:
+        """The named weight file, or every weight file in the main folder."""
+        if self.named_weights:
+            return [self.named_weights]
+        return [path for path in _weight_files(ROOT) if path.name != AUXILIARY]
+
+    @cached_property
+    def parts(self) -> list[Path]:
+        """The trained parts and the auxiliary encoder, if no weight file was named."""
+        if self.named_weights:
+            return []
+        auxiliary = [path for path in _weight_files(ROOT) if path.name == AUXILIARY]
+        return auxiliary + _weight_files(ROOT / PARTS)
+
+    @cached_property
+    def has_weights(self) -> bool:
+        return bool(self.weights) and all(path.is_file() for path in self.weights)
+
+    @cached_property
+    def parameters(self) -> dict[Path, int | ValueError]:
+        """The number of parameters of each file, or why it cannot be opened; needs NumPy."""
+        from weight_files.reader import count_numbers, safe_load
+
+        counts: dict[Path, int | ValueError] = {}
+        for path in self.weights + self.parts:
+            try:
+                counts[path] = count_numbers(safe_load(path))
+            except ValueError as error:
+                counts[path] = error
+        return counts
+
+    @cached_property
+    def dataset(self) -> "FewShotDataset | Exception":
+        """The data set, or why it cannot be opened."""
+        from data.few_shot_dataset import DataError, open_dataset
+
+        try:
+            return open_dataset(self.data)
+        except (DataError, OSError) as error:
+            return error
+
+    @cached_property
+    def test_sets(self) -> "dict[str, list[Sample] | Exception]":
+        """The images of each test set that is there, or why they cannot be listed."""
+        from data.few_shot_dataset import DataError, list_test_images
+
+        sets: dict[str, list[Sample] | Exception] = {}
+        for name in TEST_SETS:
+            if not isinstance(self.dataset, Exception) and (self.dataset.root / name).is_dir():
+                try:
+                    sets[name] = list_test_images(self.dataset, name)
+                except DataError as error:
+                    sets[name] = error
+        return sets
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -82,75 +125,332 @@ def _weight_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
 
 
-def _weight_file(path: Path, needed: bool) -> tuple[Row, int]:
-    """The row of one file, and the number of its parameters (0 where it cannot be opened)."""
-    from weight_files.hashing import sha256_of
-    from weight_files.reader import count_numbers, safe_load
+# --- the machine: files and package metadata only; no check imports a package or compiles
 
+
+def check_python(_: Subject) -> Iterator[Finding]:
+    value = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info[:2] == (3, 11):
+        yield Finding("ok", value)
+    else:
+        yield Finding("wrong", value, "use Python 3.11")
+
+
+def check_compiler(_: Subject) -> Iterator[Finding]:
+    path = shutil.which(os.environ.get("cc_path") or "g++")
+    if path:
+        yield Finding("ok", f"{_first_line([path, '-dumpfullversion'])} ({path})")
+    else:
+        remedy = "apt-get install g++ (or your system's package of it)"
+        yield Finding("missing", "not on the PATH", remedy)
+
+
+def check_headers(_: Subject) -> Iterator[Finding]:
+    """Checks the headers of this very Python, against which Jittor compiles its operators."""
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if header.is_file():
+        yield Finding("ok", str(header.parent))
+    else:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        yield Finding("missing", f"no {header}", f"apt-get install python{version}-dev")
+
+
+def pinned_versions() -> dict[str, str]:
+    """Returns {package: version} of requirements.txt."""
+    text = (ROOT / "requirements.txt").read_text()
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
+
+
+def check_numpy(_: Subject) -> Iterator[Finding]:
+    yield _check_package("numpy", "1.x", lambda version: version.startswith("1."))
+
+
+def check_jittor(_: Subject) -> Iterator[Finding]:
+    pinned = pinned_versions()["jittor"]
+    finding = _check_package("jittor", pinned, lambda version: version == pinned)
+    if finding.status == "ok":
+        is_private = PREPARED.cuda == str(private_copy.nvcc())
+        copy = f"private copy in {private_copy.folder()}" if is_private else "as installed"
+        finding = Finding("ok", f"{finding.value} ({copy})")
+    yield finding
+
+
+def check_pillow(_: Subject) -> Iterator[Finding]:
+    yield _check_package("pillow", "", lambda version: True)
+
+
+def check_other_packages(_: Subject) -> Iterator[Finding]:
+    names = [name for name in pinned_versions() if name != "jittor"]
+    absent = [name for name in names if not _version(name)]
+    if absent:
+        yield Finding("missing", ", ".join(absent), INSTALL)
+    else:
+        yield Finding("ok", f"all {len(names)} of requirements.txt")
+
+
+def _check_package(name: str, required: str, fits: Callable[[str], bool]) -> Finding:
+    version = _version(name)
+    if not version:
+        return Finding("missing", "not installed", INSTALL)
+    if not fits(version):
+        return Finding("wrong", f"{version}, needs {required}", INSTALL)
+    return Finding("ok", version)
+
+
+def _version(package: str) -> str:
+    """Returns the installed version by package metadata, "" if it is not installed."""
     try:
-        count = count_numbers(safe_load(path))
-    except ValueError as error:
-        return Row("wrong", "weights", str(error), FIND_WEIGHTS, needed), 0
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+class _DnnlVersion(ctypes.Structure):
+    """The first fields of oneDNN's `dnnl_version_t`."""
+
+    _fields_ = [("major", ctypes.c_int), ("minor", ctypes.c_int), ("patch", ctypes.c_int)]
+
+
+def check_onednn(_: Subject) -> Iterator[Finding]:
+    if PREPARED.onednn is None:
+        yield Finding("missing", "not installed", onednn.REMEDY)
+        return
+    dnnl_version = ctypes.CDLL(str(PREPARED.onednn)).dnnl_version
+    dnnl_version.restype = ctypes.POINTER(_DnnlVersion)
+    version = dnnl_version().contents
+    value = f"{version.major}.{version.minor}.{version.patch} ({PREPARED.onednn})"
+    if version.major == 2:
+        yield Finding("ok", value)
+    else:
+        yield Finding("wrong", f"{value}, needs 2.x", onednn.REMEDY)
+
+
+def check_cpu(_: Subject) -> Iterator[Finding]:
+    """Reports which matrix instructions of the CPU oneDNN can use."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    flags = text.partition("flags")[2].partition("\n")[0].split()
+    usable = [name for name in CPU_FLAGS if name in flags]
+    bf16 = "no bf16"
+    if "amx_bf16" in usable:
+        bf16 = "bf16 by AMX"
+    elif "avx512_bf16" in usable:
+        bf16 = "bf16"
+    yield Finding("ok", f"{bf16} ({', '.join(usable) or 'plain ' + platform.machine()})")
+
+
+def check_threads(_: Subject) -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    value = f"{PREPARED.threads} of {cores} cores"
+    if PREPARED.threads <= cores:
+        yield Finding("ok", value)
+    else:
+        yield Finding("wrong", value, f"unset OMP_NUM_THREADS or set it to {cores}")
+
+
+def check_gpu_driver(_: Subject) -> Iterator[Finding]:
+    driver = cuda.find_driver()
+    if not driver.devices:
+        yield Finding("missing", f"{driver.reason}: the CPU is used")
+        return
+    path = Path("/proc/driver/nvidia/version")
+    number = re.search(r"\b\d{3}\.[\d.]+", path.read_text()) if path.is_file() else None
+    name = f"{number[0]}, " if number else ""
+    newest = "{}.{}".format(*driver.version) if driver.version else "?"
+    yield Finding("ok", f"{name}runs CUDA up to {newest}; {', '.join(driver.architectures)}")
+
+
+def check_cuda(_: Subject) -> Iterator[Finding]:
+    """Reports the toolkit that Jittor uses, or why it uses none."""
+    choice = cuda.choose()
+    toolkit, has_device = choice.toolkit, bool(choice.driver.devices)
+    if PREPARED.cuda != str(choice.nvcc or ""):
+        value = f"nvcc_path={PREPARED.cuda!r} is set in the environment and left as it is"
+        yield Finding("ok", value)
+    elif choice.usable:
+        compiler = "private copy" if choice.private else str(choice.nvcc)
+        yield Finding("ok", f"{choice.summary} ({compiler})")
+    elif toolkit is None:
+        yield Finding("missing", "no toolkit", choice.remedy)
+    else:
+        value = "CUDA {}.{}".format(*toolkit.version) if toolkit.version else "CUDA ?"
+        value += f" ({toolkit.nvcc}), cuDNN {toolkit.cudnn or 'not found'}, not used"
+        if has_device:
+            yield Finding("wrong", f"{value}: {choice.reason}", choice.remedy)
+        else:
+            yield Finding("missing", value, choice.remedy)
+
+
+def check_mpi(_: Subject) -> Iterator[Finding]:
+    absent = [name for name in ("mpirun", "mpicc") if not shutil.which(name)]
+    if absent:
+        remedy = "for several processes: apt-get install openmpi-bin libopenmpi-dev"
+        yield Finding("missing", f"no {' and no '.join(absent)}", remedy)
+    else:
+        yield Finding("ok", _first_line(["mpirun", "--version"]) or str(shutil.which("mpirun")))
+
+
+def _first_line(command: list[str]) -> str:
+    """Returns the first line that a command prints, "" if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.partition("\n")[0].strip() if done.returncode == 0 else ""
+
+
+# --- the weight files
+
+
+def check_weights(subject: Subject) -> Iterator[Finding]:
+    """Names each weight file by its content and counts its parameters."""
+    if not subject.has_weights:
+        named = subject.named_weights
+        value = f"no {named}" if named else f"no {' or '.join(SUFFIXES)} file in {ROOT}"
+        yield Finding("missing", value, FIND_WEIGHTS)
+    elif not _has("numpy"):
+        names = ", ".join(path.name for path in subject.weights)
+        yield Finding("missing", f"{names}: not opened without NumPy")
+    else:
+        yield from (_describe(path, subject.parameters[path]) for path in subject.weights)
+
+
+def check_parts(subject: Subject) -> Iterator[Finding]:
+    if subject.has_weights and _has("numpy"):
+        yield from (_describe(path, subject.parameters[path]) for path in subject.parts)
+
+
+def check_parameters(subject: Subject) -> Iterator[Finding]:
+    if subject.has_weights and _has("numpy"):
+        counts = subject.parameters.values()
+        total = sum(count for count in counts if isinstance(count, int))
+        yield Finding("ok", f"{total:,} in these files")
+
+
+def _describe(path: Path, count: int | ValueError) -> Finding:
+    from weight_files.hashing import sha256_of
+
+    if isinstance(count, ValueError):
+        return Finding("wrong", str(count), FIND_WEIGHTS)
     if path.parent == ROOT / PARTS:
-        return Row("ok", "part", f"{PARTS}/{path.name}: {count:,} parameters"), count
+        return Finding("ok", f"{PARTS}/{path.name}: {count:,} parameters")
     digest = sha256_of(path)
-    value = f"{path.name}: {_public_name(digest)}, {count:,} parameters, SHA-256 {digest}"
-    return Row("ok", "weights", value), count
+    value = f"{path.name}: {public_name(digest)}, {count:,} parameters, SHA-256 {digest}"
+    return Finding("ok", value)
 
 
-def _public_name(digest: str) -> str:
-    """What the publisher calls the file with this SHA-256."""
+def public_name(digest: str) -> str:
+    """Returns what the publisher calls the file with this SHA-256."""
     from weight_files.known_weights import known_by_content
 
     known = known_by_content(digest)
     return f"{known.name}, {known.what}" if known else "no public file that is known here"
 
 
-def data(root: Path) -> list[Row]:
-    """Layout, classes and images of the data set, its split files, and every unreadable image."""
-    from data.few_shot_dataset import DataError, open_dataset
-
-    try:
-        tree = open_dataset(root)
-    except (DataError, OSError) as error:
-        status = "wrong" if (root / "classes.txt").exists() else "missing"
-        return [Row(status, "data", str(error), SEE_README, needed=True)]
-    layout = f"{tree.kind} tree{', with TrainSet/TrainSet/' if tree.nested else ''}"
-    base, new = len(tree.label_space.base_ids), len(tree.label_space.new_ids)
-    value = f"{root}: {layout}, {base} base and {new} new classes"
-    rows = [Row("ok", "data", value), _group("train", tree.train)]
-    test_rows, test_images = _test_sets(tree)
-    rows += test_rows + _splits(root, tree)
-    return rows + _unreadable([item.path for item in (*tree.train, *test_images)])
+def _has(*packages: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in packages)
 
 
-def _test_sets(tree: "FewShotDataset") -> tuple[list[Row], list["Sample"]]:
-    """One row a test set, and all their images."""
-    from data.few_shot_dataset import DataError, list_test_images
-
-    rows, images = [], []
-    for name in TEST_SETS:
-        if not (tree.root / name).is_dir():
-            continue
-        try:
-            items = list_test_images(tree, name)
-        except DataError as error:
-            rows.append(Row("wrong", name, str(error)))
-            continue
-        rows.append(_group(name, items))
-        images += items
-    none = Row("missing", "test images", f"none of {', '.join(TEST_SETS)} there", SEE_README)
-    return rows or [none], images
+# --- the data set; if it cannot be opened, only `check_data` reports
 
 
-def _group(name: str, items: Sequence["Sample"]) -> Row:
-    if not items:
-        return Row("missing", name, "no images", SEE_README, needed=True)
-    labels = Counter(item.label for item in items if item.label is not None)
-    value = f"{len(items)} images"
+def check_data(subject: Subject) -> Iterator[Finding]:
+    dataset = subject.dataset
+    if isinstance(dataset, Exception):
+        status = "wrong" if (subject.data / "classes.txt").exists() else "missing"
+        yield Finding(status, str(dataset), SEE_README)
+        return
+    layout = f"{dataset.kind} tree{', with TrainSet/TrainSet/' if dataset.nested else ''}"
+    base, new = len(dataset.label_space.base_ids), len(dataset.label_space.new_ids)
+    yield Finding("ok", f"{subject.data}: {layout}, {base} base and {new} new classes")
+
+
+def check_training_images(subject: Subject) -> Iterator[Finding]:
+    if not isinstance(subject.dataset, Exception):
+        yield _count(subject.dataset.train)
+
+
+def check_test_set(name: str, subject: Subject) -> Iterator[Finding]:
+    images = subject.test_sets.get(name)
+    if isinstance(images, Exception):
+        yield Finding("wrong", str(images))
+    elif images is not None:
+        yield _count(images)
+
+
+def check_test_sets(subject: Subject) -> Iterator[Finding]:
+    if not subject.test_sets and not isinstance(subject.dataset, Exception):
+        yield Finding("missing", f"none of {', '.join(TEST_SETS)} there", SEE_README)
+
+
+def _count(images: Sequence["Sample"]) -> Finding:
+    if not images:
+        return Finding("missing", "no images", SEE_README)
+    labels = Counter(image.label for image in images if image.label is not None)
+    value = f"{len(images)} images"
     if labels:
-        value += f" of {len(labels)} classes, {_range(labels)} a class"
-    return Row("ok", name, value)
+        value += f" of {len(labels)} classes, {_range(labels)} per class"
+    return Finding("ok", value)
+
+
+def check_splits(subject: Subject) -> Iterator[Finding]:
+    """Reads every tracked split of these data against the data set."""
+    from data.few_shot_dataset import DataError
+    from data.few_shot_splits import SPLITS, read_split, split_path
+
+    if isinstance(subject.dataset, Exception):
+        return
+    name = split_path(subject.data).name.partition("_")[0]
+    for path in sorted(SPLITS.glob(f"{name}*.jsonl")):
+        try:
+            shots = Counter(image.label for image in read_split(path, subject.dataset))
+            yield Finding("ok", f"{path.name}: {_range(shots)} shots of {len(shots)} classes")
+        except DataError as error:
+            yield Finding("wrong", str(error))
+
+
+def check_default_split(subject: Subject) -> Iterator[Finding]:
+    from data.few_shot_dataset import DataError
+    from data.few_shot_splits import default_split, split_path
+
+    if isinstance(subject.dataset, Exception):
+        return
+    try:
+        default_split(subject.data)
+    except DataError:
+        value = f"{split_path(subject.data)}: no such split; training draws it and keeps it there"
+        remedy = f"or draw it now: python -m scripts.make_split --data {subject.data}"
+        yield Finding("missing", value, remedy)
+
+
+def check_decoding(subject: Subject) -> Iterator[Finding]:
+    """Decodes every image on all cores, with a progress bar on stderr."""
+    if isinstance(subject.dataset, Exception):
+        return
+    if not _has("numpy", "PIL", "tqdm"):
+        yield Finding("missing", "not checked without NumPy, Pillow and tqdm")
+        return
+    from tqdm import tqdm
+
+    from data.decoding import BrokenImage, load_images
+
+    images = list(subject.dataset.train)
+    for test_images in subject.test_sets.values():
+        if not isinstance(test_images, Exception):
+            images += test_images
+    paths = [image.path for image in images]
+    decoded = load_images(paths, _size, workers=len(os.sched_getaffinity(0)))
+    bar = tqdm(decoded, "decoding", len(paths), unit="image", file=sys.stderr, disable=None)
+    broken = [image for _, image in bar if isinstance(image, BrokenImage)]
+    if broken:
+        value = f"{len(broken)} of {len(paths)}: {'; '.join(map(str, broken[:5]))}"
+        yield Finding("wrong", value, "copy these files again; a run skips and counts them")
+    else:
+        yield Finding("ok", f"none of {len(paths)} images")
+
+
+def _size(image: "Image.Image") -> tuple[int, int]:
+    """Returns all that stays of a decoded image."""
+    return image.size
 
 
 def _range(counts: Counter) -> str:
@@ -158,55 +458,64 @@ def _range(counts: Counter) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def _splits(root: Path, tree: "FewShotDataset") -> list[Row]:
-    """One row a tracked split of these data, read against the tree."""
-    from data.few_shot_dataset import DataError
-    from data.few_shot_splits import SPLITS, default_split, read_split, split_path
+@dataclass(frozen=True)
+class Check:
+    """One entry of the table. A `needed` check that is not ok stops the main job."""
 
-    name = split_path(root).name.partition("_")[0]
-    rows = []
-    for path in sorted(SPLITS.glob(f"{name}*.jsonl")):
-        try:
-            shots = Counter(item.label for item in read_split(path, tree))
-            value = f"{path.name}: {_range(shots)} shots of {len(shots)} classes"
-            rows.append(Row("ok", "split", value))
-        except DataError as error:
-            rows.append(Row("wrong", "split", str(error), needed=True))
-    try:
-        default_split(root)
-    except DataError as error:
-        found, _, remedy = str(error).partition("; ")
-        found += "; training draws one and keeps it there"
-        rows.append(Row("missing", "split", found, f"or {remedy}"))
-    return rows
+    name: str
+    run: Callable[[Subject], Iterator[Finding]]
+    needed: bool
 
 
-def _unreadable(paths: list[Path]) -> list[Row]:
-    """Decodes every image on all cores, with a progress bar on stderr."""
-    if not _has("numpy", "PIL", "tqdm"):
-        return [Row("missing", "unreadable", "not checked without NumPy, Pillow and tqdm")]
-    from tqdm import tqdm
+CHECKS = (
+    Check("Python", check_python, needed=True),
+    Check("g++", check_compiler, needed=True),
+    Check("Python headers", check_headers, needed=True),
+    Check("NumPy", check_numpy, needed=True),
+    Check("Jittor", check_jittor, needed=True),
+    Check("Pillow", check_pillow, needed=True),
+    Check("other packages", check_other_packages, needed=True),
+    Check("oneDNN", check_onednn, needed=True),
+    Check("CPU", check_cpu, needed=False),
+    Check("threads", check_threads, needed=False),
+    Check("GPU driver", check_gpu_driver, needed=False),
+    Check("CUDA", check_cuda, needed=False),
+    Check("MPI", check_mpi, needed=False),
+    Check("weights", check_weights, needed=True),
+    Check("part", check_parts, needed=False),
+    Check("parameters", check_parameters, needed=False),
+    Check("data", check_data, needed=True),
+    Check("train", check_training_images, needed=True),
+    *(Check(name, partial(check_test_set, name), needed=False) for name in TEST_SETS),
+    Check("test images", check_test_sets, needed=False),
+    Check("split", check_splits, needed=True),
+    Check("split", check_default_split, needed=False),
+    Check("unreadable", check_decoding, needed=False),
+)
 
-    from data.decoding import BrokenImage, load_images
 
-    workers = len(os.sched_getaffinity(0))
-    images = load_images(paths, _shrink, workers=workers)
-    bar = tqdm(images, "decoding", len(paths), unit="image", file=sys.stderr, disable=None)
-    broken = [image for _, image in bar if isinstance(image, BrokenImage)]
-    if not broken:
-        return [Row("ok", "unreadable", f"none of {len(paths)} images")]
-    first = "; ".join(str(image) for image in broken[:5])
-    value = f"{len(broken)} of {len(paths)}: {first}"
-    return [
-        Row("wrong", "unreadable", value, "copy these files again; a run skips and counts them")
-    ]
-
-
-def _shrink(image: "Image.Image") -> tuple[int, int]:
-    """What is kept of a decoded image: its size."""
-    return image.size
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.doctor", description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT / "Dataset", help="the data set")
+    parser.add_argument("--weights", type=Path, help="a weight file (default: all that lie there)")
+    options = parser.parse_args(arguments)
+    subject = Subject(options.data, options.weights)
+    rows, stops = [], []
+    for check in CHECKS:
+        for finding in check.run(subject):
+            rows.append((finding.status, check.name, finding.value))
+            if finding.remedy:
+                rows.append(("", "", f"-> {finding.remedy}"))
+            if check.needed and finding.status != "ok" and check.name not in stops:
+                stops.append(check.name)
+    print(table(rows))
+    if stops:
+        print(f"\nThe main job cannot run: {', '.join(stops)}.")
+        return 1
+    print("\nThe main job can run.")
+    return 0
 
 
 if __name__ == "__main__":
-    switch()  # to what the kit's other commands run in
+    switch()  # to the environment that the kit's other commands run in
     sys.exit(main())

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument(
         "--arch", help="compile the check for this architecture (default: the device's, else sm_90)"
     )
-    architecture = parser.parse_args().arch or next(iter(cuda.driver().architectures), "sm_90")
+    architecture = parser.parse_args().arch or next(iter(cuda.find_driver().architectures), "sm_90")
     if private_copy.is_ready():
         print(f"{private_copy.folder()} stands and fits; remove it to prepare it anew.")
         return 0

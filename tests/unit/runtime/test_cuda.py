@@ -31,7 +31,7 @@ FIND = """
 import json, os, sys
 sys.prefix = os.environ.get("STUB_PREFIX", sys.prefix)
 from runtime import PREPARED, cuda
-found = cuda.find()
+found = cuda.choose()
 print(json.dumps({"nvcc": str(found.nvcc or ""), "summary": found.summary, "reason": found.reason,
                   "remedy": found.remedy, "first": sys.path[0], "notes": PREPARED.notes,
                   "nvcc_path": os.environ["nvcc_path"], "nccl": os.environ.get("nccl_lib_path")}))

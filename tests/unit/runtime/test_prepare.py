@@ -52,7 +52,7 @@ def test_ranks_share_the_cores(tmp_path):
     assert report["environ"]["use_mpi"] == "1"
 
 
-@pytest.mark.skipif(bool(cuda.driver().devices), reason="there is a CUDA device here")
+@pytest.mark.skipif(bool(cuda.find_driver().devices), reason="there is a CUDA device here")
 def test_an_nvcc_without_a_driver_is_not_used(tmp_path):
     nvcc = tmp_path / "bin/nvcc"
     nvcc.parent.mkdir()

@@ -176,14 +176,16 @@ def test_the_table_prints_before_anything_is_installed(tmp_path, demo, weights):
 
 def test_public_files_are_known():
     sha256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
-    assert scripts.doctor._public_name(sha256) == "ViT-B/32, OpenAI CLIP"
+    assert scripts.doctor.public_name(sha256) == "ViT-B/32, OpenAI CLIP"
 
 
 def test_an_auxiliary_file_alone_is_no_clip(tmp_path, monkeypatch, weights):
     monkeypatch.setattr(scripts.doctor, "ROOT", tmp_path)
     shutil.copy(weights, tmp_path / "res1000epoch.pkl")
-    both = scripts.doctor.weights(None)
-    assert [row.status for row in both] == ["ok", "ok", "ok"] and "w.saf" in both[0].value
+    subject = scripts.doctor.Subject(tmp_path, None)
+    (clip,) = scripts.doctor.check_weights(subject)
+    (auxiliary,) = scripts.doctor.check_parts(subject)
+    assert clip.status == auxiliary.status == "ok" and "w.saf" in clip.value
     weights.unlink()
-    (alone,) = scripts.doctor.weights(None)
-    assert alone.status == "missing" and alone.needed
+    (alone,) = scripts.doctor.check_weights(scripts.doctor.Subject(tmp_path, None))
+    assert alone.status == "missing"
