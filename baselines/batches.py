@@ -44,7 +44,7 @@ class AugmentedBatches(ShuffledBatches):
         seed: int,
         *,
         workers: int = 0,
-        pieces: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE,
     ):
         """transforms: each is transform(image, rng) -> [3,R,R]. With several, `images` is a tuple
         with one array for each; an image's draws follow one another in their order.
@@ -54,13 +54,13 @@ class AugmentedBatches(ShuffledBatches):
         """
         if not len(image_set):
             raise ValueError("the image set is empty: check its folder and its split")
-        super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed, pieces)
+        super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed, micro_batches)
         self.image_set, self.transforms, self.workers = image_set, tuple(transforms), workers
 
     def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Images, np.ndarray, np.ndarray]]:
         """Yields the batches of epoch `index`, from batch number `first` on."""
         shuffled = self._rows(index, np.random.default_rng((self.seed, index)))
-        skipped = first * len(self.pieces.own)
+        skipped = first * len(self.micro_batches.local)
         steps = [rows for rows, _, _ in itertools.islice(shuffled, skipped, None)]
 
         def load(rows: np.ndarray) -> list[list[np.ndarray]]:
@@ -96,7 +96,7 @@ class SoftTargets:
     ):
         """mix: alpha of mixup in even steps and of CutMix in odd ones; 0 for neither."""
         self.batches, self.classes, self.smoothing, self.mix = batches, classes, smoothing, mix
-        self.size, self.pieces = batches.size, batches.pieces
+        self.size, self.micro_batches = batches.size, batches.micro_batches
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -105,9 +105,9 @@ class SoftTargets:
         for number, (images, labels, _) in enumerate(self.batches.epoch(index)):
             targets = soft_targets(labels, self.classes, self.smoothing)
             if self.mix:
-                step, piece = self.pieces.place(number)
+                step, piece = self.micro_batches.locate(number)
                 # numbered over all ranks, so that the draw does not depend on their number
-                number = step * self.pieces.count + piece
+                number = step * self.micro_batches.count + piece
                 rng = np.random.default_rng((self.batches.seed, index, number))
                 mix = mixup if step % 2 == 0 else cutmix
                 images, targets = mix(images, targets, rng, alpha=self.mix)
@@ -119,7 +119,7 @@ class RepeatedEpochs:
 
     def __init__(self, batches: Batches, times: int):
         self.batches, self.times = batches, times
-        self.size, self.pieces = batches.size, batches.pieces
+        self.size, self.micro_batches = batches.size, batches.micro_batches
 
     def __len__(self) -> int:
         return self.times * len(self.batches)
@@ -155,7 +155,7 @@ class PairedBatches:
                 "number of unlabelled batches per epoch"
             )
         self.labelled, self.unlabelled, self.ratio = labelled, unlabelled, ratio
-        self.size, self.pieces = labelled.size, labelled.pieces
+        self.size, self.micro_batches = labelled.size, labelled.micro_batches
 
     def __len__(self) -> int:
         return len(self.unlabelled) // self.ratio
@@ -163,7 +163,7 @@ class PairedBatches:
     def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         labelled = self._labelled_from(index * len(self))
         unlabelled = self.unlabelled.epoch(index)
-        count = len(self.labelled.pieces.own)
+        count = len(self.labelled.micro_batches.local)
         for _ in range(len(self)):
             views = [next(unlabelled)[0] for _ in range(self.ratio * count)]
             for number in range(count):

@@ -19,7 +19,7 @@ from baselines.transforms.compose import eval_transform
 from data.decoding import in_order
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
-from engine.device import Device, Precision, precision_in_use, use_device
+from engine.device import Device, Kernels, Precision, precision_in_use, use_device
 from engine.losses import class_cross_entropy, soft_cross_entropy
 from engine.micro_batches import Batches, MicroBatches
 from engine.run_log import Run
@@ -70,18 +70,19 @@ class BaselineConfig:
     """threads that decode and augment images, 0 for none; changes no result"""
     device: Device = "auto"
     """device to compute on; auto uses CUDA if it works"""
-    pieces: int = 1
-    """of a batch, whose gradients are averaged in order; several processes share them out"""
+    grad_accum: int = 1
+    """micro-batches per batch, whose gradients are averaged; several processes share them"""
     precision: Precision = "fp32"
-    """precision of convolutions and frozen layers on a CPU: fp32; bf16, with AMX or AVX-512-bf16;
-    auto; plain, Jittor's own operators"""
+    """precision of convolutions and frozen layers on a CPU: fp32, bf16 (AMX, AVX-512-bf16), auto"""
+    kernels: Kernels = "native"
+    """operators that compute: native, the kit's own, or jittor, Jittor's own in fp32"""
     resume: Literal["auto", "never"] = "auto"
     """auto continues from the checkpoint of a stopped run; never starts from the beginning"""
 
     def __post_init__(self):
         require_ranges({"epochs": self.epochs, "seed": self.seed, "workers": self.workers}, least=0)
         require_ranges({"batch_size": self.batch_size}, least=1)
-        MicroBatches(self.pieces)
+        MicroBatches(self.grad_accum)
         if not 0 < self.data_scale <= 1 or not 0 < self.val_share < 1:
             raise ValueError(
                 f"data_scale is {self.data_scale}, val_share is {self.val_share}; "
@@ -110,7 +111,7 @@ class Baseline(Generic[ConfigType]):
         """
         self.config, self.image_size, self.options = config, image_size, options
         self.root = config.root or Path("Dataset") / config.dataset
-        self.device = use_device(config.device, config.precision)
+        self.device = use_device(config.device, config.precision, config.kernels)
         self.norm = norm or DATASETS[config.dataset].norm
         self.eval_transform = eval_transform(image_size, self.norm)
         # what was read, for an audit; digests of the parts follow
@@ -177,7 +178,7 @@ class Baseline(Generic[ConfigType]):
             transforms,
             config.seed,
             workers=config.workers,
-            pieces=MicroBatches(config.pieces),
+            micro_batches=MicroBatches(config.grad_accum),
         )
 
     def predict(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:

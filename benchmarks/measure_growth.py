@@ -60,7 +60,7 @@ def run(config: Config, count: int) -> dict[str, float]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         make_images(folder / "images", count)
-        command = [sys.executable, "test.py", "--split", folder / "images", "--report", "False"]
+        command = [sys.executable, "test.py", "--images", folder / "images", "--report", "False"]
         command += ["--out", folder / "out", "--cache", folder / "cache"]
         for field in ("views", "data", "weights", "auxiliary", "parts"):
             value = getattr(config, field)

@@ -73,7 +73,7 @@ def train_s(config: Config, count: int, root: Path, out: Path) -> tuple[float, i
     """(seconds an epoch, numbers that learn)."""
     words = ["train.py", "caltech_finetune", "--dataset", "folder", "--root", root, "--out", out]
     words += ["--network", "vit_tiny", "--image_size", SIDE, "--unfreeze", "last 4 blocks"]
-    words += ["--pieces", PIECES, "--batch_size", BATCH, "--val_share", 0.05]
+    words += ["--grad_accum", PIECES, "--batch_size", BATCH, "--val_share", 0.05]
     _, said = mpirun(count, *words, "--epochs", config.epochs)
     lines = [line for line in said.splitlines() if " epoch " in line]
     seconds = [float(line.rsplit(", ", 1)[1].removesuffix(" s")) for line in lines]
@@ -89,10 +89,10 @@ def exchange(numbers: int) -> None:
 
     silence_other_ranks()
     pieces, times = MicroBatches(PIECES), []
-    own = np.zeros((len(pieces.own), numbers), np.float32)
+    own = np.zeros((len(pieces.local), numbers), np.float32)
     for _ in range(12):
         started = time.perf_counter()
-        all_gather(own, pieces.count, pieces.own.start)
+        all_gather(own, pieces.count, pieces.local.start)
         times.append(time.perf_counter() - started)
     if is_main_process():
         print(f"exchange {np.median(times[2:])}", flush=True)

@@ -169,7 +169,7 @@ def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
 
 
 def _no_memory(path: str | Path) -> OSError:
-    reason = "no memory left for this image: take fewer --workers, or a smaller --batch_size"
+    reason = "no memory left for this image: take fewer --workers, or a smaller --prefetch"
     return OSError(errno.ENOMEM, reason, str(path))
 
 

@@ -86,7 +86,7 @@ def list_test_images(root_or_tree: str | Path | FewShotDataset, split: str | Pat
     if place is None:
         raise DataError(
             f"{below}: no such folder or list (nor {split}); put the test images there, or name "
-            "another folder or list with --split"
+            "another folder or list with --images"
         )
     ids = {name: i for i, name in enumerate(tree.label_space.names)} if tree else {}
     if place.is_file():

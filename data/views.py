@@ -109,7 +109,7 @@ def make_views(
 
     centre and to_array are a model's own preprocessing, of a photo and of a square RGB crop;
     to_array takes each level by itself. The image is converted and hashed once, and the views are
-    written where they will lie, by `kernels.resample` or, under `--precision plain`, by Pillow.
+    written where they will lie, by `kernels.resample` or, under `--kernels jittor`, by Pillow.
     """
     table = None
     if count > 1 and cpu_operator.precision != "plain":

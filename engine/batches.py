@@ -49,7 +49,7 @@ class ClassDraw:
 class ShuffledBatches:
     """Shuffled row numbers in batches of one size; what is left over waits for the next shuffle.
 
-    An epoch yields each batch's pieces of this rank one after the other, by default it whole.
+    An epoch yields this rank's micro-batches of each batch, one after the other.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class ShuffledBatches:
         batch_size: int,
         classes: ClassDraw,
         seed: int,
-        pieces: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
         self.labels, self.classes, self.seed = np.asarray(labels), classes, seed
         self.size = min(batch_size, len(labels))
-        self.pieces = pieces
+        self.micro_batches = micro_batches
 
     def __len__(self) -> int:
         return len(self.labels) // self.size
@@ -74,7 +74,7 @@ class ShuffledBatches:
         order = rng.permutation(len(self.labels))[: len(self) * self.size]
         for batch in order.reshape(len(self), self.size):
             classes = self.classes.draw(self.labels[batch], epoch, rng)
-            for rows in self.pieces.cut(batch):
+            for rows in self.micro_batches.cut(batch):
                 yield rows, np.searchsorted(classes, self.labels[rows]), classes
 
 
@@ -88,9 +88,9 @@ class FeatureBatches(ShuffledBatches):
         batch_size: int,
         classes: ClassDraw,
         seed: int,
-        pieces: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE,
     ):
-        super().__init__(labels, batch_size, classes, seed, pieces)
+        super().__init__(labels, batch_size, classes, seed, micro_batches)
         self.features = features
 
     def epoch(self, index: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -115,10 +115,10 @@ class ImageBatches(ShuffledBatches):
         to_array: Callable[[Image.Image], np.ndarray],
         crops: Crops,
         workers: int,
-        pieces: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE,
     ):
         """side: R, pixels; to_array makes a crop of R x R into what the network takes."""
-        super().__init__(labels, batch_size, classes, seed, pieces)
+        super().__init__(labels, batch_size, classes, seed, micro_batches)
         self.paths, self.side, self.to_array = paths, side, to_array
         self.crops, self.workers = crops, workers
 

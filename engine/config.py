@@ -1,10 +1,11 @@
-"""Configuration: one frozen dataclass a recipe, read from the command line.
+"""Configuration: one frozen dataclass per command, read from the command line.
 
-A field's default gives its type's example, the line under the field its help. Unknown names and
-wrong types end the program with status 2 and a message; nothing is read from anywhere else.
+The type of a field checks its value, and the line under a field is its help. An unknown name or a
+wrong type ends the program with status 2 and a message. Nothing is read from anywhere else.
 """
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -13,10 +14,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
+from runtime.distributed import is_main_process
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 ConfigType = TypeVar("ConfigType", bound="DataclassInstance")
+
+# Spellings of version 0.1, which go on working in 0.2: "field" or "field value" -> the new one.
+OLD_SPELLINGS_EVERYWHERE = {"pieces": "grad_accum", "precision plain": "kernels jittor"}
+OLD_SPELLINGS = {
+    "train.py clip_fewshot": {
+        "split": "shots",
+        "batch_size": "prefetch",
+        "prompt.pieces": "prompt.grad_accum",
+        "lora.pieces": "lora.grad_accum",
+        "ood.kept": "ood.target_tpr",
+    },
+    "test.py": {"split": "images", "batch_size": "prefetch", "ood fitted": "ood gp"},
+    "audit": {"split": "images"},
+    "make_split": {"shots": "shots_per_class"},
+    "sweep": {"split": "images", "shots": "shots_per_class"},
+    "validate": {"split": "images"},
+}
 
 
 def parse(
@@ -25,13 +45,14 @@ def parse(
     program: str,
     default: ConfigType | None = None,
 ) -> ConfigType:
-    """Reads `--field value` pairs into `config_class`; `--help` prints all fields and lines.
+    """Reads `--field value` pairs into `config_class`; `--help` prints all fields and their help.
 
-    What is not given is as in `default`, or as the class says.
+    program: how messages and OLD_SPELLINGS call the command. Fields that the arguments leave out
+    are those of `default`, or else of the class.
     """
     return tyro.cli(
         config_class,
-        args=list(arguments),
+        args=current_arguments(arguments, program),
         prog=program,
         default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.FlagConversionOff,),
@@ -39,39 +60,87 @@ def parse(
     )
 
 
+def current_arguments(arguments: Sequence[str], program: str) -> list[str]:
+    """Returns the arguments with old spellings replaced, and prints a notice for each of them."""
+    spellings = OLD_SPELLINGS_EVERYWHERE | OLD_SPELLINGS.get(program, {})
+    words = list(arguments)
+    for index, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if not option.startswith("--"):
+            continue
+        field = option[2:].replace("-", "_")
+        if field in spellings:
+            words[index] = f"--{spellings[field]}{equals}{value}"
+            _notice(program, f"--{field}", f"--{spellings[field]}")
+            continue
+        following = words[index + 1 : index + 2]  # the value, if it is a word of its own
+        pair = f"{field} {value}" if equals else " ".join([field, *following])
+        if pair in spellings:
+            new_field, new_value = spellings[pair].split()
+            words[index] = f"--{new_field}={new_value}" if equals else f"--{new_field}"
+            if not equals:
+                words[index + 1] = new_value
+            _notice(program, f"--{pair}", f"--{spellings[pair]}")
+    return words
+
+
+def _notice(program: str, old: str, new: str) -> None:
+    if is_main_process():
+        print(f"{program}: {old} is {new} now; the old spelling ends with 0.2", file=sys.stderr)
+
+
 def as_plain(config: "DataclassInstance") -> dict[str, Any]:
-    """The fields of a configuration as plain data: paths become POSIX strings, tuples lists."""
+    """Returns the fields as plain data: paths become POSIX strings, tuples become lists."""
     return _plain(dataclasses.asdict(config))
 
 
-def from_plain(config_class: type[ConfigType], fields: dict) -> ConfigType:
-    """The configuration that `as_plain` took apart, where none is nested.
+def current_fields(fields: dict[str, Any], program: str) -> dict[str, Any]:
+    """Returns what `as_plain` gave for this program, with old spellings replaced."""
+    spellings = OLD_SPELLINGS_EVERYWHERE | OLD_SPELLINGS.get(program, {})
+    current = {}
+    for name, value in fields.items():
+        if name in spellings:
+            current[spellings[name]] = value
+        elif f"{name} {value}" in spellings:
+            new_name, current[new_name] = spellings[f"{name} {value}"].split()
+        else:
+            current[name] = value
+    return current
 
-    Raises ValueError for fields that the class does not have, or has and are missing, and for
-    values of another kind than theirs.
+
+def from_plain(config_class: type[ConfigType], fields: dict[str, Any], program: str) -> ConfigType:
+    """Returns the configuration that `as_plain` took apart, if it holds no other configuration.
+
+    A configuration with old spellings takes the default of each field that did not exist then.
+    Raises ValueError if other fields are missing or unknown, and if a value has the wrong type.
     """
     known: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(config_class)}
-    if set(fields) != set(known):
-        names = ", ".join(sorted(set(fields) ^ set(known)))
+    current = current_fields(fields, program)
+    if current != fields:
+        changed = ", ".join(sorted(set(fields) - set(current))) or "a value"
+        _notice(program, f"the old configuration's {changed}", "spelled differently")
+        current = as_plain(config_class()) | current
+    if set(current) != set(known):
+        names = ", ".join(sorted(set(current) ^ set(known)))
         raise ValueError(f"was written by another version of the kit: it differs in {names}")
-    made = {}
-    for name, value in fields.items():
+    values: dict[str, Any] = {}
+    for name, value in current.items():
         kinds = {known[name], *typing.get_args(known[name])}  # of `Path | None`, Path too
         if isinstance(value, str) and Path in kinds:
             value = Path(value)
-        made[name] = tuple(value) if isinstance(value, list) else value
-        if not _allows(known[name], made[name]):
+        values[name] = tuple(value) if isinstance(value, list) else value
+        if not _is_allowed(known[name], values[name]):
             raise ValueError(f"{name} is {value!r}, which is no value of that field")
-    return config_class(**made)
+    return config_class(**values)
 
 
-def _allows(kind: type, value: object) -> bool:
-    """Whether a value may stand in a field of this type: a class, union, tuple[...], Literal."""
+def _is_allowed(kind: Any, value: object) -> bool:
+    """Whether a field of this type takes the value: a class, union, tuple[...] or Literal."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return value in inner
     if origin in (typing.Union, types.UnionType):
-        return any(_allows(one, value) for one in inner)
+        return any(_is_allowed(one, value) for one in inner)
     plain = origin or kind
     return type(value) is plain if plain in (bool, int) else isinstance(value, plain)
 
@@ -85,7 +154,7 @@ def _plain(value: Any) -> Any:
 
 
 def require_ranges(fields: dict[str, float], *, least: float) -> None:
-    """Raises one ValueError naming every field that is below `least`."""
+    """Raises one ValueError that names every field below `least`."""
     low = [f"{name} is {value}" for name, value in fields.items() if not value >= least]
     if low:
         raise ValueError(f"{', '.join(low)}; {least} or more is needed")

@@ -10,16 +10,20 @@ from kernels import compiling, cpu_operator, cuda_operator
 from runtime.distributed import disable_jittor_averaging
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16", "auto", "plain"]
+Precision = Literal["fp32", "bf16", "auto"]
+Kernels = Literal["native", "jittor"]
 
 
-def use_device(name: Device, precision: Precision = "fp32") -> str:
-    """Switches Jittor to "cpu", "cuda" or, for "auto", to CUDA where there is one; returns "cpu" or
-    "cuda".
+def use_device(
+    name: Device, precision: Precision = "fp32", kernels: Kernels = "native"
+) -> Literal["cpu", "cuda"]:
+    """Switches Jittor to the CPU or to CUDA, and returns which one it is.
 
-    precision, of the products of frozen layers: "auto" is bf16 where the CPU multiplies bf16
-    itself, else fp32, as on a GPU; "plain" is fp32 by Jittor's own operators. Raises ValueError
-    where CUDA is asked for and Jittor was built without it, and for bf16 where there is none.
+    name: "auto" is CUDA if Jittor was built with it.
+    precision, of the products of frozen layers: "auto" is bf16 if the CPU multiplies bf16 itself,
+    else fp32.
+    kernels: "jittor" computes everything with Jittor's own operators, which are fp32.
+    Raises ValueError if the machine lacks CUDA or bf16 and they were asked for.
     """
     if name not in get_args(Device):
         raise ValueError(f"device is {name!r}, but must be auto, cpu or cuda")
@@ -27,12 +31,14 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
         raise ValueError("no usable CUDA: `python -m scripts.doctor` says what is missing")
     disable_jittor_averaging()
     compiling.compile_in_parallel()
-    chosen = "cuda" if jt.has_cuda and name != "cpu" else "cpu"
+    chosen: Literal["cpu", "cuda"] = "cuda" if jt.has_cuda and name != "cpu" else "cpu"
     jt.flags.use_cuda = int(chosen == "cuda")
     if chosen == "cuda":
         jt.cudnn.set_max_workspace_ratio(0.05)  # else a quarter of the GPU's memory
     operators = cpu_operator if chosen == "cpu" else cuda_operator
     has_bf16 = operators.multiplies_bf16()
+    if precision == "bf16" and kernels == "jittor":
+        raise ValueError("precision bf16 needs the kit's own operators: --kernels native")
     if precision == "bf16" and not has_bf16:
         raise ValueError(
             "precision bf16 needs a CPU with AMX or AVX-512-bf16, or a GPU from sm_80 on: "
@@ -40,7 +46,7 @@ def use_device(name: Device, precision: Precision = "fp32") -> str:
         )
     if precision == "auto":  # no operator for a GPU has run on one yet
         precision = "bf16" if has_bf16 and chosen == "cpu" else "fp32"
-    cpu_operator.precision = precision
+    cpu_operator.precision = "plain" if kernels == "jittor" else precision
     return chosen
 
 

@@ -1,6 +1,6 @@
 """The loops. They know no method by name: a recipe passes a closure.
 
-`fit` owns the train/eval switches, the schedule, the step (`advance` in
+`fit` owns the train/eval switches, the schedule, the step (`train_step` in
 `engine/micro_batches.py`), the
 check for a loss that is not finite, metrics, checkpoints, resume and the progress bar. `predict`
 runs a forward over batches of one fixed shape, `Predictor` the same with its inputs handed in.
@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engine import checkpoint
-from engine.micro_batches import Batches, advance, steps
+from engine.micro_batches import Batches, steps, train_step
 from engine.run_log import Run
 from engine.schedules import Rates
 from engine.seeding import set_random_state
@@ -60,7 +60,7 @@ def fit(
     barrier()  # before the first rank writes a newer checkpoint
     run.rewind(first)
     module.train()
-    advance_by = partial(advance, step, optimizer, module, batches)
+    advance_by = partial(train_step, step, optimizer, module, batches)
 
     def update(parts: list, seeds: tuple[int, ...]) -> dict[str, jt.Var]:
         values = advance_by(parts, seeds)

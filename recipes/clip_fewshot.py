@@ -17,7 +17,7 @@ from data.shots import read_shots
 from data.views import Crops, Views
 from engine.code_version import PARTS_CODE
 from engine.config import as_plain, require_ranges
-from engine.device import Device, Precision, precision_in_use, use_device
+from engine.device import Device, Kernels, Precision, precision_in_use, use_device
 from engine.run_log import Run
 from fewshot.features.encoder import Encoder, code_version
 from fewshot.stages.auxiliary import train_auxiliary
@@ -49,8 +49,8 @@ class Config:
     """CLIP weight file, or the name of an official model"""
     auxiliary: Path = AUXILIARY
     """second, frozen encoder, MoCo v3's ResNet-50 or another CLIP; none where the file is absent"""
-    split: Path | None = None
-    """few-shot split (JSON lines); by default the one in Dataset/splits for these data"""
+    shots: Path | None = None
+    """few-shot list (JSON lines); by default the one in Dataset/splits for these data"""
     parts: Path = Path("test_pkl")
     """folder for the trained parts"""
     cache: Path = Path("cache")
@@ -69,12 +69,14 @@ class Config:
     """seed of crops, initial weights and the order of the shots"""
     workers: int = 0
     """threads that decode images, 0 for none"""
-    batch_size: int = 32
-    """views decoded ahead at a time; changes no result"""
+    prefetch: int = 32
+    """views decoded ahead of the encoder; changes no result"""
     device: Device = "auto"
     """where Jittor computes; auto takes CUDA where it works"""
     precision: Precision = "fp32"
-    """of frozen layers: fp32; bf16, with AMX, AVX-512-bf16 or a GPU; auto; plain, Jittor's own"""
+    """precision of frozen layers: fp32, bf16 (with AMX, AVX-512-bf16 or a GPU), or auto"""
+    kernels: Kernels = "native"
+    """operators that compute: native, the kit's own, or jittor, Jittor's own in fp32"""
     until: str = ""
     """last stage to run, as the README names them"""
     only: str = ""
@@ -97,18 +99,16 @@ class Job:
 
     def __init__(self, config: Config):
         self.config = config
-        self.device = use_device(config.device, config.precision)
+        self.device = use_device(config.device, config.precision, config.kernels)
         self.tree, weights = require(config.data, config.weights)
-        self.shots = read_shots(config.data, config.split, self.tree)
+        self.shots = read_shots(config.data, config.shots, self.tree)
         self.label_space = self.tree.label_space.with_base(self.shots.ids)
         self.base = list(self.label_space.base_ids)
         self.labels = self.label_space.base_columns(self.shots.ids)
         self.texts = texts_of(self.label_space, config.text)
         self.names = [self.texts.names[k] for k in self.base]
         self.views = Views(config.views, config.crops, config.seed)
-        self.encoder = Encoder(
-            weights, self.device, config.cache, config.workers, config.batch_size
-        )
+        self.encoder = Encoder(weights, self.device, config.cache, config.workers, config.prefetch)
         self._merged: dict[str, Encoder] = {}
         second = find_auxiliary(config.auxiliary)
         self.second = self.encoder.with_auxiliary_weights(second) if second else None

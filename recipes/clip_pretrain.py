@@ -84,7 +84,7 @@ class CaptionBatches:
     def __init__(self, images: np.ndarray, captions: list[str], config: Config):
         """images[N,P,3,R,R]: P views of each image. Raises ValueError if a batch is not full."""
         self.images, self.config = images, config
-        self.size, self.pieces = config.batch_size, WHOLE
+        self.size, self.micro_batches = config.batch_size, WHOLE
         self.tokens = jclip.tokenize(captions)
         _, self.caption_ids = np.unique(captions, return_inverse=True)
         if len(captions) < config.batch_size:

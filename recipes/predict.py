@@ -18,7 +18,7 @@ from data.few_shot_dataset import Sample, list_test_images, read_labels
 from data.inputs import AUXILIARY, find_auxiliary, require
 from data.views import Crops, Views
 from engine.config import as_plain, from_plain, parse, require_ranges
-from engine.device import Device, Precision, use_device
+from engine.device import Device, Kernels, Precision, use_device
 from fewshot.evaluation.report.page import write_report
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.features.encoder import Encoder
@@ -41,8 +41,8 @@ from weight_files.hashing import sha256_of
 class Config:
     """Scores test images with the trained parts and writes the submission."""
 
-    split: str = "TestSetB"
-    """TestSetA, TestSetB, or a folder or list of images"""
+    images: str = "TestSetB"
+    """test images: TestSetA, TestSetB, or a folder or list of images"""
     data: Path = Path("Dataset")
     """the data that the parts were trained on: class lists and test sets"""
     weights: str = "ViT-B-32.pkl"
@@ -65,7 +65,7 @@ class Config:
     """mirror every other crop; else as the shots' crops"""
     seed: int = 1
     """seed of the crops"""
-    ood: Literal["fitted", "names", "negatives", "mcm"] = "fitted"
+    ood: Literal["gp", "names", "negatives", "mcm"] = "gp"
     """score of base against new: names and shots, names, NegLabel, or the surest base class"""
     routing: Literal["soft", "hard", "none"] = "soft"
     """base and new classes share an image by the filter's odds, by its threshold, or not at all"""
@@ -81,15 +81,17 @@ class Config:
     """folder for cached features"""
     workers: int = 0
     """threads that decode images, 0 for none"""
-    batch_size: int = 32
-    """views decoded ahead at a time; changes no result"""
+    prefetch: int = 32
+    """views decoded ahead of the encoder; changes no result"""
     device: Device = "auto"
     """where Jittor computes; auto takes CUDA where it works"""
     precision: Precision = "fp32"
-    """of frozen layers: fp32; bf16, with AMX, AVX-512-bf16 or a GPU; auto; plain, Jittor's own"""
+    """precision of frozen layers: fp32, bf16 (with AMX, AVX-512-bf16 or a GPU), or auto"""
+    kernels: Kernels = "native"
+    """operators that compute: native, the kit's own, or jittor, Jittor's own in fp32"""
 
     def __post_init__(self):
-        require_ranges({"views": self.views, "batch_size": self.batch_size}, least=1)
+        require_ranges({"views": self.views, "prefetch": self.prefetch}, least=1)
         require_ranges({"seed": self.seed, "workers": self.workers}, least=0)
         if self.shard and self.merge:
             raise ValueError("shard and merge exclude each other: run all shards, then merge")
@@ -119,8 +121,8 @@ def encoders_of(config: Config, weights: Path, parts: Parts) -> list[Encoder]:
 
     Raises ValueError where a weight file is not the one that the parts were trained with.
     """
-    device = use_device(config.device, config.precision)
-    encoder = Encoder(weights, device, config.cache, config.workers, config.batch_size)
+    device = use_device(config.device, config.precision, config.kernels)
+    encoder = Encoder(weights, device, config.cache, config.workers, config.prefetch)
     if encoder.weights_sha256 != parts["text"]["meta"]["inputs"]["weights"]:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")
     encoders = [encoder, tuned_encoder(encoder, parts["lora"])]
@@ -183,8 +185,8 @@ def write_result(out: Path, outcome: Predictions, num_classes: int) -> None:
 def run(config: Config) -> None:
     """Scores, writes and validates the result; with labels, prints the tables too."""
     tree, weights = require(config.data, config.weights)
-    items = list_test_images(tree, config.split)
-    submission.require_names(config.split, [item.name for item in items])
+    items = list_test_images(tree, config.images)
+    submission.require_names(config.images, [item.name for item in items])
     trained = (config.parts / "auxiliary.pkl").exists()
     parts = read_parts(config.parts, NEEDED + ("auxiliary",) * trained)
     if parts["text"]["class_names"] != list(tree.label_space.names):
@@ -243,7 +245,7 @@ def seconds_of(config: Config, scorer: Scorer) -> dict[str, float | None]:
 def settings_of(config: Config, scorer: Scorer) -> dict:
     """What the report says of a run."""
     looks = scorer.looks
-    settings = {"test images": config.split, "weights": config.weights, "views": looks.views.count}
+    settings = {"test images": config.images, "weights": config.weights, "views": looks.views.count}
     settings |= {
         "share of the image in a crop": looks.views.crops.scale,
         "mirrored crops": looks.views.crops.flip,
@@ -257,7 +259,7 @@ def verify(manifest: Path, arguments: list[str]) -> None:
 
     Nothing of the first run is used but the inputs. Ends with status 1 where results differ.
     """
-    recorded = from_plain(Config, read_manifest(manifest)["config"])
+    recorded = from_plain(Config, read_manifest(manifest)["config"], "test.py")
     recorded = replace(recorded, shard="", merge=False)
     given = parse(Config, arguments, "test.py", recorded)
     with tempfile.TemporaryDirectory(prefix="verify") as name:

@@ -66,8 +66,8 @@ class Config(BaselineConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.pieces > 1 or self.ema:
-            raise ValueError("NT-Xent compares whole batches: leave pieces at 1 and ema at 0")
+        if self.grad_accum > 1 or self.ema:
+            raise ValueError("NT-Xent compares whole batches: leave grad_accum at 1 and ema at 0")
 
 
 class ProjectedEncoder(nn.Module):

@@ -18,6 +18,7 @@ from runtime.environment import ensure_environment
 ensure_environment("tyro")
 
 from baselines.audit import Phase, phases_in
+from engine.config import current_arguments
 from engine.session import exit_on_error
 from fewshot.provenance.audit import PLACES, Job
 from fewshot.provenance.links import OK, Link, as_json, versions_here
@@ -26,7 +27,7 @@ from runtime.files import atomic_write
 
 HELP = {
     "data": "data of the main job, where they lie elsewhere today",
-    "split": "its test images",
+    "images": "its test images",
     "weights": "its CLIP weight file",
     "auxiliary": "its auxiliary weight file",
     "parts": "its folder of trained parts",
@@ -66,7 +67,7 @@ def main() -> int:
     for name in (*PLACES, "shots", "root"):
         parser.add_argument(f"--{name}", help=HELP[name])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the links there too")
-    given = parser.parse_args()
+    given = parser.parse_args(current_arguments(sys.argv[1:], "audit"))
     with exit_on_error("audit"):
         places = {name: value for name in HELP if (value := getattr(given, name)) is not None}
         links, lines = audit(given.run, places)

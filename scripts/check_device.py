@@ -196,7 +196,7 @@ class SameBatch:
     """One and the same batch, once an epoch."""
 
     def __init__(self):
-        self.size, self.pieces = 16, WHOLE
+        self.size, self.micro_batches = 16, WHOLE
         self.images = jt.array(draw(16, 7, 64, seed=9))
         self.labels = jt.array(np.arange(16) % 10)
 

@@ -40,9 +40,9 @@ def one_seed(given: argparse.Namespace, seed: int) -> tuple[Rows, Rows]:
     common += ["--cache", given.out / "cache"]
     if given.auxiliary:
         common += ["--auxiliary", given.auxiliary]
-    train = ["train.py", "clip_fewshot", *common, "--split", split, "--runs", folder / "runs"]
+    train = ["train.py", "clip_fewshot", *common, "--shots", split, "--runs", folder / "runs"]
     train += ["--seed", seed, *given.fields]
-    test = ["test.py", *common, "--split", given.split, "--out", folder, "--labels", given.labels]
+    test = ["test.py", *common, "--images", given.split, "--out", folder, "--labels", given.labels]
     test += ["--seed", seed, "--report", "False", *shlex.split(given.test)]
     for command in (train, test):
         print(f"seed {seed}: {command[0]}", flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.code_version import FEATURES_CODE, PARTS_CODE, ROOT, code_digest
+from engine.config import current_fields
 from fewshot.provenance.audit_images import Images, users_of
 from fewshot.provenance.links import (
     CHANGED,
@@ -26,7 +27,7 @@ from fewshot.provenance.links import (
 from fewshot.provenance.verify import read_manifest
 from weight_files.reader import safe_load
 
-PLACES = ("data", "split", "weights", "auxiliary", "parts")  # fields that say where inputs lie
+PLACES = ("data", "images", "weights", "auxiliary", "parts")  # fields that say where inputs lie
 NEGATIVE_TEXTS = ("negatives", "templates")  # what the filter's words come from
 
 
@@ -43,6 +44,7 @@ class Job:
     @cached_property
     def record(self) -> dict:
         record = read_manifest(self.manifest)
+        record["config"] = current_fields(record["config"], "test.py")
         made_from, inputs = record.get("made_from"), record["inputs"]
         forms = {
             "made_from": _maps_to(made_from, dict),
@@ -65,7 +67,7 @@ class Job:
         """All links, the result's first."""
         shots = self.places.get("shots")
         split = Path(shots) if shots else None
-        test = self.place("split").as_posix()
+        test = self.place("images").as_posix()
         images = Images(self.manifest, self.record, self.place("data"), test, split)
         return [
             *self.results(),

@@ -40,8 +40,8 @@ class LoraStageConfig(LoraConfig):
     """of AdamW"""
     batch_size: int = 32
     """images a step"""
-    pieces: int = 1
-    """of a batch, whose gradients are averaged in order; several processes share them out"""
+    grad_accum: int = 1
+    """micro-batches per batch, whose gradients are averaged; several processes share them"""
     classes: int = 0
     """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
     scale: tuple[float, float] = (0.08, 1.0)
@@ -51,7 +51,7 @@ class LoraStageConfig(LoraConfig):
         super().__post_init__()
         require_ranges({"epochs": self.epochs, "classes": self.classes}, least=0)
         Crops(self.scale)
-        MicroBatches(self.pieces)
+        MicroBatches(self.grad_accum)
 
 
 def lora_config(settings: dict) -> LoraConfig:
@@ -110,7 +110,7 @@ def train_lora(
         to_array=tower.to_array,
         crops=Crops(config.scale, flip),
         workers=encoder.workers,
-        pieces=MicroBatches(config.pieces),
+        micro_batches=MicroBatches(config.grad_accum),
     )
 
     variables, metrics = list(adapters.parameters()), {}

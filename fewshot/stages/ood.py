@@ -17,7 +17,7 @@ from models.heads.zero_shot import text_logits
 from models.ood.gp_filter import GPFilter, threshold_at_tpr
 from models.ood.scores import known_names, mcm, neglabel
 
-FILTERS = ("fitted", "names", "negatives", "mcm")  # the first by default; docs/ood.md compares them
+FILTERS = ("gp", "names", "negatives", "mcm")  # the first by default; docs/ood.md compares them
 UNSCALED = ("negatives", "mcm")  # no odds of base against new: made even at their threshold
 CASES = ("nouns", "phrases")  # mined apart, since phrases lie nearer to everything
 
@@ -26,12 +26,12 @@ CASES = ("nouns", "phrases")  # mined apart, since phrases lie nearer to everyth
 class OodConfig:
     """The ood stage."""
 
-    kept: float = 0.95
+    target_tpr: float = 0.95
     """share of the shots' held-out views that a threshold keeps as base"""
 
     def __post_init__(self):
-        if not 0 < self.kept < 1:
-            raise ValueError(f"kept is {self.kept}; a share between 0 and 1")
+        if not 0 < self.target_tpr < 1:
+            raise ValueError(f"target_tpr is {self.target_tpr}; it must lie between 0 and 1")
 
 
 def mined_negatives(
@@ -69,22 +69,22 @@ def train_ood(
         base,
         new if len(new) else vectors,
         logit_scale=text["logit_scale"],
-        target_tpr=config.kept,
+        target_tpr=config.target_tpr,
     )
     state = fitted.state()
     part: dict[str, Any] = {"words": words, "vectors": vectors, "state": state, "even": {}}
-    part["thresholds"] = {"fitted": fitted.threshold_}
+    part["thresholds"] = {"gp": fitted.threshold_}
     rows = features.reshape(-1, features.shape[2])
     for name in FILTERS[1:]:
         odds = base_odds({"text": text, "ood": part}, name, rows)
-        part["thresholds"][name] = threshold_at_tpr(odds, config.kept)
+        part["thresholds"][name] = threshold_at_tpr(odds, config.target_tpr)
     for name in UNSCALED:
         threshold = part["thresholds"].pop(name)
         part["even"][name] = threshold if np.isfinite(threshold) else 0.0  # of a single class
         part["thresholds"][name] = 0.0
     return part | {
         "trainable": sum(array.size for array in state.values()),
-        "selection": {"thresholds": f"keep {config.kept} of the shots' views, held out"},
+        "selection": {"thresholds": f"keep {config.target_tpr} of the shots' views, held out"},
     }
 
 
@@ -97,13 +97,13 @@ def split_text(text: dict) -> tuple[np.ndarray, np.ndarray]:
 def base_odds(parts: Parts, name: str, features: np.ndarray) -> np.ndarray:
     """Log-odds [N] that features[N,E] of CLIP as it came are of any base class, by one of FILTERS.
 
-    fitted     names and shots of the base classes against the new names, else against negatives
+    gp         names and shots of the base classes against the new names, else against negatives
     names      zero-shot's own mass on base names beside the new names, else beside negatives
     negatives  the same beside groups of negatives (NegLabel)
     mcm        the largest softmax probability of a base class
     """
     text, part = parts["text"], parts["ood"]
-    if name == "fitted":
+    if name == "gp":
         return GPFilter.from_state(part["state"]).score(features)
     base, new = split_text(text)
     logits, even = text_logits(features, base, text["logit_scale"]), part["even"].get(name, 0.0)

@@ -44,8 +44,8 @@ class PromptConfig:
     """peak learning rate of AdamW; cosine to zero, warm-up over the first epoch"""
     batch_size: int = 32
     """image features a step"""
-    pieces: int = 1
-    """of a batch, whose gradients are averaged in order; several processes share them out"""
+    grad_accum: int = 1
+    """micro-batches per batch, whose gradients are averaged; several processes share them"""
     classes: int = 0
     """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
     anchor: float = 4.0
@@ -66,7 +66,7 @@ class PromptConfig:
         require_ranges(
             {"tokens": self.tokens, "queue": self.queue, "push_every": self.push_every}, least=1
         )
-        MicroBatches(self.pieces)
+        MicroBatches(self.grad_accum)
         if self.position not in POSITIONS or self.weighting not in KINDS:
             raise ValueError(
                 f"position {self.position!r} must be one of {', '.join(POSITIONS)}, "
@@ -146,8 +146,8 @@ def train_prompt(
     learner = new_learner(encoder.model, names, vars(config), seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
     classes = ClassDraw(config.classes, len(names), config.epochs)
-    pieces = MicroBatches(config.pieces)
-    batches = FeatureBatches(features, labels, config.batch_size, classes, seed, pieces)
+    micro_batches = MicroBatches(config.grad_accum)
+    batches = FeatureBatches(features, labels, config.batch_size, classes, seed, micro_batches)
 
     def push(epoch: int) -> None:
         if epoch % config.push_every == 0:

@@ -15,7 +15,7 @@ COUNT = 24  # test images
 
 
 def places(folder):
-    names = {"data": "data", "split": "images", "weights": "clip.pkl", "parts": "parts"}
+    names = {"data": "data", "images": "images", "weights": "clip.pkl", "parts": "parts"}
     names |= {"auxiliary": "auxiliary.pkl", "shots": "split.jsonl"}
     return {field: str(folder / name) for field, name in names.items()}
 
@@ -36,7 +36,7 @@ def make_finished(job, folder):
         shutil.copytree(ROOT / name, folder / "kit" / name, ignore=skip)
     shutil.copy(ROOT / "test.py", folder / "kit")
     given = {name: Path(value) for name, value in places(folder).items() if name != "shots"}
-    given |= {name: str(given[name]) for name in ("split", "weights")}
+    given |= {name: str(given[name]) for name in ("images", "weights")}
     score(job, folder / "out", **given, views=2)
     for name in ("shards", "cache"):
         shutil.rmtree(folder / "out" / name)

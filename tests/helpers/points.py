@@ -8,7 +8,7 @@ from engine.micro_batches import WHOLE
 class Points:
     """Two noisy clusters; the order of an epoch follows from its number."""
 
-    size, pieces = 16, WHOLE
+    size, micro_batches = 16, WHOLE
 
     def __len__(self):
         return 5

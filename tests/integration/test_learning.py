@@ -46,7 +46,7 @@ def scores(request, tmp_path_factory):
         common = {"data": demo / "demo", "weights": str(demo / "clip.pkl"), "seed": seed}
         common |= {"auxiliary": demo / "auxiliary.pkl", "device": "cpu"}
         common |= {"parts": out / "parts", "cache": out / "cache"}
-        train = {"split": out / "shots.jsonl", "runs": out / "runs", "crops": CROPS, "lora": lora}
+        train = {"shots": out / "shots.jsonl", "runs": out / "runs", "crops": CROPS, "lora": lora}
         clip_fewshot.run(clip_fewshot.Config(**common, **train))
         test = {"out": out, "labels": demo / "demo/TestSetB_labels.txt", "views": 1}
         predict.main(predict.Config(**common, **test, report=False))

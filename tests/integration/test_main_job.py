@@ -148,7 +148,7 @@ def test_renaming_and_shuffling_change_no_prediction(job, result, tmp_path):
         name = f"other-{number}{image.suffix}"
         shutil.copy(image, tmp_path / "shuffled" / name)
         old_name[name] = image.name
-    found = score(job, tmp_path / "out", split=str(tmp_path / "shuffled"), workers=2, batch_size=7)
+    found = score(job, tmp_path / "out", images=str(tmp_path / "shuffled"), workers=2, prefetch=7)
     assert {old_name[name]: line for name, line in found.items()} == result
 
 
@@ -156,7 +156,7 @@ def test_a_broken_test_image_still_gets_its_line(job, result, tmp_path, capsys):
     shutil.copytree(job / "demo/TestSetB", tmp_path / "images")
     broken = sorted((tmp_path / "images").iterdir())[3]
     broken.write_bytes(broken.read_bytes()[:60])
-    found = score(job, tmp_path / "out", split=str(tmp_path / "images"))
+    found = score(job, tmp_path / "out", images=str(tmp_path / "images"))
     assert len(found) == 817 and len(set(found[broken.name].split())) == 5
     del found[broken.name]
     assert found == {name: line for name, line in result.items() if name != broken.name}
@@ -172,7 +172,7 @@ def test_images_that_were_trained_on_are_counted(job, tmp_path, capsys):
     shots = sorted((job / "demo/TrainSet").rglob("*.png"))
     for number, path in enumerate(shots[:30] + sorted((job / "demo/TestSetB").iterdir())[:2]):
         shutil.copy(path, images / f"{number}.png")
-    score(job, tmp_path / "out", split=str(images))
+    score(job, tmp_path / "out", images=str(images))
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     known = {key for _, key in manifest["shots"]}
     count = sum(sha256_of(path) in known for path in images.iterdir())

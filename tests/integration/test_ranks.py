@@ -67,9 +67,9 @@ def test_pieces_must_suit_the_processes(fourth_of_five):
         with pytest.raises(ValueError, match="a multiple of the 5 processes"):
             MicroBatches(count)
     pieces = MicroBatches(10)
-    assert list(pieces.own) == [6, 7]
+    assert list(pieces.local) == [6, 7]
     assert [part.tolist() for part in pieces.cut(np.arange(23))] == [[15, 16], [17, 18]]
-    assert [pieces.place(number) for number in range(3)] == [(0, 6), (0, 7), (1, 6)]
+    assert [pieces.locate(number) for number in range(3)] == [(0, 6), (0, 7), (1, 6)]
     assert np.allclose(pieces.weights(23), [3 / 23] * 3 + [2 / 23] * 7)
     with pytest.raises(ValueError, match="9 rows cannot be cut into 10"):
         pieces.cut(np.arange(9))
@@ -174,7 +174,7 @@ def fine_tune(photos, out, *fields):
     command = ["train.py", "caltech_finetune", "--dataset", "folder", "--root", photos]
     command += ["--workers", 0, "--device", "cpu", "--val_share", 0.2, "--image_size", 32]
     command += ["--network", "vit_tiny", "--unfreeze", "last 1 blocks", "--batch_size", 8]
-    return [*command, "--pieces", 4, "--epochs", 2, "--mix", 0.5, "--out", out, *fields]
+    return [*command, "--grad_accum", 4, "--epochs", 2, "--mix", 0.5, "--out", out, *fields]
 
 
 def test_a_baseline_is_the_same_on_1_2_and_4_ranks(photos, tmp_path):
@@ -200,7 +200,7 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
         out = tmp_path / str(count)
         places = ["--parts", out / "parts", "--cache", out / "cache"]
         train = ["--runs", out / "runs", "--views", 2, "--prompt.epochs", 2, "--lora.epochs", 2]
-        train += ["--prompt.pieces", 4, "--lora.pieces", 4, "--lora.batch_size", 8]
+        train += ["--prompt.grad_accum", 4, "--lora.grad_accum", 4, "--lora.batch_size", 8]
         for program in (
             ["train.py", "clip_fewshot", *fields, *places, *train],
             ["test.py", *fields, *places, "--out", out, "--views", 2, "--report", "False"],
@@ -209,7 +209,7 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
             assert done.returncode == 0, done.stdout + done.stderr
         parts = [(out / f"parts/{stage}.pkl").read_bytes() for stage in stages]
         found.append([*parts, (out / "result.txt").read_bytes(), (out / "result.zip").read_bytes()])
-        assert safe_load(out / "parts/lora.pkl")["config"]["pieces"] == 4
+        assert safe_load(out / "parts/lora.pkl")["config"]["grad_accum"] == 4
         assert not list(out.glob("cache/*.?.npz"))  # what each rank encoded is put together
     assert found[0] == found[1] == found[2]
 

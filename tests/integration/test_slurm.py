@@ -111,7 +111,7 @@ def test_a_mistake_fails_with_one_line_and_a_cancelled_job_stays_so(cluster, fie
 def test_shards_of_an_array_merge_to_the_whole_result(cluster, job, tmp_path):
     for image in sorted((job / "demo/TestSetB").iterdir())[:IMAGES]:
         (tmp_path / image.name).symlink_to(image)
-    fields = ["slurm/test.sbatch", "--split", tmp_path, "--data", job / "demo"]
+    fields = ["slurm/test.sbatch", "--images", tmp_path, "--data", job / "demo"]
     fields += ["--weights", job / "clip.pkl", "--auxiliary", job / "auxiliary.pkl"]
     fields += ["--parts", job / "parts", "--views", 2, "--report", False, "--device", "cpu"]
     array = cluster.submit("--array=1-2", *fields)

@@ -42,7 +42,7 @@ def images(job, tmp_path_factory):
 def whole(job, images, tmp_path_factory):
     """The folder of an undivided run."""
     out = tmp_path_factory.mktemp("whole")
-    score(job, out, split=str(images))
+    score(job, out, images=str(images))
     return out
 
 
@@ -52,7 +52,7 @@ def contents(out):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_shards_give_the_same_bytes(job, images, whole, tmp_path, count, capsys):
-    given = {"split": str(images), "cache": whole / "cache"}
+    given = {"images": str(images), "cache": whole / "cache"}
     for number in range(count, 0, -1):
         if number == 1 and count > 1:
             with pytest.raises(ValueError, match=r"images in [12] of 3 pieces are missing"):
@@ -66,14 +66,14 @@ def test_shards_give_the_same_bytes(job, images, whole, tmp_path, count, capsys)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_workers_and_batches_change_no_byte(job, images, whole, tmp_path, workers, batch_size):
-    score(job, tmp_path, split=str(images), workers=workers, batch_size=batch_size)
+@pytest.mark.parametrize("prefetch", [1, 7, 64])
+def test_workers_and_batches_change_no_byte(job, images, whole, tmp_path, workers, prefetch):
+    score(job, tmp_path, images=str(images), workers=workers, prefetch=prefetch)
     assert contents(tmp_path) == contents(whole)
 
 
 def test_a_stopped_run_goes_on(job, images, whole, tmp_path):
-    given = {"split": str(images), "cache": tmp_path / "cache"}
+    given = {"images": str(images), "cache": tmp_path / "cache"}
     predict.run(predict_config(job, tmp_path, shard="1/2", **given))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     shutil.rmtree(tmp_path / "cache")
@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on(job, images, whole, tmp_path):
 
 @pytest.mark.parametrize("tta", METHODS)
 def test_every_way_to_use_views_is_valid_and_its_own(job, images, whole, tmp_path, tta):
-    found = score(job, tmp_path, split=str(images), tta=tta, cache=whole / "cache")
+    found = score(job, tmp_path, images=str(images), tta=tta, cache=whole / "cache")
     submission.validate(tmp_path / "result.txt", list(found), 10)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["looks"]["tta"] == tta
@@ -97,7 +97,7 @@ def test_every_way_to_use_views_is_valid_and_its_own(job, images, whole, tmp_pat
 def test_every_routing_is_valid_and_a_hard_one_keeps_groups_together(
     job, images, whole, tmp_path, routing
 ):
-    found = score(job, tmp_path, split=str(images), routing=routing, cache=whole / "cache")
+    found = score(job, tmp_path, images=str(images), routing=routing, cache=whole / "cache")
     kinds = [[int(k) >= 7 for k in line.split()] for line in found.values()]  # 7, 8, 9 are new
     new_first = [kind for kind in kinds if kind[0]]
     if routing == "hard":
@@ -133,7 +133,7 @@ def test_two_hundred_malformed_files(job, whole, tmp_path, capsys):
     for path in good:
         shutil.copy(path, tmp_path / "images")
     out = tmp_path / "out"
-    score(job, out, split=str(tmp_path / "images"), workers=2, views=2)
+    score(job, out, images=str(tmp_path / "images"), workers=2, views=2)
     found, manifest = result_lines(out), json.loads((out / "manifest.json").read_text())
     broken = dict(manifest["skipped_images"])
     assert len(expected) >= 200 and len(found) == len(expected) + 30
@@ -142,7 +142,7 @@ def test_two_hundred_malformed_files(job, whole, tmp_path, capsys):
     assert all(cause and str(tmp_path) not in cause for cause in broken.values())
     assert f"{len(broken)} images could not be read" in capsys.readouterr().out
     submission.validate(out / "result.txt", list(found), 10)
-    score(job, tmp_path / "alone", split=str(job / "demo/TestSetB"), views=2)
+    score(job, tmp_path / "alone", images=str(job / "demo/TestSetB"), views=2)
     alone = result_lines(tmp_path / "alone")
     assert all(found[path.name] == alone[path.name] for path in good)
 
@@ -151,14 +151,14 @@ def test_names_that_no_result_can_hold_are_refused_before_any_work(job, tmp_path
     (tmp_path / "images").mkdir()
     shutil.copy(test_images(job, 1)[0], tmp_path / "images/two\nlines.png")
     with pytest.raises(ValueError, match="cannot stand in a result: rename it"):
-        score(job, tmp_path / "out", split=str(tmp_path / "images"))
+        score(job, tmp_path / "out", images=str(tmp_path / "images"))
     assert not any((tmp_path / "out").iterdir())
 
 
 def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
     job, images, whole, tmp_path
 ):
-    given = {"split": str(images), "cache": whole / "cache"}
+    given = {"images": str(images), "cache": whole / "cache"}
     score(job, tmp_path / "out", **given)
     again = score(job, tmp_path / "out", tta="none", **given)
     assert again == score(job, tmp_path / "fresh", tta="none", **given)
@@ -172,7 +172,7 @@ def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
 
 def test_an_image_that_changes_while_it_is_scored_stops_the_run(job, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
-    config = predict_config(job, tmp_path, split=str(tmp_path / "images"))
+    config = predict_config(job, tmp_path, images=str(tmp_path / "images"))
     items = list_test_images(tmp_path / "images", ".")
 
     class Scorer:
@@ -186,7 +186,7 @@ def test_an_image_that_changes_while_it_is_scored_stops_the_run(job, images, tmp
 
 
 def test_no_report_or_scores_of_another_result_stay_behind(job, images, tmp_path, whole):
-    given = {"split": str(images), "cache": whole / "cache"}
+    given = {"images": str(images), "cache": whole / "cache"}
     labels = job / "demo/TestSetB_labels.txt"
     score(job, tmp_path, labels=labels, report=True, **given)
     assert (tmp_path / "scores.json").exists() and (tmp_path / "report.html").exists()

@@ -32,7 +32,7 @@ def test_a_full_disk_under_a_result(job, mounted, tmp_path):
     small.mkdir()
     for path in sorted((job / "demo/TestSetB").iterdir())[:5]:
         shutil.copy(path, small)
-    fields = {"split": str(small), "cache": tmp_path / "cache"}
+    fields = {"images": str(small), "cache": tmp_path / "cache"}
     (out / "result.txt").write_text("an older result\n")
     filler = out / "filler"
     size = os.statvfs(out).f_bavail * os.statvfs(out).f_frsize
@@ -69,11 +69,11 @@ def test_a_test_image_that_vanishes_gets_its_line(job, tmp_path, capsys):
     small.mkdir()
     for path in sorted((job / "demo/TestSetB").iterdir())[:5]:
         shutil.copy(path, small)
-    before = score(job, tmp_path / "out", split=str(small))
+    before = score(job, tmp_path / "out", images=str(small))
     gone = sorted(small.iterdir())[2]
     gone.unlink()
     gone.symlink_to("gone")
-    found = score(job, tmp_path / "out", split=str(small))
+    found = score(job, tmp_path / "out", images=str(small))
     assert f"1 image could not be read and was skipped: {gone.name}" in capsys.readouterr().out
     assert len(found) == 5
     assert {n: s for n, s in found.items() if n != gone.name}.items() < before.items()
@@ -94,7 +94,7 @@ def test_an_image_that_changes_while_it_is_scored(job, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "__call__", scored)
         with pytest.raises(ValueError, match="changed while it was scored: run again"):
-            score(job, tmp_path / "out", split=str(small))
+            score(job, tmp_path / "out", images=str(small))
     assert not list((tmp_path / "out/shards").rglob("*.npz"))
 
 

@@ -103,8 +103,9 @@ def test_an_epoch_can_begin_in_its_middle():
 
 def test_ranks_share_each_batch(monkeypatch):
     def epoch(count):
-        pieces = MicroBatches(count)
-        return list(AugmentedBatches(some_images(12), 4, TRANSFORMS, 5, pieces=pieces).epoch(1))
+        parts = MicroBatches(count)
+        batches = AugmentedBatches(some_images(12), 4, TRANSFORMS, 5, micro_batches=parts)
+        return list(batches.epoch(1))
 
     whole, halves = epoch(1), []
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
@@ -151,8 +152,9 @@ def test_what_cannot_be_meant_is_refused():
         AugmentedBatches(some_images(0), 4, TRANSFORMS, 0)
     with pytest.raises(ValueError, match="batch_size is 0"):
         AugmentedBatches(some_images(4), 0, TRANSFORMS, 0)
-    with pytest.raises(ValueError, match="4 rows cannot be cut into 5 pieces"):
-        next(AugmentedBatches(some_images(4), 4, TRANSFORMS, 0, pieces=MicroBatches(5)).epoch(0))
+    with pytest.raises(ValueError, match="4 rows cannot be cut into 5"):
+        parts = MicroBatches(5)
+        next(AugmentedBatches(some_images(4), 4, TRANSFORMS, 0, micro_batches=parts).epoch(0))
     with pytest.raises(ValueError, match="ratio is 7; .* 6, the number of unlabelled"):
         paired(ratio=7)
     single = AugmentedBatches(some_images(4), 4, TRANSFORMS, 0)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from engine.config import as_plain, from_plain, parse
+from engine.config import OLD_SPELLINGS, as_plain, current_fields, from_plain, parse
 from engine.session import exit_on_error
 
 
@@ -82,7 +82,7 @@ class Flat:
 
 @pytest.mark.parametrize("value", [Flat(), Flat(Path("y/z"), Path("q"), (0.5, 1.0), "b", 3, True)])
 def test_a_configuration_comes_back_from_plain_data(value):
-    assert from_plain(Flat, json.loads(json.dumps(as_plain(value)))) == value
+    assert from_plain(Flat, json.loads(json.dumps(as_plain(value))), "x") == value
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,60 @@ def test_a_configuration_comes_back_from_plain_data(value):
 def test_values_of_another_kind_are_refused(change):
     (name,) = change
     with pytest.raises(ValueError, match=f"{name} is .*, which is no value of that field"):
-        from_plain(Flat, as_plain(Flat()) | change)
+        from_plain(Flat, as_plain(Flat()) | change, "x")
 
 
 def test_fields_of_another_version_are_refused():
     fields = as_plain(Flat())
     with pytest.raises(ValueError, match="another version of the kit: it differs in more"):
-        from_plain(Flat, fields | {"more": 1})
+        from_plain(Flat, fields | {"more": 1}, "x")
     del fields["loud"]
     with pytest.raises(ValueError, match="it differs in loud"):
-        from_plain(Flat, fields)
+        from_plain(Flat, fields, "x")
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A configuration whose fields had other names once."""
+
+    images: str = "TestSetB"
+    prefetch: int = 32
+    grad_accum: int = 1
+    ood: Literal["gp", "mcm"] = "gp"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    kernels: Literal["native", "jittor"] = "native"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--split", "photos", "--batch-size=8"], Renamed(images="photos", prefetch=8)),
+        (["--precision", "plain", "--ood", "fitted"], Renamed(kernels="jittor")),
+        (
+            ["--precision=plain", "--ood=mcm", "--pieces", "4"],
+            Renamed("TestSetB", 32, 4, "mcm", kernels="jittor"),
+        ),
+    ],
+)
+def test_old_spellings_work_with_a_notice(arguments, expected, capsys):
+    assert parse(Renamed, arguments, "test.py") == expected
+    assert capsys.readouterr().err.count("test.py: --") == 2
+
+
+def test_current_spellings_bring_no_notice(capsys):
+    parse(Renamed, ["--images", "split", "--precision", "fp32"], "test.py")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_old_manifests_configuration_is_read_with_a_notice(capsys):
+    old = {"split": "photos", "batch_size": 8, "pieces": 2, "ood": "fitted", "precision": "plain"}
+    expected = Renamed("photos", 8, 2, "gp", "fp32", "jittor")
+    assert from_plain(Renamed, old, "test.py") == expected
+    assert capsys.readouterr().err.count("\n") == 1
+    assert current_fields(as_plain(expected), "test.py") == as_plain(expected)
+
+
+def test_no_new_spelling_is_an_old_one():
+    """Else it would be replaced in turn."""
+    for spellings in OLD_SPELLINGS.values():
+        assert not set(spellings) & set(spellings.values())

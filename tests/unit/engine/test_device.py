@@ -19,7 +19,7 @@ def test_auto_is_what_the_processor_multiplies(monkeypatch, has_bf16):
     assert precision_in_use() == ("bf16" if has_bf16 else "fp32")
     use_device("cpu")
     assert precision_in_use() == "fp32"
-    use_device("cpu", "plain")
+    use_device("cpu", kernels="jittor")
     assert precision_in_use() == "plain"
 
 

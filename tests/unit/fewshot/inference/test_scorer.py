@@ -25,7 +25,7 @@ def scorer(job, tmp_path_factory):
     config = predict_config(job, tmp_path_factory.mktemp("scorer"))
     parts = predict.read_parts(config.parts, (*NEEDED, "auxiliary"))
     encoders = predict.encoders_of(config, job / "clip.pkl", parts)
-    return Scorer(encoders, parts, HASHES, InferenceConfig("mta", VIEWS, "fitted", "soft"))
+    return Scorer(encoders, parts, HASHES, InferenceConfig("mta", VIEWS, "gp", "soft"))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_each_encoder_has_its_own_text(scorer, seen):
 
 def test_the_centre_view_alone_is_the_centre_view_everywhere(scorer, seen):
     alone = Scorer(
-        scorer.encoders, scorer.parts, HASHES, InferenceConfig("none", VIEWS, "fitted", "soft")
+        scorer.encoders, scorer.parts, HASHES, InferenceConfig("none", VIEWS, "gp", "soft")
     )
     _, (plain, tuned, second), _ = seen
     features, _ = alone.modes(plain, tuned, second)
@@ -64,7 +64,7 @@ def test_the_centre_view_alone_is_the_centre_view_everywhere(scorer, seen):
 def test_odds_are_plain_clips_and_the_threshold_itself_is_base(scorer, seen):
     paths, views, outcome = seen
     features, _ = scorer.modes(*views)
-    odds = base_odds(scorer.parts, "fitted", features.plain)
+    odds = base_odds(scorer.parts, "gp", features.plain)
     assert outcome.base_score == pytest.approx(odds, abs=1e-5)  # float32 of numbers below 100
     edge = Scorer(scorer.encoders, scorer.parts, HASHES, scorer.looks)
     edge.threshold = odds[2]

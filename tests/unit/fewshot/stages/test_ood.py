@@ -54,15 +54,15 @@ def test_base_images_score_higher_and_most_lie_above_the_threshold(parts, name):
 @pytest.mark.parametrize("name", FILTERS[1:])
 def test_the_threshold_keeps_the_stated_share_of_the_shots_views(name):
     text = text_part()
-    part = train_ood(OodConfig(kept=0.8), VIEWS, LABELS, text, NEGATIVES)
+    part = train_ood(OodConfig(target_tpr=0.8), VIEWS, LABELS, text, NEGATIVES)
     odds = base_odds({"text": text, "ood": part}, name, VIEWS.reshape(-1, 24))
     assert (odds >= part["thresholds"][name]).mean() == pytest.approx(0.8, abs=1 / 120)
 
 
 def test_the_fitted_filter_knows_new_names_and_the_share(parts):
     assert parts["ood"]["state"]["named"][0] == 1
-    half = train_ood(OodConfig(kept=0.5), VIEWS, LABELS, parts["text"], NEGATIVES)
-    assert half["thresholds"]["fitted"] > parts["ood"]["thresholds"]["fitted"]
+    half = train_ood(OodConfig(target_tpr=0.5), VIEWS, LABELS, parts["text"], NEGATIVES)
+    assert half["thresholds"]["gp"] > parts["ood"]["thresholds"]["gp"]
 
 
 def test_a_single_base_class_has_odds():
@@ -107,5 +107,5 @@ def test_without_new_names_negatives_stand_in(parts):
 
 def test_a_share_that_is_none_is_refused():
     for kept in (0, 1, -0.1, float("nan")):
-        with pytest.raises(ValueError, match="a share between 0 and 1"):
+        with pytest.raises(ValueError, match="target_tpr"):
             OodConfig(kept)
