@@ -1,16 +1,19 @@
-"""Are Jittor's results right on this device?
+"""Checks whether Jittor's results are right on this device.
 
     python -m scripts.check_device [--device cpu|cuda]        (a minute or two the first time)
 
-Every operation of CLIP, forward and backward, against NumPy in float64, then eight training steps
-against losses from a CPU. Prints one line a check, `ok` or `BAD` with the largest error relative to
-the largest value, then `ALL OK`; exits with 1 otherwise. Not yet run on a GPU.
+Compares every operation of CLIP, forward and backward, with NumPy in float64, and then eight
+training steps with losses from a CPU. Prints one line per check: `ok` or `BAD` with the largest
+error relative to the largest value. The last line is `ALL OK`; otherwise it exits with 1. Not yet
+run on a GPU.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,59 +25,89 @@ import runtime  # noqa: I001  (before jittor)
 import jittor as jt
 import numpy as np
 
-from engine.device import use_device
-from engine.trainer import fit
+from engine.device import use_device, use_precision
 from engine.micro_batches import WHOLE
 from engine.run_log import Run
-from scripts.checks import (
-    BFLOAT16,
-    BFLOAT16_CPU,
-    EXACT,
-    FAST_MATH,
-    FLOAT16,
-    FLOAT32,
-    TF32,
-    Check,
-    draw,
-    softmax,
-)
-from scripts.operator_checks import own
+from engine.trainer import fit
+from kernels import attention
+from kernels.linear import PackedWeights, fits_gpu, linear_on_gpu
 
+EXACT = 0.0  # indices and copies
+FLOAT32 = 1e-4  # sums of up to 1,000 terms in float32
+FAST_MATH = 1e-3  # CUDA kernels are compiled with --use_fast_math
+TF32 = 5e-3  # 10 bits of mantissa
+FLOAT16 = 5e-3  # 10 bits of mantissa, inputs rounded once
+BFLOAT16 = 3e-2  # 7 bits of mantissa, inputs rounded once
+BFLOAT16_CPU = 0.3  # Jittor's CPU kernel also accumulates in bfloat16
 LOSSES = (2.318358, 1.880121, 1.460759, 1.035533, 0.638125, 0.33219, 0.147412, 0.058089)
 
 
-def products(cuda: bool) -> Iterator[Check]:
-    """Matrix products in every type that CLIP may use."""
+@dataclass(frozen=True)
+class Check:
+    """One computation on the device, and the result that NumPy expects of it."""
+
+    name: str
+    run: Callable[[], jt.Var]
+    expected: np.ndarray
+    tolerance: float
+
+    def passes(self) -> bool:
+        """Runs the check, prints its line and returns whether it is within the tolerance."""
+        started = time.monotonic()
+        try:
+            result = self.run().float32().numpy()
+            scale = np.abs(self.expected).max() + 1e-12
+            error = float(np.abs(result - self.expected).max() / scale)
+            good = result.shape == np.shape(self.expected) and error <= self.tolerance
+            words = f"{error:.2g}"
+        except Exception as problem:  # one failing kernel must not hide the state of the others
+            good, words = False, " ".join(str(problem)[-300:].split())
+        print(f"{'ok ' if good else 'BAD'}  {self.name:<28} {words}", end="", flush=True)
+        print(f"  {time.monotonic() - started:.1f} s", flush=True)
+        return good
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    """Draws normal float32 values, the same on every call with the same arguments."""
+    return np.random.RandomState(seed).randn(*shape).astype(np.float32)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    shifted = np.exp(x - x.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def check_products(cuda: bool) -> Iterator[Check]:
+    """Checks matrix products in every type that CLIP may use."""
     a, b = draw(64, 96), draw(96, 32, seed=1)
     x, y = draw(12, 50, 64), draw(12, 64, 50, seed=1)
     exact = a.astype(np.float64) @ b
     yield Check("product float32", lambda: jt.matmul(jt.array(a), jt.array(b)), exact, FLOAT32)
     yield Check("batched product", lambda: jt.matmul(jt.array(x), jt.array(y)), x @ y, FLOAT32)
-    half = {"float16": FLOAT16, "bfloat16": BFLOAT16 if cuda else BFLOAT16_CPU, "float64": FLOAT32}
-    for dtype, tolerance in half.items():
-        yield Check(
-            f"product {dtype}",
-            partial(product_in, dtype, a, b),
-            exact,
-            tolerance,
-        )
+    tolerances = {
+        "float16": FLOAT16,
+        "bfloat16": BFLOAT16 if cuda else BFLOAT16_CPU,
+        "float64": FLOAT32,
+    }
+    for dtype, tolerance in tolerances.items():
+        yield Check(f"product {dtype}", partial(multiply_in, dtype, a, b), exact, tolerance)
     if cuda:
-        yield Check("product TF32", lambda: with_tensor_cores(a, b), exact, TF32)
+        yield Check("product TF32", lambda: multiply_by_tensor_cores(a, b), exact, TF32)
 
 
-def product_in(dtype: str, a: np.ndarray, b: np.ndarray) -> jt.Var:
+def multiply_in(dtype: str, a: np.ndarray, b: np.ndarray) -> jt.Var:
     return jt.matmul(jt.array(a).cast(dtype), jt.array(b).cast(dtype))
 
 
-def with_tensor_cores(a: np.ndarray, b: np.ndarray) -> jt.Var:
+def multiply_by_tensor_cores(a: np.ndarray, b: np.ndarray) -> jt.Var:
     with jt.flag_scope(use_tensorcore=1):
         product = jt.matmul(jt.array(a), jt.array(b))
         product.sync()
     return product
 
 
-def elementwise(_: bool) -> Iterator[Check]:
-    """Normalisation, activations, attention weights."""
+def check_elementwise(_: bool) -> Iterator[Check]:
+    """Checks normalisation, activations and attention weights."""
     x = draw(12, 50, 64)
     v = jt.array
     mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
@@ -102,8 +135,8 @@ def elementwise(_: bool) -> Iterator[Check]:
     )
 
 
-def indexing(_: bool) -> Iterator[Check]:
-    """Gathering tokens, sorting classes."""
+def check_indexing(_: bool) -> Iterator[Check]:
+    """Checks how tokens are gathered and classes sorted."""
     a, table = draw(64, 96), draw(100, 16)
     tokens = np.random.RandomState(2).randint(0, 100, (4, 7))
     rows = np.array([3, 1, 2])
@@ -122,7 +155,7 @@ def indexing(_: bool) -> Iterator[Check]:
 
 
 def windows(x: np.ndarray, size: int, padding: int, stride: int) -> np.ndarray:
-    """Windows of images [N,C,H,W] as [N,C,H',W',size,size]."""
+    """Returns the windows of images [N,C,H,W] as [N,C,H',W',size,size]."""
     padded = np.pad(x, ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2))
     view = np.lib.stride_tricks.sliding_window_view(padded, (1, 1, size, size))
     return view[:, :, ::stride, ::stride, 0, 0]
@@ -133,8 +166,8 @@ def convolve(x: np.ndarray, w: np.ndarray, padding: int, stride: int) -> np.ndar
     return np.einsum("nchwij,ocij->nohw", view, w)
 
 
-def convolutions(cuda: bool) -> Iterator[Check]:
-    """The patch embedding, and what ModifiedResNet adds."""
+def check_convolutions(cuda: bool) -> Iterator[Check]:
+    """Checks the patch embedding and the operations that ModifiedResNet adds."""
     x, w, patch = draw(4, 3, 32, 32), draw(8, 3, 3, 3, seed=1), draw(8, 3, 8, 8, seed=2)
     v, conv = jt.array, jt.nn.conv2d
     y = convolve(x, w, 1, 1)
@@ -148,7 +181,7 @@ def convolutions(cuda: bool) -> Iterator[Check]:
     mean, variance = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)
     normal = (x - mean) / np.sqrt(variance + 1e-5)
     yield Check("batch norm, training", lambda: jt.nn.BatchNorm(3)(v(x)), normal, FAST_MATH)
-    if cuda:  # sizes of their own: Jittor keeps one algorithm a shape, whatever the type
+    if cuda:  # each type has its own size: Jittor keeps one algorithm per shape, whatever the type
         for dtype, tolerance, size in (("float16", 1e-2, 30), ("bfloat16", 5e-2, 28)):
             part = np.ascontiguousarray(x[:, :, :size, :size])
             yield Check(
@@ -169,6 +202,60 @@ def weight_gradient(x: np.ndarray, w: np.ndarray) -> jt.Var:
     return jt.grad((y * y).sum(), weights)
 
 
+def check_operators(cuda: bool) -> Iterator[Check]:
+    """Checks the kit's own operators, on a GPU those of `--precision bf16`."""
+    for name, length, causal in (("attention", 50, False), ("causal attention", 77, True)):
+        qkv, dy = draw(4, length, 3 * 128), draw(4, length, 128, seed=1)
+        expected = np.concatenate(attention_in_float64(qkv, dy, 2, causal), axis=2)
+        yield Check(
+            f"fused {name}", partial(fused_attention, cuda, qkv, dy, causal), expected, FLOAT32
+        )
+    if cuda:
+        x, weight = draw(3, 50, 96), draw(64, 96, seed=1)
+        exact = x.astype(np.float64) @ weight.T
+        yield Check("frozen layer bfloat16", partial(frozen_layer, x, weight), exact, BFLOAT16)
+
+
+def fused_attention(cuda: bool, qkv: np.ndarray, dy: np.ndarray, causal: bool) -> jt.Var:
+    """Returns result and gradient of two heads of 64 side by side: [N,L,4D]."""
+    var = jt.array(qkv)
+    with use_precision("bf16" if cuda else "fp32"):
+        assert attention.fits(var, 2), "the operator does not take these shapes"
+        y = attention.fused_attention(var, 2, causal)
+        slopes = jt.grad((y * jt.array(dy)).sum(), var)
+        return jt.concat([y, slopes], dim=2)
+
+
+def attention_in_float64(
+    qkv: np.ndarray, dy: np.ndarray, heads: int, causal: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns result[N,L,D] and the gradient[N,L,3D] of sum(result dy), by the definition."""
+    n, length, width = qkv.shape
+    parts = qkv.astype(float).reshape(n, length, 3, heads, width // 3 // heads)
+    q, k, v = parts.transpose(2, 0, 3, 1, 4)  # [N,H,L,D/H] each
+    dy = dy.astype(float).reshape(n, length, heads, -1).transpose(0, 2, 1, 3)
+    scale = q.shape[-1] ** -0.5
+    scores = q @ k.swapaxes(-1, -2) * scale
+    if causal:
+        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+    p = softmax(scores)
+    dp = dy @ v.swapaxes(-1, -2)
+    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
+    gradients = np.stack([ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ dy])
+
+    def join_heads(heads_first: np.ndarray) -> np.ndarray:
+        return heads_first.transpose(0, 2, 1, 3).reshape(n, length, -1)
+
+    return join_heads(p @ v), np.concatenate([join_heads(each) for each in gradients], axis=-1)
+
+
+def frozen_layer(x: np.ndarray, weight: np.ndarray) -> jt.Var:
+    with use_precision("bf16"):
+        packed, frozen = PackedWeights(), jt.array(weight).stop_grad()
+        assert fits_gpu(jt.array(x), frozen), "the operator does not take these shapes"
+        return linear_on_gpu(packed, jt.array(x), frozen)
+
+
 class Block(jt.nn.Module):
     """Attention with four heads and a classifier; float32 parameters, products in `dtype`."""
 
@@ -182,7 +269,7 @@ class Block(jt.nn.Module):
         return jt.matmul(x.cast(self.dtype), y.cast(self.dtype)).float32()
 
     def execute(self, x: jt.Var) -> jt.Var:
-        """[16,7,64] to class scores [16,10]."""
+        """Returns class scores [16,10] of x[16,7,64]."""
         parts = self.product(x, self.attention).chunk(3, -1)
         q, k, v = (part.reshape(16, 7, 4, 16).permute(0, 2, 1, 3) for part in parts)
         weights = jt.nn.softmax(self.product(q, k.transpose(0, 1, 3, 2)) / 4, -1)
@@ -193,7 +280,7 @@ class Block(jt.nn.Module):
 
 
 class SameBatch:
-    """One and the same batch, once an epoch."""
+    """Yields one and the same batch, once per epoch."""
 
     def __init__(self):
         self.size, self.micro_batches = 16, WHOLE
@@ -208,7 +295,7 @@ class SameBatch:
 
 
 def training_losses(dtype: str = "float32") -> jt.Var:
-    """The losses of eight AdamW steps in the kit's own loop, [8]."""
+    """Returns the losses [8] of eight AdamW steps in the kit's own loop."""
     block, losses = Block(dtype), []
     optimizer = jt.optim.AdamW(block.parameters(), 1e-2)
 
@@ -231,8 +318,8 @@ def training_losses(dtype: str = "float32") -> jt.Var:
     return jt.array([loss.item() for loss in losses])
 
 
-def training(cuda: bool) -> Iterator[Check]:
-    """Losses against those of a CPU in float32."""
+def check_training(cuda: bool) -> Iterator[Check]:
+    """Checks the losses against those of a CPU in float32."""
     expected = np.array(LOSSES)
     types = {"float32": 1e-2, "float16": 2e-2, "bfloat16": 6e-2 if cuda else BFLOAT16_CPU}
     for dtype, tolerance in types.items():
@@ -253,7 +340,14 @@ def main() -> int:
     if cuda:
         jt.cudnn.set_max_workspace_ratio(0.05)  # the default takes a quarter of the GPU's memory
     print(f"Jittor {jt.__version__} on {device}. {' '.join(runtime.PREPARED.notes)}", flush=True)
-    groups = (products, elementwise, indexing, convolutions, own, training)
+    groups = (
+        check_products,
+        check_elementwise,
+        check_indexing,
+        check_convolutions,
+        check_operators,
+        check_training,
+    )
     results = [check.passes() for group in groups for check in group(cuda)]
     bad = results.count(False)
     print(f"{bad} of {len(results)} BAD" if bad else "ALL OK", flush=True)

@@ -6,7 +6,7 @@ import pytest
 
 from kernels import cpu_operator
 from kernels.attention import fits, fused_attention
-from scripts.operator_checks import attention_in_float64
+from scripts.check_device import attention_in_float64
 
 pytestmark = pytest.mark.skipif(bool(jt.flags.use_cuda), reason="for the CPU")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernels import attention
-from scripts.operator_checks import attention_in_float64
+from scripts.check_device import attention_in_float64
 
 HEADER = Path(attention.__file__).parent / "attention_cuda.hpp"
 EMULATION = """
