@@ -17,8 +17,8 @@ from baselines.datasets.registry import DatasetName
 from baselines.photo_training import PhotoConfig, photo_batches
 from baselines.results import find_result
 from baselines.trainer import Baseline
-from models.backbones.freezing import trainable
-from models.backbones.networks import build, suited
+from models.backbones.freezing import set_trainable
+from models.backbones.networks import build_network, supported_options
 from models.backbones.pretrained import load_pretrained
 from weight_files import safe_load
 
@@ -62,16 +62,16 @@ def run(config: Config) -> None:
         return
     train, val = baseline.training_sets()
     network = baseline.build(
-        lambda: build(
+        lambda: build_network(
             config.network,
             len(train.class_names),
             image_size=config.image_size,
-            **suited(config.network, stem=config.stem),
+            **supported_options(config.network, stem=config.stem),
         )
     )
     if config.weights:
         load_pretrained(network, safe_load(config.weights), config.weights, classes="replace")
-    body, head = trainable(network, config.unfreeze)
+    body, head = set_trainable(network, config.unfreeze)
     parameters = [{"params": head, "share": 1.0}]
     if body:
         parameters.append({"params": body, "share": config.body_share})

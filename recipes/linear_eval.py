@@ -16,7 +16,7 @@ from typing import Literal
 from baselines.linear_eval import evaluate_encoder
 from baselines.results import find_result
 from baselines.trainer import Baseline, BaselineConfig
-from models.backbones.networks import build, suited
+from models.backbones.networks import build_network, supported_options
 from models.backbones.pretrained import load_pretrained
 from weight_files import safe_load
 
@@ -56,9 +56,9 @@ def run(config: Config) -> None:
     if find_result(run_log):
         return
     train, val = baseline.training_sets()
-    options = suited(config.network, stem=config.stem)
+    options = supported_options(config.network, stem=config.stem)
     encoder = baseline.build(
-        lambda: build(config.network, 0, image_size=config.image_size, **options)
+        lambda: build_network(config.network, 0, image_size=config.image_size, **options)
     )
     if config.source != "scratch":
         load_pretrained(encoder, safe_load(config.encoder), config.encoder, classes="replace")

@@ -26,7 +26,7 @@ from engine import checkpoint
 from engine.schedules import warm_cosine
 from engine.trainer import evaluating, fit
 from fewshot.evaluation.metrics import accuracy
-from models.backbones.networks import build
+from models.backbones.networks import build_network
 
 OPTIMIZERS = {"sgd": jt.optim.SGD, "lars": Lars}
 
@@ -88,7 +88,9 @@ def run(config: Config) -> None:
     baseline = Baseline(config, config.image_size)
     train, val = baseline.training_sets()
     module = baseline.build(
-        lambda: ProjectedEncoder(build(config.network, 0, stem=config.stem), config.projection)
+        lambda: ProjectedEncoder(
+            build_network(config.network, 0, stem=config.stem), config.projection
+        )
     )
     transform = simclr_transform(config.image_size, baseline.norm)
     batches = baseline.batches(train, transform, transform)

@@ -32,7 +32,7 @@ from baselines.semi_supervised import add_pseudo_labels, fixmatch_step
 from baselines.trainer import Baseline, BaselineConfig, classification_step
 from baselines.transforms.compose import cifar_transform, strong_transform, weak_transform
 from engine.run_log import Run
-from models.backbones.networks import Network, build, suited
+from models.backbones.networks import Network, build_network, supported_options
 from models.backbones.pretrained import load_pretrained
 from weight_files import safe_load
 
@@ -122,9 +122,11 @@ class StudentTeacher(Baseline[Config]):
     def build_network(self, name: str) -> Network:
         """Returns a network of this run's shape with random weights."""
         config = self.config
-        options = suited(name, patch_size=config.patch_size, depth=config.depth, stem="small")
+        options = supported_options(
+            name, patch_size=config.patch_size, depth=config.depth, stem="small"
+        )
         return self.build(
-            lambda: build(name, self.classes, image_size=config.image_size, **options)
+            lambda: build_network(name, self.classes, image_size=config.image_size, **options)
         )
 
     def labelled_batches(self, images: ImageSet) -> SoftTargets:

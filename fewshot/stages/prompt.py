@@ -23,7 +23,13 @@ from fewshot.text.class_texts import class_vectors
 from jclip import CLIP
 from models.normalize import unit_rows
 from models.prompting.learner import POSITIONS, PromptLearner
-from models.prompting.queue import KINDS, PromptQueue, average, queue_weights, with_sentences
+from models.prompting.queue import (
+    KINDS,
+    PromptQueue,
+    average_entries,
+    blend_with_sentences,
+    queue_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def queue_features(
 
     def features(context: jt.Var) -> np.ndarray:
         def forward(numbers: jt.Var) -> jt.Var:
-            return learner.features_of(context, numbers.numpy()[:, 0])
+            return learner.encode_context(context, numbers.numpy()[:, 0])
 
         return predict(forward, rows, batch=ENCODER_ROWS[device])
 
@@ -102,8 +108,8 @@ def queue_features(
 
 def class_vectors_of(part: dict, entry_features: np.ndarray, sentences: np.ndarray) -> dict:
     """The averages of a prompt part over given features: queue_vectors and class_vectors[K,E]."""
-    vectors = average(entry_features, part["weights"])
-    mixed = with_sentences(vectors, sentences, part["config"]["beta"])
+    vectors = average_entries(entry_features, part["weights"])
+    mixed = blend_with_sentences(vectors, sentences, part["config"]["beta"])
     return {"queue_vectors": vectors, "class_vectors": mixed}
 
 

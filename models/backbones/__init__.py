@@ -1,1 +1,1 @@
-"""Image networks."""
+"""Image networks: ResNet, EfficientNet, ViT and DeiT, and MoCo's encoder."""

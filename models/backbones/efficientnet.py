@@ -1,4 +1,4 @@
-"""EfficientNet-B0 to B4 with torchvision's names, first values and dropped paths.
+"""EfficientNet-B0 to B4 with torchvision's names, initial values and stochastic depth.
 
 Source: Tan and Le 2019 (https://arxiv.org/abs/1905.11946), table 1 and section 5.
 Shapes: B images, C classes, D channels, H x W cells, R pixels a side.
@@ -11,7 +11,7 @@ from jittor import nn
 
 from models.backbones.layers import BatchNorm, DropPath, Rule, initialise
 
-# Of B0: expansion, kernel, stride, channels in, channels out, blocks.
+# The stages of B0: expansion, kernel, stride, input channels, output channels, blocks.
 STAGES = (
     (1, 3, 1, 32, 16, 1),
     (6, 3, 2, 16, 24, 2),
@@ -21,7 +21,7 @@ STAGES = (
     (6, 5, 2, 112, 192, 4),
     (6, 3, 1, 192, 320, 1),
 )
-SIZES = {  # times as many channels, times as many blocks, dropout
+SIZES = {  # factor of the channels, factor of the blocks, dropout
     "efficientnet_b0": (1.0, 1.0, 0.2),
     "efficientnet_b1": (1.0, 1.1, 0.2),
     "efficientnet_b2": (1.1, 1.2, 0.3),
@@ -30,8 +30,8 @@ SIZES = {  # times as many channels, times as many blocks, dropout
 }
 
 
-def rounded(channels: float) -> int:
-    """The nearest multiple of 8, or the next one where that would lose over a tenth."""
+def round_channels(channels: float) -> int:
+    """Rounds to the nearest multiple of 8, or up if that would lose over a tenth."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
 
@@ -44,7 +44,7 @@ def convolution(
     groups: int = 1,
     active: bool = True,
 ) -> nn.Sequential:
-    """A convolution without bias, batch norm, and SiLU if `active`."""
+    """Returns a convolution without bias, batch norm, and SiLU if `active`."""
     conv = nn.Conv2d(
         inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
     )
@@ -52,7 +52,7 @@ def convolution(
 
 
 class SqueezeExcitation(jt.Module):
-    """Weighs each channel by what all of them hold on average: [B, D, H, W] -> the same."""
+    """Weights each channel by a function of all channels' means: [B, D, H, W] -> [B, D, H, W]."""
 
     def __init__(self, channels: int, squeezed: int):
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
@@ -69,7 +69,7 @@ class Block(jt.Module):
     def __init__(
         self, expansion: int, kernel: int, stride: int, inputs: int, outputs: int, drop_path: float
     ):
-        inside = rounded(inputs * expansion)
+        inside = round_channels(inputs * expansion)
         widen = [convolution(inputs, inside)] if inside != inputs else []
         self.block = nn.Sequential(
             *widen,
@@ -85,9 +85,10 @@ class Block(jt.Module):
 
 
 class Stages(nn.Sequential):
-    """All stages in a row, then the mean cell: [B, 3, R, R] -> [B, width].
+    """All stages, then the mean of the cells: [B, 3, R, R] -> [B, width].
 
-    torchvision's names have the stages under `features`, so that this is the method of that name.
+    torchvision's names have the stages under `features`, so that calling this attribute is the
+    method `features` of the other networks.
     """
 
     def execute(self, images: jt.Var) -> jt.Var:
@@ -95,49 +96,52 @@ class Stages(nn.Sequential):
 
 
 class EfficientNet(jt.Module):
-    """Images [B, 3, R, R] -> logits [B, C]; features [B, width] where `num_classes` is 0.
+    """Images [B, 3, R, R] -> logits [B, C], or features [B, width] if `num_classes` is 0.
 
-    `dropout` stands before the classifier (None: the variant's own); `drop_path` is reached in the
-    last block, growing from 0 with depth.
+    `dropout` is applied before the classifier (None: the variant's default). The probability of
+    dropping a path grows with depth from 0 to `drop_path` in the last block.
     """
 
     head_names = ("classifier",)
     layer_names = ()
-    block_names = tuple(f"features.{place}" for place in range(len(STAGES) + 2))
+    block_names = tuple(f"features.{index}" for index in range(len(STAGES) + 2))
     last_names = ()
 
     def __init__(
         self, name: str, num_classes: int, dropout: float | None = None, drop_path: float = 0.2
     ):
-        wider, deeper, own = SIZES[name]
-        counts = [math.ceil(deeper * blocks) for *_, blocks in STAGES]
-        first, last = rounded(wider * STAGES[0][3]), rounded(wider * STAGES[-1][4])
+        width_factor, depth_factor, default_dropout = SIZES[name]
+        counts = [math.ceil(depth_factor * blocks) for *_, blocks in STAGES]
+        first = round_channels(width_factor * STAGES[0][3])
+        last = round_channels(width_factor * STAGES[-1][4])
         stages, done = [convolution(3, first, kernel=3, stride=2)], 0
         for (expansion, kernel, stride, inputs, outputs, _), count in zip(
             STAGES, counts, strict=True
         ):
-            inputs, outputs, blocks = rounded(wider * inputs), rounded(wider * outputs), []
-            for place in range(count):
-                shape = (inputs, outputs) if place == 0 else (outputs, outputs)
+            inputs = round_channels(width_factor * inputs)
+            outputs = round_channels(width_factor * outputs)
+            blocks = []
+            for index in range(count):
+                shape = (inputs, outputs) if index == 0 else (outputs, outputs)
                 rate = drop_path * done / sum(counts)
-                blocks.append(Block(expansion, kernel, 1 if place else stride, *shape, rate))
+                blocks.append(Block(expansion, kernel, 1 if index else stride, *shape, rate))
                 done += 1
             stages.append(nn.Sequential(*blocks))
         self.width = 4 * last
         self.features = Stages(*stages, convolution(last, self.width))
         classifier = [nn.Linear(self.width, num_classes)] if num_classes else []
         self.classifier = nn.Sequential(
-            nn.Dropout(own if dropout is None else dropout, is_train=True), *classifier
+            nn.Dropout(default_dropout if dropout is None else dropout, is_train=True), *classifier
         )
-        initialise(self, _first)
+        initialise(self, _initial_rule)
 
     def execute(self, images: jt.Var) -> jt.Var:
         features = self.features(images)
         return self.classifier(features) if len(self.classifier) > 1 else features
 
 
-def _first(name: str, shape: tuple[int, ...]) -> Rule:
-    if len(shape) == 4:  # He's normal, by the outputs; groups are not counted
+def _initial_rule(name: str, shape: tuple[int, ...]) -> Rule:
+    if len(shape) == 4:  # He's normal distribution, by the outputs; groups are not counted
         return "normal", math.sqrt(2 / (shape[0] * shape[2] * shape[3]))
     if name == "classifier.1.weight":
         return "uniform", shape[0] ** -0.5

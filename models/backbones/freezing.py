@@ -1,27 +1,27 @@
-"""Which parts of a network are trained: policies by name, and parts that stay as they are.
+"""Freezes the parts of a network that are not trained.
 
-Jittor leaves three ways back in, all of them shut here: running statistics count as parameters,
-batch norm updates them although its weights are frozen, and `eval()` then `train()` wakes up what
-was awake before.
+Three habits of Jittor would train them all the same, and are handled here. Running statistics count
+as parameters. Batch norm updates them although its weights are frozen. `eval()` followed by
+`train()` restores the gradients that were on before.
 """
 
 import re
 
 import jittor as jt
 
-from models.backbones.layers import is_running
+from models.backbones.layers import is_running_statistic
 from models.backbones.networks import Network
 
 
-def trainable(module: Network, policy: str) -> tuple[list[jt.Var], list[jt.Var]]:
-    """Freezes all that `policy` does not name; returns (body's, classifier's) parameters to train.
+def set_trainable(module: Network, policy: str) -> tuple[list[jt.Var], list[jt.Var]]:
+    """Freezes all that `policy` does not name. Returns the body's and the classifier's parameters.
 
-    Policies: `all`; `head`, the classifier alone; `layer4`, `layer3+layer4` and the like (ResNet);
-    `last 6 blocks` (a ViT's blocks and last norm, an EfficientNet's stages, of which its first and
-    last convolution are two). The classifier is always trained. What is frozen behaves as in
-    evaluation, also after `train()`: no gradient, the statistics of batch norm stay, no path is
-    dropped. Another policy may follow later. Call it before a larger module that holds this one
-    is put into evaluation. Raises ValueError for a policy that the network lacks.
+    Policies: `all`; `head`, the classifier alone; `layer4` or `layer3+layer4` (ResNet);
+    `last 6 blocks` (a ViT's blocks and last norm; an EfficientNet's stages, where the first and the
+    last convolution count as stages). The classifier is always trained. Frozen parts behave as in
+    evaluation, also after `train()`: no gradient, no update of batch norm's statistics, no dropped
+    path. It may be called again with another policy. Call it before a larger module that contains
+    this one is put into evaluation mode. Raises ValueError for a policy that the network lacks.
     """
     trained = (*_body(module, policy), *module.head_names)
 
@@ -30,30 +30,35 @@ def trainable(module: Network, policy: str) -> tuple[list[jt.Var], list[jt.Var]]
 
     body: list[jt.Var] = []
     head: list[jt.Var] = []
-    wanted: dict[int, bool] = {}
+    learns_by_id: dict[int, bool] = {}
     for name, parameter in module.named_parameters():
-        learns = is_trained(name) and not is_running(name)
-        wanted[id(parameter)] = learns
-        parameter.start_grad() if learns else parameter.stop_grad()
-        if learns:
-            (head if name.split(".")[0] in module.head_names else body).append(parameter)
+        learns = is_trained(name) and not is_running_statistic(name)
+        learns_by_id[id(parameter)] = learns
+        if not learns:
+            parameter.stop_grad()
+            continue
+        parameter.start_grad()
+        if name.split(".")[0] in module.head_names:
+            head.append(parameter)
+        else:
+            body.append(parameter)
     for name, part in module.named_modules():
         if hasattr(part, "frozen"):
             part.frozen = not is_trained(name)
-        remembered = part.__dict__.get("backup_grad_state", {})  # what train() will wake up
-        remembered.update({key: wanted[key] for key in remembered if key in wanted})
+        backup = part.__dict__.get("backup_grad_state", {})  # what train() restores
+        backup.update({key: learns_by_id[key] for key in backup if key in learns_by_id})
     return body, head
 
 
 def _body(module: Network, policy: str) -> tuple[str, ...]:
-    """First parts of the names of what the policy trains beside the classifier."""
+    """Returns the beginnings of the names that the policy trains next to the classifier."""
     if policy == "all":
         return ("",)
     if policy == "head":
         return ()
-    counted = re.fullmatch(r"last (\d+) blocks?", policy)
-    if counted and 1 <= int(counted[1]) <= len(module.block_names):
-        return (*module.block_names[-int(counted[1]) :], *module.last_names)
+    count = re.fullmatch(r"last (\d+) blocks?", policy)
+    if count and 1 <= int(count[1]) <= len(module.block_names):
+        return (*module.block_names[-int(count[1]) :], *module.last_names)
     layers = tuple(policy.split("+"))
     if set(layers) <= set(module.layer_names):
         return layers

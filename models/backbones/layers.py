@@ -1,6 +1,6 @@
-"""What the image networks share: batch norm as torch trains it, dropped paths, first values.
+"""Layers that the image networks share: batch norm as in torch, stochastic depth, initial values.
 
-A layer with a `frozen` mark works as in evaluation when that is set, whatever `train()` says.
+A layer whose `frozen` is True works as in evaluation, whatever `train()` says.
 Shapes: B images, D channels.
 """
 
@@ -10,13 +10,13 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-Rule = tuple[str, float] | None  # ("normal", deviation), ("uniform", bound), or as built
+Rule = tuple[str, float] | None  # ("normal", deviation), ("uniform", bound), or None: unchanged
 
 
 class BatchNorm(nn.BatchNorm):
     """Batch norm of [B, D, ...] whose running variance is the unbiased one, as in torch.
 
-    Jittor's own keeps the biased variance. Raises ValueError in training for one value a channel.
+    Jittor's own keeps the biased variance. Raises ValueError in training on one value per channel.
     """
 
     frozen = False
@@ -30,15 +30,15 @@ class BatchNorm(nn.BatchNorm):
         mean, square = x.mean(dims=dims), (x * x).mean(dims=dims)  # [D]
         count = x.numel() // x.shape[1]
         if count < 2:
-            raise ValueError(f"batch norm cannot train on one value a channel: {tuple(x.shape)}")
+            raise ValueError(f"batch norm cannot train on one value per channel: {tuple(x.shape)}")
         variance = (square - mean * mean).maximum(0.0)
         scale = self.weight / jt.sqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        self._remember(self.running_mean, mean)
-        self._remember(self.running_var, variance * (count / (count - 1)))
+        self._update_running(self.running_mean, mean)
+        self._update_running(self.running_var, variance * (count / (count - 1)))
         return x * scale.broadcast(x, dims) + shift.broadcast(x, dims)
 
-    def _remember(self, running: jt.Var, value: jt.Var) -> None:
+    def _update_running(self, running: jt.Var, value: jt.Var) -> None:
         running.update(running + (value.detach() - running) * self.momentum)
 
 
@@ -58,15 +58,15 @@ class DropPath(jt.Module):
     def execute(self, x: jt.Var) -> jt.Var:
         if self.frozen or not self.is_training() or self.probability == 0:
             return x
-        kept = jt.random((x.shape[0],) + (1,) * (x.ndim - 1)) >= self.probability
-        return x * (kept.float32() / (1 - self.probability))
+        is_kept = jt.random((x.shape[0],) + (1,) * (x.ndim - 1)) >= self.probability
+        return x * (is_kept.float32() / (1 - self.probability))
 
 
 def initialise(module: jt.Module, rule: Callable[[str, tuple[int, ...]], Rule]) -> None:
-    """Draws the first values of a freshly built module's parameters.
+    """Draws the initial values of a new module's parameters as rule(name, shape) says.
 
-    rule(name, shape) says how. Drawn with NumPy, from a seed taken of its global generator, which
-    `jt.set_global_seed` sets: the same seed gives the same bytes on every device.
+    They are drawn with NumPy, from a seed taken from its global generator, which
+    `jt.set_global_seed` sets. The same seed gives the same bytes on every device.
     """
     random = np.random.default_rng(np.random.randint(2**31))
     for name, parameter in module.named_parameters():
@@ -81,6 +81,6 @@ def initialise(module: jt.Module, rule: Callable[[str, tuple[int, ...]], Rule]) 
         parameter.update(jt.array(value * np.float32(size)))
 
 
-def is_running(name: str) -> bool:
-    """Whether this is a running statistic, which Jittor counts among the parameters."""
+def is_running_statistic(name: str) -> bool:
+    """Returns whether a parameter is a running statistic, which Jittor counts as a parameter."""
     return name.endswith((".running_mean", ".running_var"))

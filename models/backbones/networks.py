@@ -9,18 +9,18 @@ from models.backbones import efficientnet, resnet, vit
 
 
 class Network(Protocol):
-    """What every network here offers; shapes: B images, C classes, R pixels a side."""
+    """The interface of every network here. Shapes: B images, C classes, R pixels a side."""
 
-    width: int  # numbers of a feature
-    head_names: tuple[str, ...]  # attributes that are the classifier
-    layer_names: tuple[str, ...]  # parts that may be trained by name
-    block_names: tuple[str, ...]  # parts of which the last ones may be trained
-    last_names: tuple[str, ...]  # what is trained with the last block
+    width: int  # numbers per feature
+    head_names: tuple[str, ...]  # attributes of the classifier
+    layer_names: tuple[str, ...]  # parts that a policy may name
+    block_names: tuple[str, ...]  # parts of which a policy may train the last ones
+    last_names: tuple[str, ...]  # parts that are trained with the last block
     features: Callable[[jt.Var], jt.Var]  # images [B, 3, R, R] -> [B, width]
 
     def __call__(self, images: jt.Var) -> jt.Var: ...  # images [B, 3, R, R] -> logits [B, C]
 
-    # as every module of Jittor has them
+    # of every module of Jittor
     def eval(self) -> None: ...
     def parameters(self) -> list[jt.Var]: ...
     def named_parameters(self) -> Iterable[tuple[str, jt.Var]]: ...
@@ -29,7 +29,7 @@ class Network(Protocol):
 
 
 NAMES = (*resnet.SIZES, *efficientnet.SIZES, *vit.SIZES)
-OPTIONS = {  # of each family, all optional
+OPTIONS = {  # of each family; all of them may be left out
     "resnet": ("stem",),
     "efficientnet": ("dropout", "drop_path"),
     "vit": ("patch_size", "depth", "width", "heads", "drop_path"),
@@ -41,19 +41,20 @@ def _family(name: str) -> str:
     return "resnet" if name.startswith("resnet") else name.split("_")[0]
 
 
-def suited(name: str, **options: Any) -> dict[str, Any]:
-    """Those of the options that `build` takes for this network."""
-    return {each: options[each] for each in options if each in OPTIONS.get(_family(name), ())}
+def supported_options(name: str, **options: Any) -> dict[str, Any]:
+    """Returns those of the options that `build_network` takes for this network."""
+    supported = OPTIONS.get(_family(name), ())
+    return {option: value for option, value in options.items() if option in supported}
 
 
-def build(name: str, num_classes: int, *, image_size: int = 224, **options: Any) -> Network:
-    """A network of NAMES with fresh values, drawn as the originals draw them.
+def build_network(name: str, num_classes: int, *, image_size: int = 224, **options: Any) -> Network:
+    """Returns a network of NAMES with initial values as in the originals.
 
-    `image_size` is needed by ViT and DeiT only; the others take any size. OPTIONS says what
-    `options` each family has: `stem` ("imagenet" or "small"), `dropout` before the classifier,
-    `drop_path` in training, a ViT's `patch_size`, `depth`, `width` and `heads`. Without classes
-    (0) there is no classifier, and the network gives its features. After `jt.set_global_seed` the
-    values are the same bytes everywhere. Raises ValueError for what the network lacks.
+    Only ViT and DeiT need `image_size`; the others take any size. OPTIONS has the `options` of each
+    family: `stem` ("imagenet" or "small"), `dropout` before the classifier, `drop_path` in
+    training, a ViT's `patch_size`, `depth`, `width` and `heads`. With 0 classes there is no
+    classifier, and the network returns its features. After `jt.set_global_seed` the initial values
+    are the same bytes everywhere. Raises ValueError for a name or option that does not exist.
     """
     if name not in NAMES:
         raise ValueError(f"no network is called {name!r}; there are {', '.join(NAMES)}")
@@ -69,6 +70,6 @@ def build(name: str, num_classes: int, *, image_size: int = 224, **options: Any)
     if family == "efficientnet":
         return efficientnet.EfficientNet(name, num_classes, **options)
     width, heads = vit.SIZES[name]
-    sizes = vit.VitSizes(image_size=image_size, **({"width": width, "heads": heads} | options))
+    config = vit.VitConfig(image_size=image_size, **({"width": width, "heads": heads} | options))
     kind = vit.VisionTransformer if family == "vit" else vit.DistilledTransformer
-    return kind(sizes, num_classes)
+    return kind(config, num_classes)

@@ -1,4 +1,4 @@
-"""ViT and DeiT with timm's names and first values.
+"""ViT and DeiT with timm's names and initial values.
 
 Sources: ViT (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929); DeiT with the distillation
 token (Touvron et al. 2021, https://arxiv.org/abs/2012.12877). Shapes: B images, C classes,
@@ -20,21 +20,21 @@ EPSILON = 1e-6  # of every layer norm
 
 
 @dataclass(frozen=True)
-class VitSizes:
-    """What a ViT is built from."""
+class VitConfig:
+    """The sizes of a ViT."""
 
     image_size: int = 224
-    """R: pixels a side of an image"""
+    """pixels per side of an image (R)"""
     patch_size: int = 16
-    """P: pixels a side of a patch; divides `image_size`"""
+    """pixels per side of a patch (P); divides `image_size`"""
     depth: int = 12
-    """blocks"""
+    """number of blocks"""
     width: int = 768
-    """D: numbers of a token"""
+    """numbers per token (D)"""
     heads: int = 12
-    """attention heads; divides `width`"""
+    """number of attention heads; divides `width`"""
     drop_path: float = 0.0
-    """probability of dropping a path of the last block in training, growing from 0 with depth"""
+    """probability of dropping a path of the last block in training; grows from 0 with depth"""
 
     def __post_init__(self):
         for whole, part in (("image_size", "patch_size"), ("width", "heads")):
@@ -81,7 +81,7 @@ class Attention(jt.Module):
 
 
 class Mlp(jt.Module):
-    """Two linear layers, four times as wide between them: [..., D] -> [..., D]."""
+    """Two linear layers with a width of 4D between them: [..., D] -> [..., D]."""
 
     def __init__(self, width: int):
         self.fc1 = Linear(width, 4 * width)
@@ -107,39 +107,39 @@ class Block(jt.Module):
 
 
 class VisionTransformer(jt.Module):
-    """Images [B, 3, R, R] -> logits [B, C]; features [B, D] where `num_classes` is 0."""
+    """Images [B, 3, R, R] -> logits [B, C], or features [B, D] if `num_classes` is 0."""
 
     head_names: tuple[str, ...] = ("head",)
     layer_names: tuple[str, ...] = ()
-    last_names: tuple[str, ...] = ("norm",)  # trained with the last block
-    prefix_tokens = 1  # before those of the patches
+    last_names: tuple[str, ...] = ("norm",)
+    prefix_tokens = 1  # tokens before those of the patches
 
-    def __init__(self, sizes: VitSizes, num_classes: int):
-        self.sizes, self.num_classes, width = sizes, num_classes, sizes.width
-        self.width = width
-        self.block_names = tuple(f"blocks.{place}" for place in range(sizes.depth))
-        tokens = (sizes.image_size // sizes.patch_size) ** 2 + self.prefix_tokens
+    def __init__(self, config: VitConfig, num_classes: int):
+        self.config, self.num_classes, self.width = config, num_classes, config.width
+        width = config.width
+        self.block_names = tuple(f"blocks.{index}" for index in range(config.depth))
+        tokens = (config.image_size // config.patch_size) ** 2 + self.prefix_tokens
         for name in self.token_names():
             setattr(self, name, jt.zeros((1, 1, width)))
         self.pos_embed = jt.zeros((1, tokens, width))
-        self.patch_embed = PatchEmbed(sizes.patch_size, width)
-        rates = np.linspace(0, sizes.drop_path, sizes.depth).tolist()
-        self.blocks = nn.Sequential(*[Block(width, sizes.heads, rate) for rate in rates])
+        self.patch_embed = PatchEmbed(config.patch_size, width)
+        rates = np.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.Sequential(*[Block(width, config.heads, rate) for rate in rates])
         self.norm = LayerNorm(width, eps=EPSILON)
         for name in self.head_names:
             setattr(self, name, nn.Linear(width, num_classes) if num_classes else nn.Identity())
-        initialise(self, self._first)
+        initialise(self, self._initial_rule)
 
     def token_names(self) -> tuple[str, ...]:
-        """Parameters that stand before the patches' tokens, in order."""
+        """Returns the names of the parameters that precede the patches' tokens, in order."""
         return ("cls_token",)
 
     def tokens(self, images: jt.Var) -> jt.Var:
-        """Images [B, 3, R, R] -> all tokens after the last norm [B, L, D].
+        """Returns all tokens after the last norm, [B, L, D], of images [B, 3, R, R].
 
-        Raises ValueError for another size than the network was built for.
+        Raises ValueError for images of another size than the network was built for.
         """
-        side = self.sizes.image_size
+        side = self.config.image_size
         if tuple(images.shape[1:]) != (3, side, side):
             raise ValueError(f"images {tuple(images.shape)}: built for [B, 3, {side}, {side}]")
         x = self.patch_embed(images)
@@ -148,27 +148,27 @@ class VisionTransformer(jt.Module):
         return self.norm(self.blocks(jt.concat([*first, x], dim=1) + self.pos_embed))
 
     def features(self, images: jt.Var) -> jt.Var:
-        """Images [B, 3, R, R] -> the class token [B, D]."""
+        """Returns the class token [B, D] of images [B, 3, R, R]."""
         return self.tokens(images)[:, 0]
 
     def execute(self, images: jt.Var) -> jt.Var:
         return self.head(self.features(images))
 
-    def _first(self, name: str, shape: tuple[int, ...]) -> Rule:
+    def _initial_rule(self, name: str, shape: tuple[int, ...]) -> Rule:
         if name == "cls_token":
             return "normal", 1e-6
-        if name.startswith("patch_embed."):  # torch's own for a convolution
-            return "uniform", (3 * self.sizes.patch_size**2) ** -0.5
+        if name.startswith("patch_embed."):  # torch's default for a convolution
+            return "uniform", (3 * self.config.patch_size**2) ** -0.5
         if name in ("pos_embed", "dist_token") or len(shape) == 2:
-            return "normal", 0.02  # timm cuts it at 2, a hundred deviations away
+            return "normal", 0.02  # timm truncates it at 2, a hundred deviations away
         return None if "norm" in name else ("uniform", 0.0)  # biases of linear layers
 
 
 class DistilledTransformer(VisionTransformer):
-    """A DeiT: a ViT with a second token and classifier, which a teacher's answers train.
+    """A DeiT: a ViT with a second token and classifier, which learn from a teacher's answers.
 
-    In training, images give (logits, distillation logits), each [B, C]; in evaluation the mean of
-    both. Where `num_classes` is 0 they give the features.
+    In training it returns (logits, distillation logits), each [B, C], in evaluation their mean. If
+    `num_classes` is 0 it returns the features.
     """
 
     head_names = ("head", "head_dist")
@@ -178,21 +178,21 @@ class DistilledTransformer(VisionTransformer):
         return ("cls_token", "dist_token")
 
     def both_features(self, images: jt.Var) -> tuple[jt.Var, jt.Var]:
-        """Images [B, 3, R, R] -> the class token and the distillation token, each [B, D]."""
+        """Returns the class token and the distillation token, each [B, D], of [B, 3, R, R]."""
         tokens = self.tokens(images)
         return tokens[:, 0], tokens[:, 1]
 
     def features(self, images: jt.Var) -> jt.Var:
-        """Images [B, 3, R, R] -> the mean of both tokens [B, D], as timm has it."""
+        """Returns the mean of both tokens [B, D] of images [B, 3, R, R], as timm does."""
         first, second = self.both_features(images)
         return (first + second) / 2
 
     def classify(self, first: jt.Var, second: jt.Var) -> tuple[jt.Var, jt.Var]:
-        """The two tokens [B, D] -> (logits, distillation logits), each [B, C]."""
+        """Returns (logits, distillation logits), each [B, C], of the two tokens [B, D]."""
         return self.head(first), self.head_dist(second)
 
     def mean_logits(self, images: jt.Var) -> jt.Var:
-        """Images [B, 3, R, R] -> the mean of both classifiers [B, C], in training too."""
+        """Returns the mean of both classifiers' logits [B, C], in training too."""
         first, second = self.classify(*self.both_features(images))
         return (first + second) / 2
 

@@ -1,8 +1,8 @@
-"""Learned context tokens in the sentence of each class, read by a frozen CLIP text tower.
+"""Learned context tokens in the sentence of each class, encoded by a frozen CLIP text tower.
 
-Source: CoOp (Zhou et al. 2022, https://arxiv.org/abs/2109.01134), sections 3.2 and 4.3. Its
-anchor to hand-made sentences (KgCoOp, Yao et al. 2023) is a term of the loss, so of a recipe.
-Shapes: C classes, J of them asked for, L tokens, M context tokens, D width, E embedding.
+Source: CoOp (Zhou et al. 2022, https://arxiv.org/abs/2109.01134), sections 3.2 and 4.3. Its anchor
+to hand-made sentences (KgCoOp, Yao et al. 2023) is a term of the loss, so that the stage has it.
+Shapes: C classes, J requested classes, L tokens, M context tokens, D width, E embedding.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from jclip.model import CLIP, LENGTH_STEP
 from jclip.tokenizer import encode, tokenize
 
 POSITIONS = ("front", "middle", "end")
-NOISE = 0.02  # standard deviation of tokens that no word starts; CLIP's own of token embeddings
+NOISE = 0.02  # standard deviation of random tokens; that of CLIP's token embeddings
 
 
 class PromptLearner(jt.Module):
-    """Sentences of which every class has its name and all (or each) have a learned context.
+    """One sentence per class, made of the class's name and a learned context.
 
-    position "front" is "[context] name.", "middle" is "[first half] name [second half]." and "end"
-    is "name [context].", the first half being the shorter one where M is odd.
+    The position "front" gives "[context] name.", "middle" gives "[first half] name [second half]."
+    and "end" gives "name [context].". The first half is the shorter one if M is odd.
 
-    `context`, [M,D] or with `per_class` [C,M,D], is all that learns and all that `state_dict()`
-    holds: CLIP, expected in evaluation mode, is used and not owned. It starts as the token
-    embeddings of `words`; words beyond M tokens are cut off, and where words are too few the last
-    tokens are normal noise of deviation 0.02 from the seed. All classes start alike.
+    `context` is the only parameter and all of `state_dict()`: [M,D] for all classes, or [C,M,D]
+    with `per_class`. CLIP is expected in evaluation mode and is no part of this module. The context
+    starts as the token embeddings of `words`, cut after M tokens. If they are fewer, the last
+    tokens are normal noise of deviation 0.02, drawn with `seed`. All classes start alike.
 
-    `names` are class names in words. Raises ValueError where there are none, for fewer than one
-    token, an unknown position, or a name that does not fit into the model's context length.
+    `names` are class names in words. Raises ValueError for no names, fewer than one token, an
+    unknown position, or a name that does not fit into the model's context length.
     """
 
     def __init__(
@@ -47,23 +47,24 @@ class PromptLearner(jt.Module):
             raise ValueError("a prompt learner needs at least one class name")
         if tokens < 1:
             raise ValueError(f"{tokens} context tokens: at least 1 can learn")
-        self._model = (model,)  # in a tuple, Jittor does not take it for a part of this module
+        self._model = (model,)  # in a tuple, which Jittor does not search for parts of this module
         longest = model.config.context_length
-        self._ids, self._slots, self._ends = _layout(names, tokens, position, longest)
-        start = _start(model, words, tokens, seed)  # [M,D]
+        self._ids, self._slots, self._ends = _lay_out_sentences(names, tokens, position, longest)
+        start = _initial_context(model, words, tokens, seed)  # [M,D]
         if per_class:
             start = np.tile(start, (len(names), 1, 1))
         self.context = jt.array(start)
 
     def execute(self, rows: np.ndarray | None = None) -> jt.Var:
-        """Features[J,E] of the classes `rows`[J] (all by default), not normalised."""
-        return self.features_of(self.context, rows)
+        """Encodes the sentences of the classes rows[J] (default: all) to features[J,E]."""
+        return self.encode_context(self.context, rows)
 
-    def features_of(self, context: jt.Var, rows: np.ndarray | None = None) -> jt.Var:
-        """Features[J,E] under another context, such as one out of a queue, of the model as it is.
+    def encode_context(self, context: jt.Var, rows: np.ndarray | None = None) -> jt.Var:
+        """Encodes the sentences with a given context, such as one of a queue, to features[J,E].
 
-        The text is as long for some classes as for all, so one number of rows compiles once. Raises
-        ValueError where the context has not the shape of the learned one.
+        The features are not normalised. The sentences of some classes are padded as those of all,
+        so that each number of rows compiles once. Raises ValueError if the context does not have
+        the shape of the learned one.
         """
         if tuple(context.shape) != tuple(self.context.shape):
             raise ValueError(
@@ -79,28 +80,29 @@ class PromptLearner(jt.Module):
         else:
             context = context.broadcast((count, tokens, width))  # [J,M,D]
         parts = jt.concat([model.embed_tokens(self._ids[rows]), context], dim=1)  # [J,L+M,D]
-        # Each part is used at most once, so its gradient is copied and not summed in some order.
+        # Each part is used at most once, so that its gradient is copied, not summed in some order.
         slots = slots + (length + tokens) * np.arange(count, dtype=np.int32)[:, None]
         embedded = parts.reshape(-1, width)[jt.array(slots)]  # [J,L,D]
         return model.encode_embedded(embedded, self._ends[rows])
 
 
-def _layout(
+def _lay_out_sentences(
     names: Sequence[str], tokens: int, position: str, longest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ids[C,L] with 0 in the place of context, slots[C,L], ends[C], for sentences of L tokens.
+    """Returns ids[C,L] with 0 at the context tokens, slots[C,L] and ends[C] of the sentences.
 
-    Place i of a sentence takes part slots[i] of its L token embeddings and then M context tokens.
+    Token i of a sentence is number slots[i] of its L token embeddings followed by the M context
+    tokens. ends are the positions of the end tokens.
     """
     if position not in POSITIONS:
         raise ValueError(f"position {position!r} is none of {', '.join(POSITIONS)}")
     start, end = tokenize("")[0, :2].tolist()
     before = {"front": tokens, "middle": tokens // 2, "end": 0}[position]
-    lines: list[list[int | None]] = []  # ids of each sentence, None for context
+    lines: list[list[int | None]] = []  # ids of each sentence; None for a context token
     text: list[int | None]
     for name in names:
         if position == "front":
-            text = [*encode(f"{name}.")]  # in one: "etc.." ends in one token of two stops
+            text = [*encode(f"{name}.")]  # encoded at once: "etc.." ends in one token of two stops
         else:
             text = [*encode(name), *[None] * (tokens - before), *encode(".")]
         line = [start, *[None] * before, *text, end]
@@ -115,13 +117,13 @@ def _layout(
     slots = np.tile(np.arange(length, dtype=np.int32), (len(names), 1))
     for row, line in enumerate(lines):
         ids[row, : len(line)] = [0 if token is None else token for token in line]
-        context = [place for place, token in enumerate(line) if token is None]
+        context = [i for i, token in enumerate(line) if token is None]
         slots[row, context] = length + np.arange(tokens)
     return ids, slots, np.array([len(line) - 1 for line in lines])
 
 
-def _start(model: CLIP, words: str, tokens: int, seed: int) -> np.ndarray:
-    """The first context[M,D], float32: embedded words, then noise."""
+def _initial_context(model: CLIP, words: str, tokens: int, seed: int) -> np.ndarray:
+    """Returns the initial context[M,D], float32: embedded words, then noise."""
     width = model.config.transformer_width
     start = np.random.default_rng(seed).normal(0, NOISE, (tokens, width)).astype(np.float32)
     ids = encode(words)[:tokens]

@@ -14,7 +14,7 @@ CLASSES = 10
 
 def seeded_network(name: str, gain: float = 1.0, **options) -> jt.Module:
     """A network whose numbers follow from their names; `gain` multiplies matrices, convolutions."""
-    module = networks.build(name, CLASSES, **options)
+    module = networks.build_network(name, CLASSES, **options)
     for part, variable in module.state_dict().items():
         value = seeded_weight(part, tuple(variable.shape), SEED)
         variable.update(jt.array(value * np.float32(gain) if value.ndim > 1 else value))

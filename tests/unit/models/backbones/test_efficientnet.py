@@ -4,7 +4,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from models.backbones.efficientnet import EfficientNet, rounded
+from models.backbones.efficientnet import EfficientNet, round_channels
 from models.backbones.layers import DropPath
 from tests.helpers.golden_networks import check_evaluation, check_training, seeded_network
 
@@ -25,7 +25,7 @@ def test_b4_equals_torchvision():
 
 
 def test_channels_are_rounded_as_the_paper_does():
-    assert [rounded(1.4 * n) for n in (16, 24, 32, 40, 80, 112, 192, 320)] == [
+    assert [round_channels(1.4 * n) for n in (16, 24, 32, 40, 80, 112, 192, 320)] == [
         24,
         32,
         48,

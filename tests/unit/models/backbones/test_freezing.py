@@ -9,7 +9,7 @@ from jittor import nn
 
 from engine import checkpoint
 from models.backbones import networks
-from models.backbones.freezing import trainable
+from models.backbones.freezing import set_trainable
 
 TINY = {"image_size": 8, "patch_size": 4, "depth": 3, "width": 12}
 SIZES = {"deit_tiny": TINY, "vit_tiny": TINY, "resnet18": {"stem": "small"}}
@@ -18,7 +18,7 @@ SIDE = {"efficientnet_b0": 32}
 
 def network(name: str) -> jt.Module:
     jt.set_global_seed(0)
-    return networks.build(name, 3, **SIZES.get(name, {}))
+    return networks.build_network(name, 3, **SIZES.get(name, {}))
 
 
 def arrays(module: jt.Module) -> dict[str, np.ndarray]:
@@ -65,7 +65,7 @@ def test_only_the_named_parts_move(name, policy, expected):
     """Also the statistics of batch norm, which is in training; and an `eval` in between."""
     module = network(name)
     module.eval()  # remembers who was awake, for `train` to wake up again
-    groups = trainable(module, policy)
+    groups = set_trainable(module, policy)
     module.train()
     changed = moved(module, name, groups)
     assert beginnings(changed) == expected
@@ -84,8 +84,8 @@ def test_only_the_named_parts_move(name, policy, expected):
 
 def test_all_trains_everything():
     module = network("resnet18")
-    trainable(module, "head")
-    groups = trainable(module, "all")  # a later policy wakes up what an earlier one froze
+    set_trainable(module, "head")
+    groups = set_trainable(module, "all")  # a later policy wakes up what an earlier one froze
     assert moved(module, "resnet18", groups) == set(module.state_dict())
     assert len(groups[0]) + len(groups[1]) == sum(
         "running" not in part for part in module.state_dict()
@@ -95,7 +95,7 @@ def test_all_trains_everything():
 def test_frozen_parts_give_the_features_of_evaluation():
     """No path is dropped and no batch is looked at, though the network is in training."""
     module = network("efficientnet_b0")
-    trainable(module, "head")
+    set_trainable(module, "head")
     images = jt.randn(4, 3, 32, 32)
     module.train()
     trained = module.features(images).numpy()
@@ -105,7 +105,7 @@ def test_frozen_parts_give_the_features_of_evaluation():
 
 def test_a_checkpoint_wakes_nothing(tmp_path):
     module = network("resnet18")
-    groups = trainable(module, "layer4")
+    groups = set_trainable(module, "layer4")
     checkpoint.restore_module(module, arrays(module), tmp_path)
     awake = {n for n, v in module.state_dict().items() if not v.is_stop_grad()}
     assert beginnings(awake) == {"layer4", "fc"} and not any("running" in n for n in awake)
@@ -132,4 +132,4 @@ def shared(name: str) -> jt.Module:
 )
 def test_policies_that_a_network_lacks(name, policy):
     with pytest.raises(ValueError, match="cannot be unfrozen by .*policies: all, head"):
-        trainable(shared(name), policy)
+        set_trainable(shared(name), policy)

@@ -1,4 +1,4 @@
-"""`build`: names and first values as the originals', one interface, clear refusals."""
+"""`build_network`: names and first values as the originals', one interface, clear refusals."""
 
 import jittor as jt
 import numpy as np
@@ -12,7 +12,7 @@ from tests.helpers.golden_networks import names_and_shapes
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_names_and_shapes_are_the_originals(name):
     """torchvision's and timm's own list of 1,000 classes at 224 pixels."""
-    module = networks.build(name, 1000)
+    module = networks.build_network(name, 1000)
     assert names_and_shapes(module) == str(load_golden("networks/names")[name])
     for head in module.head_names:
         last = getattr(module, head)
@@ -24,7 +24,7 @@ def test_names_and_shapes_are_the_originals(name):
 def test_the_seed_decides_every_byte(name):
     def values(seed):
         jt.set_global_seed(seed)
-        variables = networks.build(name, 3, image_size=32).state_dict()
+        variables = networks.build_network(name, 3, image_size=32).state_dict()
         return {part: value.numpy() for part, value in variables.items()}
 
     one, again, other = values(0), values(0), values(1)
@@ -50,7 +50,7 @@ def test_the_seed_decides_every_byte(name):
 )
 def test_first_values_are_the_originals(name, part, deviation):
     jt.set_global_seed(0)
-    value = networks.build(name, 100).state_dict()[part].numpy()
+    value = networks.build_network(name, 100).state_dict()[part].numpy()
     # A deviation estimated from n numbers is itself known to 1/sqrt(2n); four times that.
     assert value.std() == pytest.approx(deviation, rel=4 / np.sqrt(2 * value.size))
     assert abs(value.mean()) <= 4 * deviation / np.sqrt(value.size)
@@ -58,7 +58,7 @@ def test_first_values_are_the_originals(name, part, deviation):
 
 def test_norms_start_at_one_and_zero():
     for name in ("resnet18", "efficientnet_b0", "deit_tiny"):
-        variables = networks.build(name, 2).state_dict()
+        variables = networks.build_network(name, 2).state_dict()
         parts = [p for p in variables if "norm" in p or "bn" in p]
         parts = parts or [p.rsplit(".", 1)[0] + ".weight" for p in variables if "running_var" in p]
         for part in parts:
@@ -68,8 +68,8 @@ def test_norms_start_at_one_and_zero():
 
 def test_options_are_strict():
     with pytest.raises(ValueError, match="no network is called 'resnet34'; there are resnet18"):
-        networks.build("resnet34", 10)
+        networks.build_network("resnet34", 10)
     with pytest.raises(ValueError, match="vit_tiny has no stem; its options are patch_size"):
-        networks.build("vit_tiny", 10, stem="small")
+        networks.build_network("vit_tiny", 10, stem="small")
     with pytest.raises(ValueError, match="num_classes -1 is negative"):
-        networks.build("resnet18", -1)
+        networks.build_network("resnet18", -1)

@@ -22,7 +22,7 @@ TORCH_FILES = ("tiny_deit.pth", "tiny_deit_legacy.pth")  # written by torch, fro
 
 
 def deit(classes: int = 3, **options) -> jt.Module:
-    return networks.build("deit_tiny", classes, **(TINY | options))
+    return networks.build_network("deit_tiny", classes, **(TINY | options))
 
 
 @cache
@@ -66,7 +66,7 @@ def test_loads_every_kind_of_file(tmp_path, file):
 
 
 def test_a_resnet_with_its_statistics(tmp_path):
-    module = networks.build("resnet18", 7)
+    module = networks.build_network("resnet18", 7)
     variables = module.state_dict().items()
     contents = {name: seeded_weight(name, tuple(value.shape), SEED) for name, value in variables}
     counters = {"bn1.num_batches_tracked": np.array(100_000)}  # as torchvision's files hold them

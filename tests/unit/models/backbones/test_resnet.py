@@ -43,5 +43,5 @@ def test_batch_norm_keeps_the_unbiased_variance():
     norm(jt.array(x))
     expected = 0.9 + 0.1 * x.transpose(1, 0, 2, 3).reshape(3, -1).var(axis=1, ddof=1)
     np.testing.assert_allclose(norm.running_var.numpy(), expected, rtol=1e-5)  # fp32 cancellation
-    with pytest.raises(ValueError, match="one value a channel"):
+    with pytest.raises(ValueError, match="one value per channel"):
         norm(jt.ones((1, 3, 1, 1)))

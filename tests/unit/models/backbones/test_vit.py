@@ -19,7 +19,7 @@ def test_equals_timm(name):
 
 
 def test_patches_are_the_convolution():
-    module = networks.build("vit_tiny", 0, image_size=16, patch_size=4, depth=1, width=12)
+    module = networks.build_network("vit_tiny", 0, image_size=16, patch_size=4, depth=1, width=12)
     images = jt.randn(2, 3, 16, 16)
     expected = module.patch_embed.proj(images).reshape(2, 12, 16).permute(0, 2, 1)
     np.testing.assert_allclose(
@@ -30,7 +30,7 @@ def test_patches_are_the_convolution():
 def test_both_heads_in_training_and_their_mean_in_evaluation():
     jt.set_global_seed(0)
     sizes = {"image_size": 8, "patch_size": 4, "depth": 2, "width": 12}
-    module = networks.build("deit_small", 5, **sizes)
+    module = networks.build_network("deit_small", 5, **sizes)
     images = jt.randn(3, 3, 8, 8)
     module.train()
     logits, distilled = (value.numpy() for value in module(images))
@@ -41,11 +41,13 @@ def test_both_heads_in_training_and_their_mean_in_evaluation():
     np.testing.assert_allclose(module(images).numpy(), (logits + distilled) / 2, atol=1e-6)
     mean = (first.numpy() + second.numpy()) / 2
     np.testing.assert_allclose(module.features(images).numpy(), mean, atol=1e-6)
-    assert tuple(networks.build("deit_small", 0, **sizes)(images).shape) == (3, 12)
+    assert tuple(networks.build_network("deit_small", 0, **sizes)(images).shape) == (3, 12)
 
 
 def test_drop_path_grows_with_depth():
-    module = networks.build("vit_tiny", 2, image_size=8, patch_size=4, depth=3, drop_path=0.2)
+    module = networks.build_network(
+        "vit_tiny", 2, image_size=8, patch_size=4, depth=3, drop_path=0.2
+    )
     rates = [part.probability for part in module.modules() if isinstance(part, DropPath)]
     np.testing.assert_allclose(rates, [0, 0.1, 0.2])
 
@@ -60,10 +62,10 @@ def test_drop_path_grows_with_depth():
 )
 def test_sizes_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        networks.build("vit_tiny", 10, **options)
+        networks.build_network("vit_tiny", 10, **options)
 
 
 def test_images_of_another_size_are_refused():
-    module = networks.build("vit_tiny", 2, image_size=8, patch_size=4, depth=1)
+    module = networks.build_network("vit_tiny", 2, image_size=8, patch_size=4, depth=1)
     with pytest.raises(ValueError, match=r"built for \[B, 3, 8, 8\]"):
         module(jt.zeros((1, 3, 12, 12)))

@@ -100,11 +100,12 @@ def test_equal_contexts_of_each_class_equal_one_for_all():
     context = np.random.default_rng(3).normal(size=(4, 64)).astype(np.float32)
     alike = np.tile(context, (len(NAMES), 1, 1))
     np.testing.assert_array_equal(
-        own.features_of(jt.array(alike)).numpy(), shared.features_of(jt.array(context)).numpy()
+        own.encode_context(jt.array(alike)).numpy(),
+        shared.encode_context(jt.array(context)).numpy(),
     )
     alike[1] += 1  # one class's context moves that class only
-    moved = own.features_of(jt.array(alike)).numpy()
-    changed = (moved != shared.features_of(jt.array(context)).numpy()).any(axis=1)
+    moved = own.encode_context(jt.array(alike)).numpy()
+    changed = (moved != shared.encode_context(jt.array(context)).numpy()).any(axis=1)
     assert changed.tolist() == [False, True, False, False]
 
 
@@ -115,7 +116,7 @@ def test_a_queued_context_is_read_by_the_model_as_it_is():
     before = learner().numpy()
     weight = model.transformer.resblocks[0].mlp.c_fc.weight
     weight.update(weight * 2)
-    after = learner.features_of(jt.array(learner.context.numpy())).numpy()
+    after = learner.encode_context(jt.array(learner.context.numpy())).numpy()
     assert np.abs(after - before).max() > 1e-3 * np.abs(before).max()
     tokens = tokenize([f"a photo of a {name}." for name in NAMES])
     np.testing.assert_array_equal(after, model.encode_text(tokens).numpy())
@@ -221,4 +222,4 @@ def test_wrong_arguments_are_refused(names, options, match):
 def test_a_context_of_another_shape_is_refused():
     learner = PromptLearner(tiny(), NAMES)
     with pytest.raises(ValueError, match=r"shape \(3, 64\), this learner has \(4, 64\)"):
-        learner.features_of(jt.zeros((3, 64)))
+        learner.encode_context(jt.zeros((3, 64)))

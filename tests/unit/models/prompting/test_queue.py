@@ -8,7 +8,7 @@ import pytest
 
 from engine import checkpoint
 from models.normalize import unit_rows
-from models.prompting.queue import PromptQueue, average, queue_weights, with_sentences
+from models.prompting.queue import PromptQueue, average_entries, blend_with_sentences, queue_weights
 from weight_files import safe_load
 
 SHAPE = (2, 3)  # [M,D] of the queued contexts
@@ -153,11 +153,11 @@ def test_average_by_hand():
     # Two entries, one class: (3, 4) has unit row (.6, .8), (0, 5) has (0, 1). With weights 1/4 and
     # 3/4 the mean is (.15, .95), whose norm is sqrt(.0225 + .9025) = sqrt(.925).
     features = np.array([[[3, 4]], [[0, 5]]], np.float32)
-    q = average(features, np.array([0.25, 0.75]))
+    q = average_entries(features, np.array([0.25, 0.75]))
     by_hand = np.array([[0.15, 0.95]]) / 0.925**0.5
     np.testing.assert_allclose(q, by_hand, rtol=0, atol=1e-7)  # float32 out
     # With h = (1, 0) and beta = 1/2: the sum q + h, divided by its norm.
-    v = with_sentences(q, np.array([[1, 0]], np.float32), 0.5)
+    v = blend_with_sentences(q, np.array([[1, 0]], np.float32), 0.5)
     total = by_hand + [[1, 0]]
     np.testing.assert_allclose(v, total / np.sqrt((total**2).sum()), rtol=0, atol=2e-7)
     assert q.dtype == v.dtype == np.float32
@@ -166,22 +166,25 @@ def test_average_by_hand():
 def test_one_entry_without_sentences_is_the_plain_prompt():
     features, h = vectors(1, 5, 8), unit(vectors(5, 8, seed=2))
     for kind in ("uniform", "ema", "gaussian"):
-        q = average(features, queue_weights([4], kind))
-        v = with_sentences(q, h, 0)
+        q = average_entries(features, queue_weights([4], kind))
+        v = blend_with_sentences(q, h, 0)
         assert v.tobytes() == q.tobytes() == unit(features[0]).tobytes()
 
 
 def test_sentences_alone_are_the_ensemble():
     q, h = unit(vectors(5, 8)), unit(vectors(5, 8, seed=2))
-    assert with_sentences(q, h, 1).tobytes() == h.tobytes()
+    assert blend_with_sentences(q, h, 1).tobytes() == h.tobytes()
 
 
 def test_order_matters_only_through_the_weights():
     features, weights = vectors(4, 5, 8), queue_weights([1, 2, 3, 4], "ema")
     order = np.array([2, 0, 3, 1])
-    whole, moved = average(features, weights), average(features[order], weights[order])
+    whole, moved = (
+        average_entries(features, weights),
+        average_entries(features[order], weights[order]),
+    )
     np.testing.assert_allclose(moved, whole, rtol=0, atol=1e-7)  # one rounding to float32
-    assert np.abs(average(features[order], weights) - whole).max() > 0.01
+    assert np.abs(average_entries(features[order], weights) - whole).max() > 0.01
 
 
 def test_reloading_changes_no_byte(tmp_path):
@@ -189,8 +192,8 @@ def test_reloading_changes_no_byte(tmp_path):
 
     def class_vectors(queue: PromptQueue) -> bytes:
         epochs, contexts = zip(*queue.entries(), strict=True)
-        q = average(np.stack(contexts), queue_weights(epochs, "gaussian"))
-        return with_sentences(q, h, 0.5).tobytes()
+        q = average_entries(np.stack(contexts), queue_weights(epochs, "gaussian"))
+        return blend_with_sentences(q, h, 0.5).tobytes()
 
     queue, restored = pushed([1, 3, 5]), PromptQueue(3, SHAPE)
     checkpoint.save(path, checkpoint.module_arrays(queue))
@@ -210,7 +213,7 @@ def test_reloading_changes_no_byte(tmp_path):
 )
 def test_wrong_averages_are_refused(shape, weights, match):
     with pytest.raises(ValueError, match=match):
-        average(np.ones(shape, np.float32), np.array(weights))
+        average_entries(np.ones(shape, np.float32), np.array(weights))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,7 @@ def test_wrong_averages_are_refused(shape, weights, match):
 )
 def test_wrong_mixtures_are_refused(q, h, beta, match):
     with pytest.raises(ValueError, match=match):
-        with_sentences(np.ones(q, np.float32), np.ones(h, np.float32), beta)
+        blend_with_sentences(np.ones(q, np.float32), np.ones(h, np.float32), beta)
 
 
 def test_the_queue_is_no_parameter_of_a_pair():
