@@ -1,15 +1,17 @@
-"""Benchmarks: this kit beside its peers, each in a process of its own, taking turns.
+"""Benchmarks this kit next to its peers.
 
     python benchmarks/bench.py image --peers ../peers/bin/python
     python benchmarks/bench.py views
 
-Prints a table and, as its last line, the same as JSON. Each way runs once to warm up and then
-`repeats` times, in turn with all others; its time is the median. `ratio` is its time over that of
-the first way, ours. `cosine` is the least of two rows of features, this way's and the
-first's, where their weights are the same. `--peers` is the Python of an environment with
-`benchmarks/bench_peers.txt` installed; without it only our own ways run. Threads are as the
-environment
-sets them (OMP_NUM_THREADS), one each core by default. Nothing else may run beside it.
+Each side runs in a process of its own, and all ways take turns. The command prints a table and, as
+its last line, the same as JSON. Each way runs once to warm up and then `repeats` times; its time is
+the median. `ratio` is its time divided by that of the first way, which is the kit's. `cosine` is
+the smallest cosine between a row of this way's features and the same row of the first way's; it is
+given if both have the same weights.
+
+`--peers` names the Python of an environment with `benchmarks/requirements-peers.txt` installed;
+without it only the kit's own ways run. OMP_NUM_THREADS sets the threads, by default one per core.
+Nothing else may run at the same time.
 """
 
 import json
@@ -31,25 +33,26 @@ import numpy as np
 import tyro
 
 from runtime.paths import ROOT
+from runtime.table import table
 
 
 @dataclass(frozen=True)
 class Common:
-    """What every benchmark takes."""
+    """The fields of every benchmark."""
 
     in_turn: bool = True
-    """peers by turns with ours; False: after ours has ended, where memory does not hold both"""
+    """let all ways take turns; False runs the peers after the kit, if memory does not hold both"""
     repeats: int = 5
-    """of each way"""
+    """measured runs of each way"""
     peers: Path | None = None
     """Python of the peers' environment"""
     ways: tuple[str, ...] = ()
-    """run only the ways that contain one of these words, beside the first"""
+    """words, of which a way's name must contain one to be run; the first way always runs"""
 
 
 @dataclass(frozen=True)
 class Encoding(Common):
-    """What the benchmarks of the two towers take beside it."""
+    """The fields of the benchmarks of the two towers."""
 
     stock: Path | None = None
     """a checkout of github.com/uyzhang/JCLIP, the public CLIP in Jittor"""
@@ -63,65 +66,65 @@ class Encoding(Common):
 
 @dataclass(frozen=True)
 class Image(Encoding):
-    """Images to features, ViT-B/32, from arrays."""
+    """From image arrays to features, by ViT-B/32."""
 
     batch: int = 64
-    """images a call"""
+    """images per call"""
 
 
 @dataclass(frozen=True)
 class Text(Encoding):
-    """The contest's 403 classes to text features."""
+    """From the sentences of the contest's 403 classes to text features."""
 
     sentences: int = 8
-    """of each class"""
+    """sentences per class"""
 
 
 @dataclass(frozen=True)
 class Lora(Common):
-    """A training step of CLIP-LoRA, ViT-B/32, both towers."""
+    """A training step of CLIP-LoRA on both towers of ViT-B/32."""
 
     batch: int = 32
-    """images a step"""
+    """images per step"""
     classes: int = 374
-    """sentences a step"""
+    """sentences per step, one for each class"""
 
 
 @dataclass(frozen=True)
 class Head(Common):
-    """LP++ on given features: seconds to fit, and the accuracy on held-out ones."""
+    """The fit of LP++ on random features, and its accuracy on other features."""
 
     shots: int = 4
-    """of each of 374 classes"""
+    """training features per class, for 374 classes"""
     classes: int = 403
-    """in all"""
+    """classes with a text feature"""
     iterations: int = 300
-    """updates"""
+    """updates of LP++"""
 
 
 @dataclass(frozen=True)
 class Mta(Common):
-    """JPEG files to lines of a result, by MTA over views."""
+    """From JPEG files to the lines of a result, by MTA over views."""
 
     images: int = 16
-    """files"""
+    """JPEG files"""
     views: int = 64
-    """of each"""
+    """views per image"""
 
 
 @dataclass(frozen=True)
 class Views(Common):
-    """Views of JPEG files: decoded once, against opened anew for every view."""
+    """Views of JPEG files that are decoded once, or opened again for every view."""
 
     images: int = 8
-    """files"""
+    """JPEG files"""
     views: int = 64
-    """of each"""
+    """views per image"""
     side: int = 224
-    """of a view, in pixels"""
+    """height and width of a view in pixels"""
 
 
-ITEMS = {  # what a second is counted in
+ITEMS = {  # how many items a run handles, for the column "per second"
     "image": lambda s: s["batch"],
     "text": lambda s: 403 * s["sentences"],
     "lora": lambda s: s["batch"],
@@ -132,7 +135,7 @@ ITEMS = {  # what a second is counted in
 
 
 class Worker:
-    """A process that runs ways."""
+    """A process that runs ways; its other side is `benchmarks.worker.serve`."""
 
     def __init__(self, program: list[str], name: str, settings: dict, folder: Path):
         python, module, *more = program
@@ -148,9 +151,9 @@ class Worker:
             self.close()
             raise
 
-    def run(self, way: str, place: Path | None = None) -> dict:
-        """{"seconds", "peak_mb"} of one run; its result is saved at `place`."""
-        print(json.dumps([way, place and str(place)]), file=self.stdin, flush=True)
+    def run(self, way: str, save_to: Path | None = None) -> dict:
+        """Runs a way once and returns {"seconds", "peak_mb"}; saves its result if asked to."""
+        print(json.dumps([way, save_to and str(save_to)]), file=self.stdin, flush=True)
         return self._answer()
 
     def close(self) -> None:
@@ -166,59 +169,69 @@ class Worker:
 
 
 def main(options: Common) -> dict:
-    """Runs one benchmark and prints what it found."""
+    """Runs one benchmark, prints its table and its JSON line, and returns what the line holds."""
     name = type(options).__name__.lower()
     common = set(vars(Encoding()))
     settings = {key: value for key, value in vars(options).items() if key not in common}
-    workers = [[sys.executable, "kit_ways"]]  # first: it writes the inputs
-    stock = getattr(options, "stock", None)
-    workers += [[sys.executable, "stock_ways", str(stock.absolute())]] if stock else []
-    workers += [[str(options.peers.absolute()), "peer_ways"]] if options.peers else []
-    groups = [workers] if options.in_turn else [[worker] for worker in workers]
-    found: dict[str, dict] = {}
+    programs = [[sys.executable, "kit_ways"]]  # first: it writes the inputs
+    if stock := getattr(options, "stock", None):
+        programs.append([sys.executable, "stock_ways", str(stock.absolute())])
+    if options.peers:
+        programs.append([str(options.peers.absolute()), "peer_ways"])
+    groups = [programs] if options.in_turn else [[program] for program in programs]
+    rows: dict[str, dict] = {}
     with TemporaryDirectory() as folder:
         for group in groups:
             with ExitStack() as stack:
-                ways: dict[str, Worker] = {}
+                workers: dict[str, Worker] = {}
                 for program in group:
                     worker = Worker(program, name, settings, Path(folder))
                     stack.callback(worker.close)
-                    ways |= dict.fromkeys(worker.ways, worker)
-                first = next(iter(found or ways))
-                wanted = {
-                    w: p
-                    for w, p in ways.items()
-                    if not options.ways or w == first or any(word in w for word in options.ways)
+                    workers |= dict.fromkeys(worker.ways, worker)
+                first = next(iter(rows or workers))
+                chosen = {
+                    way: worker
+                    for way, worker in workers.items()
+                    if not options.ways or way == first or any(word in way for word in options.ways)
                 }
-                found |= measured(wanted, options.repeats, Path(folder), compared=not found)
-    return report(name, settings, ITEMS[name](settings), found)
+                rows |= measure(chosen, options.repeats, Path(folder), compared=not rows)
+    return report(name, settings, ITEMS[name](settings), rows)
 
 
-def measured(
-    ways: dict[str, Worker], repeats: int, folder: Path, compared: bool = True
+def measure(
+    workers: dict[str, Worker], repeats: int, folder: Path, compared: bool = True
 ) -> dict[str, dict]:
-    """{way: seconds of every run but the first, peak_mb, cosine to the first way if `compared`}."""
-    found: dict[str, dict[str, Any]] = {}
+    """Returns {way: row}, with the seconds of every run but the first and the peak memory in MB.
+
+    If `compared`, a way of the first way's worker also gets its cosine to the first way.
+    """
+    rows: dict[str, dict[str, Any]] = {}
     reference = None
-    for number, (way, worker) in enumerate(ways.items()):
-        place = folder / f"result_{number}.npy"
-        worker.run(way, place)
-        result = np.load(place)
+    for number, (way, worker) in enumerate(workers.items()):
+        path = folder / f"result_{number}.npy"
+        worker.run(way, path)
+        result = np.load(path)
         reference = result if reference is None else reference
-        alike = compared and worker is next(iter(ways.values()))  # the same weights
-        found[way] = {"seconds": [], "cosine": least_cosine(reference, result) if alike else None}
-        found[way]["same"] = alike and np.array_equal(reference, result)
-        found[way]["result"] = float(result.ravel()[0]) if result.size == 1 else None
+        same_weights = compared and worker is next(iter(workers.values()))
+        rows[way] = {
+            "seconds": [],
+            "cosine": least_cosine(reference, result) if same_weights else None,
+            "same": same_weights and np.array_equal(reference, result),
+            "result": float(result.ravel()[0]) if result.size == 1 else None,
+        }
     for _ in range(repeats):
-        for way, worker in ways.items():
+        for way, worker in workers.items():
             answer = worker.run(way)
-            found[way]["seconds"].append(answer["seconds"])
-            found[way]["peak_mb"] = answer["peak_mb"]
-    return found
+            rows[way]["seconds"].append(answer["seconds"])
+            rows[way]["peak_mb"] = answer["peak_mb"]
+    return rows
 
 
 def least_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Of two rows in the same place, or None where the arrays are of another kind."""
+    """Returns the smallest cosine between rows at the same place of two matrices of features.
+
+    Returns None if the arrays are no such matrices or differ in shape.
+    """
     if first.shape != second.shape or first.ndim != 2 or first.dtype.kind != "f":
         return None
     a, b = first.astype(float), second.astype(float)
@@ -226,35 +239,40 @@ def least_cosine(first: np.ndarray, second: np.ndarray) -> float | None:
     return float(((a * b).sum(axis=1) / lengths).min())
 
 
-def report(name: str, settings: dict, items: int, found: dict[str, dict]) -> dict:
-    """Prints a table, the first way being ours, and the JSON line; returns what that holds."""
-    medians = {way: statistics.median(row["seconds"]) for way, row in found.items()}
-    ours = next(iter(medians.values()))
-    title = ", ".join(f"{key} {value}" for key, value in settings.items())
-    print(f"{name}: {title}\n{'':<40}{'seconds':>10}{'a second':>10}{'ratio':>8}  cosine, MB")
-    ways = {}
-    for way, seconds in medians.items():
-        row = found[way] | {"median": seconds, "per_s": items / seconds, "ratio": seconds / ours}
-        ways[way] = row
-        near = "" if row["cosine"] is None else f"{row['cosine']:.5f}"
-        near = near if row["result"] is None else f"{row['result']:.4f}"
-        print(
-            f"{way:<40}{seconds:>10.3f}{row['per_s']:>10.2f}{row['ratio']:>8.2f}"
-            f"  {near}, {row['peak_mb']:.0f}"
-        )
+def report(name: str, settings: dict, items: int, rows: dict[str, dict]) -> dict:
+    """Prints a table and the JSON line; returns what the line holds. The first way is the kit's."""
+    medians = {way: statistics.median(row["seconds"]) for way, row in rows.items()}
+    reference = next(iter(medians.values()))
+    ways = {
+        way: rows[way] | {"median": seconds, "per_s": items / seconds, "ratio": seconds / reference}
+        for way, seconds in medians.items()
+    }
+    print(f"{name}: {', '.join(f'{key} {value}' for key, value in settings.items())}")
+    header = ["", "seconds", "per second", "ratio", "cosine", "result", "MB"]
+    print(table([table_row(way, row) for way, row in ways.items()], header))
     threads = os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
     line = {"benchmark": name, "settings": settings, "ways": ways, "cpu": cpu(), "threads": threads}
     print(json.dumps(line))
     return line
 
 
+def table_row(way: str, row: dict) -> list[str | float | None]:
+    """Returns a way's cells in the printed table."""
+    cosine, result = (
+        None if row[key] is None else f"{row[key]:.{digits}f}"
+        for key, digits in (("cosine", 5), ("result", 4))
+    )
+    peak = f"{row['peak_mb']:.0f}"
+    return [way, f"{row['median']:.3f}", row["per_s"], row["ratio"], cosine, result, peak]
+
+
 def cpu() -> str:
-    """The processor's name and what it multiplies."""
+    """Returns the processor's name and the instruction sets that matter here."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     parts = (line.partition(":") for line in lines if ":" in line)
     fields = {name.strip(): value.strip() for name, _, value in parts}
-    kinds = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    flags = [kind for kind in kinds if kind in fields.get("flags", "").split()]
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    flags = [flag for flag in wanted if flag in fields.get("flags", "").split()]
     return f"{fields.get('model name', 'unknown')}, {' '.join(flags)}"
 
 

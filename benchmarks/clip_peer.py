@@ -1,8 +1,7 @@
 """The peers of the parity check: OpenAI's and Hugging Face's CLIP in torch, with seeded weights.
 
-Run by `benchmarks/parity.py` and imported by `tests/golden/clip/make.py`, always in an
-environment with torch
-and transformers and in a process without Jittor.
+`benchmarks/parity.py` runs this module, and the makers of golden files import it. It needs an
+environment with torch and transformers, and a process without Jittor.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from benchmarks import clip_inputs
 
 
 def openai_package(folder: Path):
-    """OpenAI's `clip` package out of a checkout of its repository."""
+    """Imports and returns OpenAI's `clip` package out of a checkout of its repository."""
     if not (folder / "clip" / "model.py").is_file():
         raise SystemExit(f"{folder} is no checkout of OpenAI's CLIP: it has no clip/model.py")
     declare_operator()
@@ -32,7 +31,10 @@ def openai_package(folder: Path):
 
 
 def declare_operator() -> None:
-    """Lets a torchvision whose binary does not fit torch import: its transforms are Python."""
+    """Declares two operators, so that a torchvision without its binary can be imported.
+
+    Its transforms are Python and need no binary.
+    """
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
@@ -44,7 +46,7 @@ def declare_operator() -> None:
 
 
 def openai_model(clip, sizes: dict, seed: int) -> torch.nn.Module:
-    """OpenAI's CLIP in fp32 with seeded weights."""
+    """Returns OpenAI's CLIP in fp32 with seeded weights."""
     model = clip.model.CLIP(**sizes).float().eval()
     state = {
         name: torch.from_numpy(clip_inputs.seeded_weight(name, tuple(value.shape), seed))
@@ -56,7 +58,7 @@ def openai_model(clip, sizes: dict, seed: int) -> torch.nn.Module:
 
 
 def huggingface_config(sizes: dict, attention: str):
-    """Hugging Face's description of a CLIP of these sizes; ViT only."""
+    """Returns Hugging Face's configuration of a CLIP of these sizes; ViT only."""
     from transformers import CLIPConfig
 
     shared = {"hidden_act": "quick_gelu", "projection_dim": sizes["embed_dim"]}
@@ -86,7 +88,7 @@ def huggingface_config(sizes: dict, attention: str):
 
 
 def huggingface_model(sizes: dict, state: dict) -> torch.nn.Module:
-    """Hugging Face's CLIPModel of the same sizes with the same weights; ViT only."""
+    """Returns Hugging Face's CLIPModel of these sizes with these weights; ViT only."""
     from transformers import CLIPModel
 
     model = CLIPModel(huggingface_config(sizes, "eager")).float().eval()
@@ -97,7 +99,7 @@ def huggingface_model(sizes: dict, state: dict) -> torch.nn.Module:
 
 
 def huggingface_state(state: dict) -> dict:
-    """OpenAI's names and layout -> Hugging Face's."""
+    """Returns the weights under Hugging Face's names and in its layout."""
     renamed = {}
     for name, value in state.items():
         for old, new in HUGGINGFACE_NAMES:
@@ -134,7 +136,7 @@ HUGGINGFACE_NAMES = (  # applied in this order
 
 
 def features(model, images: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image and text features, neither normalised, of either peer."""
+    """Returns a peer's image and text features, not normalised."""
     with torch.no_grad():
         pixels, ids = torch.from_numpy(images), torch.from_numpy(tokens)
         if hasattr(model, "encode_image"):
@@ -145,8 +147,7 @@ def features(model, images: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray,
 
 
 def main() -> None:
-    """Answers one request of `benchmarks/parity.py`: a JSON file in, an npz file (and weights)
-    out."""
+    """Answers one request of `benchmarks/parity.py`: reads a JSON file, writes an npz file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--openai-clip", type=Path, required=True)
     parser.add_argument("--request", type=Path, required=True)
@@ -159,10 +160,12 @@ def main() -> None:
 
 
 def answer_tokens(clip, request: dict) -> dict[str, np.ndarray]:
+    """Returns the tokens of `request["texts"]`."""
     return {"tokens": clip.clip.tokenize(request["texts"], truncate=True).numpy()}
 
 
 def answer_pixels(clip, request: dict) -> dict[str, np.ndarray]:
+    """Returns the preprocessed photos that `request["photos"]` specifies."""
     transform = clip.clip._transform(request["resolution"])
     return {
         str(row): transform(clip_inputs.photo(*specification)).numpy()
@@ -171,7 +174,7 @@ def answer_pixels(clip, request: dict) -> dict[str, np.ndarray]:
 
 
 def answer_features(clip, request: dict) -> dict[str, np.ndarray]:
-    """Features of both peers; leaves the weights as `request["weights"]`, a plain torch file."""
+    """Returns both peers' features; writes the weights to `request["weights"]`, a torch file."""
     sizes, seed = request["sizes"], request["seed"]
     model = openai_model(clip, sizes, seed)
     torch.save(model.state_dict(), request["weights"])

@@ -1,7 +1,7 @@
-"""What `benchmarks/bench.py` measures of this kit; run by it.
+"""The kit's own ways of each benchmark; `benchmarks/bench.py` runs this module.
 
-Weights are random, of ViT-B/32's shape: they cost what trained ones cost. Benchmarks that share
-inputs with a peer write them into the folder given.
+Weights are random and of ViT-B/32's shape, because they cost what trained weights cost. A benchmark
+that shares its inputs with a peer writes them into the shared folder.
 """
 
 import runtime  # noqa: F401, I001  (prepares Jittor before its first import)
@@ -32,35 +32,38 @@ from models.lora import LoraAdapters, LoraConfig
 
 
 def precisions() -> list[str]:
-    """bf16 where the processor multiplies it, fp32, and Jittor's own operators, which on a GPU are
-    those of fp32.
+    """Returns the precisions that can be measured here, the fastest first.
+
+    "plain" stands for Jittor's own operators; on a GPU fp32 uses the same ones.
     """
     if jt.flags.use_cuda:
         return ["bf16"] * cuda_operator.multiplies_bf16() + ["fp32"]
     return ["bf16"] * cpu_operator.multiplies_bf16() + ["fp32", "plain"]
 
 
-def under(precision: str, way: Callable[[], np.ndarray]) -> np.ndarray:
-    """The way's result with the operators switched so."""
+def run_in_precision(precision: str, way: Callable[[], np.ndarray]) -> np.ndarray:
+    """Runs a way with the operators of a precision."""
     cpu_operator.precision = precision
     return way()
 
 
 def by_precision(way: Callable[[], np.ndarray]) -> Ways:
-    """The same way, once for each precision."""
-    return {f"ours, {name}": partial(under, name, way) for name in precisions()}
+    """Returns the same way once for each precision."""
+    return {f"ours, {name}": partial(run_in_precision, name, way) for name in precisions()}
 
 
-def clip() -> jclip.CLIP:
+def build_clip() -> jclip.CLIP:
+    """Returns ViT-B/32 with random weights."""
     jt.set_global_seed(0)
     return jclip.CLIP(jclip.ClipConfig(**VIT_B32)).eval()
 
 
 def image(batch: int, folder: Path) -> Ways:
-    """ViT-B/32's image tower, and the limit: the matrix products of its blocks that a feature needs
-    and nothing else.
+    """Returns ViT-B/32's image tower, and a lower limit of its time.
+
+    The limit is the matrix products of the blocks that a feature needs, and nothing else.
     """
-    model = clip()
+    model = build_clip()
     pixels = jt.array(random_pixels(batch))
 
     def encode() -> np.ndarray:
@@ -74,7 +77,7 @@ def image(batch: int, folder: Path) -> Ways:
         with jt.no_grad():
             x = jt.ones((tokens, width))
             for number, block in enumerate(blocks, 1):
-                rows = tokens if number < len(blocks) else batch  # in the end one token an image
+                rows = tokens if number < len(blocks) else batch  # last: one token per image
                 for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
                     wide = jt.ones((rows, layer.weight.shape[1]))
                     layer(wide).sync()
@@ -83,19 +86,24 @@ def image(batch: int, folder: Path) -> Ways:
         return np.zeros(1)
 
     best = precisions()[0]
-    return by_precision(encode) | {f"limit: products alone, {best}": partial(under, best, products)}
+    return by_precision(encode) | {
+        f"limit: products alone, {best}": partial(run_in_precision, best, products)
+    }
 
 
 def contest_sentences(count: int) -> list[list[str]]:
-    """`count` sentences for each of the contest's 403 classes."""
+    """Returns `count` sentences for each of the contest's 403 classes."""
     files = [file for file in read_text_files(CLASS_TEXTS) if file.domain]
     entries = [entry for file in files for entry in file.classes if entry.contest]
     return [list(entry.sentences[:count]) for entry in entries]
 
 
 def text(sentences: int, folder: Path) -> Ways:
-    """The contest's sentences, shortest first, each call cut after its longest."""
-    model = clip()
+    """Returns the text tower on the contest's sentences.
+
+    They are sorted by length, and each call is cut after its longest sentence.
+    """
+    model = build_clip()
     texts = [text for group in contest_sentences(sentences) for text in group]
     tokens = jclip.tokenize(texts)
     tokens = tokens[np.argsort(tokens.argmax(axis=1), kind="stable")]
@@ -110,8 +118,8 @@ def text(sentences: int, folder: Path) -> Ways:
 
 
 def lora(batch: int, classes: int, folder: Path) -> Ways:
-    """One training step of CLIP-LoRA: both towers, a sentence a class."""
-    model = clip()
+    """Returns one training step of CLIP-LoRA on both towers, with one sentence per class."""
+    model = build_clip()
     tokens = jclip.tokenize([group[0] for group in contest_sentences(1)])[:classes]
     random = np.random.default_rng(0)
     pixels = random.normal(0, 1, (batch, 3, 224, 224)).astype("f4")
@@ -133,7 +141,7 @@ def lora(batch: int, classes: int, folder: Path) -> Ways:
 
 
 def head(shots: int, classes: int, iterations: int, folder: Path) -> Ways:
-    """LP++ on random features of which each class has a mean."""
+    """Returns fits of LP++ to random features that lie around one mean per class."""
     random = np.random.default_rng(0)
     means = random.normal(0, 1, (classes, 512))
     labels = np.repeat(np.arange(374), shots)
@@ -151,8 +159,8 @@ def head(shots: int, classes: int, iterations: int, folder: Path) -> Ways:
 
 
 def mta(images: int, views: int, folder: Path) -> Ways:
-    """From JPEG files to the lines of a result, all classes by zero-shot CLIP."""
-    model, paths = clip(), sample_photos(folder, images)
+    """Returns the way from JPEG files to the lines of a result, by zero-shot CLIP."""
+    model, paths = build_clip(), sample_photos(folder, images)
     text = np.random.default_rng(0).normal(0, 1, (403, 512)).astype("f4")
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     np.save(folder / "text.npy", text)
@@ -168,7 +176,7 @@ def mta(images: int, views: int, folder: Path) -> Ways:
 
 
 def views(images: int, views: int, side: int, folder: Path) -> Ways:
-    """Views of JPEG files: decoded once an image, against opened anew for every view."""
+    """Returns views of JPEG files: decoded once per image, and opened again for every view."""
     crops, centre = Crops(), make_preprocess(side)
     transform = make_views(centre, to_array, side, crops, 0, views)
     paths = sample_photos(folder, images)
@@ -187,7 +195,7 @@ def views(images: int, views: int, side: int, folder: Path) -> Ways:
         return np.stack([anew(path, view) for view in range(views)])
 
     def first_lines(cut: Callable[[Path], np.ndarray]) -> np.ndarray:
-        """One line of pixels of each view: no more is kept, as when views are encoded at once."""
+        """Keeps one line of pixels per view, because a run encodes views and drops them."""
         return np.stack([cut(path)[:, :, 0] for path in paths])
 
     return {
@@ -197,7 +205,7 @@ def views(images: int, views: int, side: int, folder: Path) -> Ways:
 
 
 def sample_photos(folder: Path, count: int) -> list[Path]:
-    """scikit-learn's two sample photos (640 x 427), in turn, as JPEG files."""
+    """Writes scikit-learn's two sample photos (640 x 427) alternately as JPEG files."""
     photos = load_sample_images().images
     paths = [folder / f"photo_{number}.jpg" for number in range(count)]
     for number, path in enumerate(paths):

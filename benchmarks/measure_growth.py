@@ -1,10 +1,10 @@
-"""How time, memory and disk grow with the number of test images: runs `test.py` on synthetic ones.
+"""Measures how time, memory and disk grow with the number of test images.
 
     bash train.sh --demo
     python benchmarks/measure_growth.py --counts 1000 10000 100000
 
-The images are noise, 16 pixels a side, each another one; weights and parts are the demo's, so that
-everything but the network is as large as in a contest. Prints a row for each count.
+Runs `test.py` on images of noise, 16 x 16 pixels each. Weights and parts are the demo's, so
+everything but the network is as large as in the contest. The table has one row per count.
 """
 
 import os
@@ -24,30 +24,31 @@ import tyro
 from PIL import Image
 
 from runtime.paths import ROOT
+from runtime.table import table
 
 SIDE = 16  # pixels
 
 
 @dataclass(frozen=True)
 class Config:
-    """Growth of a test run."""
+    """The growth of a test run."""
 
     counts: tuple[int, ...] = (1000, 10_000)
-    """test images of each run"""
+    """numbers of test images, one run each"""
     views: int = 1
-    """of each image"""
+    """views per image"""
     data: Path = Path("Dataset/demo")
     """data that the parts were trained on"""
     weights: Path = Path("runs/demo/ViT-B-32.pkl")
     """CLIP weight file"""
     auxiliary: Path = Path("runs/demo/auxiliary.pkl")
-    """second encoder"""
+    """weight file of the auxiliary encoder"""
     parts: Path = Path("runs/demo/test_pkl")
-    """trained parts"""
+    """folder of the trained parts"""
 
 
 def make_images(folder: Path, count: int) -> None:
-    """`count` images of noise, the same ones each time."""
+    """Writes `count` different images of noise; every call writes the same ones."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(count):
@@ -55,8 +56,8 @@ def make_images(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(folder / f"{number:07d}.png", compress_level=1)
 
 
-def run(config: Config, count: int) -> dict[str, float]:
-    """{seconds, peak_mb, disk_kb of an image} of one test run on `count` images."""
+def run(config: Config, count: int) -> list[str]:
+    """Returns the table's row of one test run on `count` images."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         make_images(folder / "images", count)
@@ -67,27 +68,22 @@ def run(config: Config, count: int) -> dict[str, float]:
             command += [f"--{field}", value.absolute() if isinstance(value, Path) else value]
         started = time.monotonic()
         process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
+        _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status  # Popen itself has not waited
         seconds = time.monotonic() - started
         if status:
             raise SystemExit(f"measure_growth: test.py ended with status {status}")
-        made = [path for part in ("out", "cache") for path in (folder / part).rglob("*")]
-        disk = sum(path.stat().st_size for path in made if path.is_file())
-    return {"seconds": seconds, "peak_mb": used.ru_maxrss / 1024, "disk_kb": disk / count / 1024}
+        written = [path for part in ("out", "cache") for path in (folder / part).rglob("*")]
+        disk_kb = sum(path.stat().st_size for path in written if path.is_file()) / 1024
+    milliseconds, peak_mb = seconds / count * 1000, usage.ru_maxrss / 1024
+    figures = [f"{seconds:.1f}", f"{milliseconds:.2f}", f"{peak_mb:.0f}", f"{disk_kb / count:.2f}"]
+    return [str(count), *figures]
 
 
 def main(config: Config) -> None:
     """Prints the table."""
-    print(f"{'images':>9}{'seconds':>10}{'ms an image':>13}{'peak MB':>9}{'disk kB an image':>18}")
-    for count in config.counts:
-        row = run(config, count)
-        each = row["seconds"] / count * 1000
-        print(
-            f"{count:>9}{row['seconds']:>10.1f}{each:>13.2f}{row['peak_mb']:>9.0f}"
-            f"{row['disk_kb']:>18.2f}",
-            flush=True,
-        )
+    header = ["images", "seconds", "ms per image", "peak MB", "disk kB per image"]
+    print(table([run(config, count) for count in config.counts], header))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""What two processes gain over one, and what their exchange of gradients costs.
+"""Measures what several processes gain over one, and what their exchange of gradients costs.
 
     bash train.sh --demo
     python benchmarks/measure_ranks.py --counts 1 2
 
-Every process has one thread. `train`: seconds an epoch of a ViT-Ti that learns 4 blocks from
-noise, its batches in pieces; `exchange`: seconds an epoch of that in which gradients travel,
-measured alone with as many numbers; `test`: seconds of `test.py` on the demo, from images to the
-result. The gain is the first row's time over a row's. Nothing else may run beside it.
+Every process has one thread. The columns:
+train     seconds per epoch of a ViT-Ti that trains 4 blocks on noise, its batches in micro-batches
+exchange  seconds per epoch in which gradients travel, measured alone with as many numbers
+test      seconds of `test.py` on the demo, from images to the result
+gain      the first row's time divided by this row's
+
+Nothing else may run at the same time.
 """
 
 import json
@@ -27,27 +30,28 @@ import tyro
 from PIL import Image
 
 from runtime.paths import ROOT
+from runtime.table import table
 
-SIDE, CLASSES, IMAGES, BATCH, PIECES = 64, 4, 1024, 64, 4
+SIDE, CLASSES, IMAGES, BATCH, MICRO_BATCHES = 64, 4, 1024, 64, 4
 DEMO = ROOT / "runs/demo"
 
 
 @dataclass(frozen=True)
 class Config:
-    """Processes against one."""
+    """The gain of several processes over one."""
 
     counts: tuple[int, ...] = (1, 2)
-    """processes of each row"""
+    """numbers of processes, one row each"""
     epochs: int = 4
-    """of training; the first, which may compile, does not count"""
+    """epochs of training; the first may compile and does not count"""
     views: int = 64
-    """of each test image"""
+    """views per test image"""
     exchange: int = 0
-    """used by the tool itself: times the exchange of so many numbers, in every process"""
+    """numbers to exchange; the command uses this field itself, in every process"""
 
 
 def mpirun(count: int, *words: object) -> tuple[float, str]:
-    """(seconds, output) of `python words...` in `count` processes of one thread."""
+    """Runs `python words...` in `count` processes of one thread; returns (seconds, output)."""
     command = ["mpirun", "-np", str(count), "--bind-to", "none", "--allow-run-as-root"]
     command += [sys.executable, *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -59,7 +63,7 @@ def mpirun(count: int, *words: object) -> tuple[float, str]:
 
 
 def make_images(root: Path) -> None:
-    """Folders of noise, as `--dataset folder` reads them."""
+    """Writes images of noise into the folders that `--dataset folder` reads."""
     random = np.random.default_rng(0)
     for part, count in (("train", IMAGES // CLASSES), ("test", 1)):
         for name in "abcdefgh"[:CLASSES]:
@@ -69,60 +73,61 @@ def make_images(root: Path) -> None:
                 Image.fromarray(pixels).save(root / part / name / f"{number}.png")
 
 
-def train_s(config: Config, count: int, root: Path, out: Path) -> tuple[float, int]:
-    """(seconds an epoch, numbers that learn)."""
+def train(config: Config, count: int, root: Path, out: Path) -> tuple[float, int]:
+    """Returns the seconds per epoch and the number of trained parameters."""
     words = ["train.py", "caltech_finetune", "--dataset", "folder", "--root", root, "--out", out]
     words += ["--network", "vit_tiny", "--image_size", SIDE, "--unfreeze", "last 4 blocks"]
-    words += ["--grad_accum", PIECES, "--batch_size", BATCH, "--val_share", 0.05]
-    _, said = mpirun(count, *words, "--epochs", config.epochs)
-    lines = [line for line in said.splitlines() if " epoch " in line]
+    words += ["--grad_accum", MICRO_BATCHES, "--batch_size", BATCH, "--val_share", 0.05]
+    _, output = mpirun(count, *words, "--epochs", config.epochs)
+    lines = [line for line in output.splitlines() if " epoch " in line]
     seconds = [float(line.rsplit(", ", 1)[1].removesuffix(" s")) for line in lines]
     result = json.loads((out / "vit_tiny/result.json").read_text())["result"]
     return float(np.median(seconds[1:])), result["trained"]
 
 
 def exchange(numbers: int) -> None:
-    """Prints the seconds in which this process's pieces of so many numbers reach all."""
-    import runtime  # noqa: F401  (before jittor)
+    """Prints the seconds in which this process's share of so many numbers reaches all others."""
+    import runtime  # noqa: F401  (prepares Jittor before its first import)
     from engine.micro_batches import MicroBatches
     from runtime.distributed import all_gather, is_main_process, silence_other_ranks
 
     silence_other_ranks()
-    pieces, times = MicroBatches(PIECES), []
-    own = np.zeros((len(pieces.local), numbers), np.float32)
+    micro_batches, times = MicroBatches(MICRO_BATCHES), []
+    own = micro_batches.local
+    gradients = np.zeros((len(own), numbers), np.float32)
     for _ in range(12):
         started = time.perf_counter()
-        all_gather(own, pieces.count, pieces.local.start)
+        all_gather(gradients, micro_batches.count, own.start)
         times.append(time.perf_counter() - started)
     if is_main_process():
         print(f"exchange {np.median(times[2:])}", flush=True)
 
 
 def main(config: Config) -> None:
-    """Prints a row for each number of processes."""
+    """Prints one row per number of processes."""
     if config.exchange:
         exchange(config.exchange)
         return
     steps = int(IMAGES * 0.95) // BATCH
-    print(f"{'processes':>9}{'train':>9}{'gain':>7}{'exchange':>10}{'test':>9}{'gain':>7}")
-    base: tuple[float, float] | None = None
+    rows: list[tuple[int, float, float, float]] = []  # processes, train, exchange, test
     with TemporaryDirectory() as name:
         make_images(Path(name) / "images")
         for count in config.counts:
             folder = Path(name) / str(count)
-            train, numbers = train_s(config, count, Path(name) / "images", folder / "train")
-            said = mpirun(count, "benchmarks/measure_ranks.py", "--exchange", numbers)[1]
-            sent = steps * float(said.split("exchange ")[1])
+            train_s, parameters = train(config, count, Path(name) / "images", folder / "train")
+            output = mpirun(count, "-m", "benchmarks.measure_ranks", "--exchange", parameters)[1]
+            exchange_s = steps * float(output.split("exchange ")[1])
             words = ["test.py", "--data", "Dataset/demo", "--weights", DEMO / "ViT-B-32.pkl"]
             words += ["--auxiliary", DEMO / "auxiliary.pkl", "--parts", DEMO / "test_pkl"]
             words += ["--out", folder / "test", "--cache", folder / "cache", "--report", "False"]
-            test, _ = mpirun(count, *words, "--views", config.views)
-            base = base or (train, test)
-            print(
-                f"{count:>9}{train:>9.2f}{base[0] / train:>7.2f}{sent:>10.3f}"
-                f"{test:>9.1f}{base[1] / test:>7.2f}",
-                flush=True,
-            )
+            test_s, _ = mpirun(count, *words, "--views", config.views)
+            rows.append((count, train_s, exchange_s, test_s))
+    _, first_train, _, first_test = rows[0]
+    cells: list[list] = [
+        [count, train_s, first_train / train_s, f"{exchange_s:.3f}", test_s, first_test / test_s]
+        for count, train_s, exchange_s, test_s in rows
+    ]
+    print(table(cells, ["processes", "train", "gain", "exchange", "test", "gain"]))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/parity.py --peer-python PEER/bin/python --openai-clip FOLDER
 
-PEER is an environment with torch, torchvision, transformers, ftfy and regex; FOLDER a checkout of
-https://github.com/openai/CLIP. Needs no trained weights and no photo: both sides draw the same ones
-from seeds. Prints one line a comparison and ends with exit status 1 where one fails.
+PEER is an environment with torch, torchvision, transformers, ftfy and regex. FOLDER is a checkout
+of https://github.com/openai/CLIP. No trained weights and no photo are needed, because both sides
+draw the same ones from seeds. Prints one line per comparison and ends with status 1 if one fails.
 """
 
 import argparse
@@ -45,7 +45,7 @@ MODELS = {
 
 
 class Peer:
-    """OpenAI's and Hugging Face's CLIP in a process of their own, one process a question."""
+    """OpenAI's and Hugging Face's CLIP, in a process of its own for each question."""
 
     def __init__(self, python: str, openai_clip: Path, folder: Path):
         self.command = [python, "-m", "benchmarks.clip_peer"]
@@ -53,6 +53,7 @@ class Peer:
         self.folder = folder
 
     def ask(self, task: str, **request) -> dict[str, np.ndarray]:
+        """Returns the arrays that `benchmarks.clip_peer` answers with."""
         question, answer = self.folder / "question.json", self.folder / "answer.npz"
         question.write_text(json.dumps({"task": task, **request}), encoding="utf-8")
         subprocess.run(
@@ -65,11 +66,12 @@ class Peer:
 
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference over all elements, relative to the largest element of its row."""
+    """Returns the largest difference, relative to the largest element of its row."""
     return float((np.abs(ours - theirs).max(axis=1) / np.abs(theirs).max(axis=1)).max())
 
 
 def compare_features(peer: Peer, name: str, sizes: jclip.ClipConfig, images: int) -> bool:
+    """Whether both towers' features agree within TOLERANCE with each peer's."""
     weights = peer.folder / "weights.pt"
     answer = peer.ask(
         "features", sizes=asdict(sizes), seed=SEED, weights=str(weights), images=images
@@ -88,6 +90,7 @@ def compare_features(peer: Peer, name: str, sizes: jclip.ClipConfig, images: int
 
 
 def compare_tokens(peer: Peer) -> bool:
+    """Whether the tokens of 10,000 varied strings are OpenAI's."""
     texts = clip_inputs.varied_texts(TEXTS, SEED)
     theirs = peer.ask("tokens", texts=texts)["tokens"]
     differ = (jclip.tokenize(texts, truncate=True) != theirs).any(axis=1)
@@ -98,6 +101,7 @@ def compare_tokens(peer: Peer) -> bool:
 
 
 def compare_pixels(peer: Peer, resolution: int = 224) -> bool:
+    """Whether preprocessed photos of every mode and of many sizes are OpenAI's, to the bit."""
     photos = [(mode, *sides, SEED) for mode in MODES for sides in SIDES]
     theirs = peer.ask("pixels", photos=photos, resolution=resolution)
     preprocess = make_preprocess(resolution)
@@ -113,13 +117,14 @@ def compare_pixels(peer: Peer, resolution: int = 224) -> bool:
 
 
 def main() -> int:
+    """Runs all comparisons; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peer-python", required=True, help="Python with torch and transformers")
     parser.add_argument("--openai-clip", type=Path, required=True, help="checkout of openai/CLIP")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--images", type=int, default=8, help="images a model")
+    parser.add_argument("--images", type=int, default=8, help="images per model")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         peer = Peer(arguments.peer_python, arguments.openai_clip, Path(folder))

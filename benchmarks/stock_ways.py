@@ -1,5 +1,6 @@
-"""JCLIP (github.com/uyzhang/JCLIP), CLIP on Jittor's own operators, out of a checkout: the peer of
-`benchmarks/bench.py image` and `text` for those who use it; run by it.
+"""The public JCLIP on Jittor's own operators, for `benchmarks/bench.py image` and `text`.
+
+JCLIP (github.com/uyzhang/JCLIP) is imported out of a checkout.
 """
 
 import runtime  # noqa: F401, I001  (prepares Jittor before its first import)
@@ -19,20 +20,21 @@ from benchmarks.clip_inputs import VIT_B32
 NAME = "JCLIP, stock Jittor, fp32"
 
 
-def clip(checkout: Path) -> Any:
-    """Its model with random weights; no other module of it is run."""
+def build_clip(checkout: Path) -> Any:
+    """Returns JCLIP's model with random weights; runs no other module of the checkout."""
     package = ModuleType("public")
     package.__path__ = [str(checkout / "jclip")]
     sys.modules["public"] = package
     jt.set_global_seed(0)
     model = importlib.import_module("public.model").CLIP(**VIT_B32)
-    for parameter in model.parameters():  # some are left as memory was
+    for parameter in model.parameters():  # some come uninitialised
         parameter.assign(jt.randn(parameter.shape) * 0.02)
     return model.eval()
 
 
 def image(checkout: Path, batch: int, folder: Path) -> Ways:
-    model = clip(checkout)
+    """Returns the image tower."""
+    model = build_clip(checkout)
     pixels = jt.array(random_pixels(batch))
 
     def encode() -> np.ndarray:
@@ -43,7 +45,8 @@ def image(checkout: Path, batch: int, folder: Path) -> Ways:
 
 
 def text(checkout: Path, sentences: int, folder: Path) -> Ways:
-    model = clip(checkout)
+    """Returns the text tower, which always reads 77 tokens."""
+    model = build_clip(checkout)
     tokens = np.load(folder / "tokens.npy")
 
     def encode() -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The benchmarks run, compare like with like and say what they found. Nothing here is timed."""
+"""The benchmarks run, compare like with like and report. No test here looks at a time."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from runtime.paths import ROOT
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """One thread, as many tests may run beside this one."""
+    """One thread, because other tests may run at the same time."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -44,20 +44,20 @@ def test_every_way_runs(options, ways, capsys):
         assert row["cosine"] is None or row["cosine"] > 0.99999, name
 
 
-def test_medians_leave_the_first_call_out_and_ways_take_turns(tmp_path):
+def test_medians_leave_the_first_run_out_and_ways_take_turns(tmp_path):
     class Worker:
         """Answers as a worker does."""
 
         calls, clock = [], iter([9, 9, 3, 4, 1, 6, 2, 5])
 
-        def run(self, way, place=None):
+        def run(self, way, save_to=None):
             self.calls.append(way)
-            if place:
-                np.save(place, np.ones((2, 3), np.float32))
+            if save_to:
+                np.save(save_to, np.ones((2, 3), np.float32))
             return {"seconds": next(self.clock), "peak_mb": 7}
 
     worker = Worker()
-    found = bench.measured({"ours": worker, "theirs": worker}, 3, tmp_path)
+    found = bench.measure({"ours": worker, "theirs": worker}, 3, tmp_path)
     assert worker.calls == ["ours", "theirs"] * 4
     assert found["ours"]["seconds"] == [3, 1, 2] and found["theirs"]["seconds"] == [4, 6, 5]
     line = bench.report("image", {}, 10, found)
@@ -95,7 +95,7 @@ def test_what_is_no_checkout_is_named(tmp_path):
 
 
 def test_a_checkout_is_run_beside_ours(tmp_path):
-    """Of its package nothing but the model is imported: the rest may need what is not here."""
+    """Only its model is imported, because the rest of its package may need what is not here."""
     (tmp_path / "jclip").mkdir()
     (tmp_path / "jclip/__init__.py").write_text("import what_is_not_here\n")
     (tmp_path / "jclip/model.py").write_text(PUBLIC)
