@@ -130,7 +130,7 @@ def test_where_splits_stand():
 
 def test_the_default_split_is_the_one_drawn_then_the_one_tracked(tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "SPLITS", tmp_path)
-    with pytest.raises(DataError, match="make_split.py --data a/demo --shots 4 --seed 1"):
+    with pytest.raises(DataError, match="make_split --data a/demo --shots 4 --seed 1"):
         default_split("a/demo")
     for name in ("demo.jsonl", "demo_4shot_seed1.jsonl"):
         (tmp_path / name).touch()

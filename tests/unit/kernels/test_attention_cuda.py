@@ -11,6 +11,8 @@ import pytest
 from kernels import attention
 from scripts.check_device import attention_in_float64
 
+pytestmark = pytest.mark.slow
+
 HEADER = Path(attention.__file__).parent / "attention_cuda.hpp"
 EMULATION = """
 #include <math.h>

@@ -11,6 +11,8 @@ from jclip import CLIP, ClipConfig
 from models.lora import LoraAdapters, LoraConfig
 from runtime.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = ROOT / "tests/golden/lora/step.npz"
 
 

@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 import scripts.doctor
 from runtime.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def doctor(home: Path, *arguments: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
     """Exit code and table; the process must not import Jittor, and so not compile it."""

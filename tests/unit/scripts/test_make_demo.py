@@ -16,6 +16,8 @@ from data.few_shot_splits import SPLITS, draw_split, read_split
 from data.lists import read_captions
 from scripts import make_demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

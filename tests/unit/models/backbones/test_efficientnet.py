@@ -8,6 +8,8 @@ from models.backbones.efficientnet import EfficientNet, round_channels
 from models.backbones.layers import DropPath
 from tests.helpers.golden_networks import check_evaluation, check_training, seeded_network
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4  # of the largest: fp32 sums in another order; measured: at most 2.7e-5
 
 

@@ -11,6 +11,8 @@ from engine import checkpoint
 from models.backbones import networks
 from models.backbones.freezing import set_trainable
 
+pytestmark = pytest.mark.slow
+
 TINY = {"image_size": 8, "patch_size": 4, "depth": 3, "width": 12}
 SIZES = {"deit_tiny": TINY, "vit_tiny": TINY, "resnet18": {"stem": "small"}}
 SIDE = {"efficientnet_b0": 32}

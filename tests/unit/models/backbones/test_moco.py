@@ -19,6 +19,8 @@ from models.backbones.moco import (
 )
 from runtime.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = ROOT / "tests/golden/moco/features.npz"
 TOLERANCE = 1e-4  # of the largest feature: 53 layers of fp32 sums in another order; measured: 6e-7
 

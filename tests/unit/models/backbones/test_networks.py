@@ -8,6 +8,8 @@ from models.backbones import networks
 from tests.helpers.golden import load_golden
 from tests.helpers.golden_networks import names_and_shapes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", networks.NAMES)
 def test_names_and_shapes_are_the_originals(name):

@@ -8,6 +8,8 @@ from models.backbones.layers import BatchNorm
 from models.backbones.resnet import ResNet
 from tests.helpers.golden_networks import check_evaluation, check_training, seeded_network
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4  # of the largest: fp32 sums in another order; measured: at most 8.3e-5
 # A value within rounding of a ReLU's kink takes the other side, and all gradients before it change:
 # torch's own in fp32 are up to 7e-3 away from those in float64. Norms, measured: at most 1.1e-3.

@@ -132,6 +132,7 @@ def test_state_and_errors():
         channel.transform(test[:, 1:])
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_real_features():
     if not REAL.is_file():

@@ -247,6 +247,7 @@ def test_offsets_far_away_come_back_without_a_rise(momentum):
         assert history[-1] < 1.0 < history[0]
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_loss_never_rises_on_real_features():
     if not REAL.is_file():
@@ -312,6 +313,7 @@ def test_text_scale():
     assert 0 < scale < 100 and losses[1] == min(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_real_features():
     if not REAL.is_file():

@@ -183,6 +183,7 @@ class Pair(jt.Module):
         self.queue.push(epoch, self.learner.context.numpy())
 
 
+@pytest.mark.slow
 def test_learner_and_queue_resume_from_one_checkpoint():
     """Stopped after two of four steps and resumed, the bytes are those of an unbroken run."""
     unbroken, stopped, resumed = Pair(), Pair(), Pair()
