@@ -48,7 +48,7 @@ class Compose:
         """Transforms an RGB image, PIL or uint8 [H,W,3], to float32 [3,R,R]."""
         for operation in self.operations:
             image = operation(image, rng)
-        array = apply_level_table(ops.as_array(image), self._levels)
+        array = apply_level_table(ops.to_array(image), self._levels)
         for array_operation in self.array_operations:
             array = array_operation(array, rng)
         return array
@@ -58,9 +58,9 @@ def cifar_transform(side: int, norm: Norm) -> Compose:
     """The usual training crop of small images: zero-padded by an eighth of the side, mirrored."""
     return Compose(
         (
-            partial(ops.resized, side=side),
-            partial(ops.padded_crop, padding=side // 8),
-            ops.flip,
+            partial(ops.resize, side=side),
+            partial(ops.random_padded_crop, padding=side // 8),
+            ops.random_flip,
         ),
         norm,
     )
@@ -68,9 +68,9 @@ def cifar_transform(side: int, norm: Norm) -> Compose:
 
 def _weak_operations(side: int) -> tuple:
     return (
-        partial(ops.resized, side=side),
-        ops.flip,
-        partial(ops.padded_crop, padding=side // 8, mode="reflect"),
+        partial(ops.resize, side=side),
+        ops.random_flip,
+        partial(ops.random_padded_crop, padding=side // 8, mode="reflect"),
     )
 
 
@@ -101,13 +101,13 @@ def simclr_transform(
     strength = (0.5 if side <= SMALL else 1.0) if strength is None else strength
     blur = (0.0 if side <= SMALL else 0.5) if blur is None else blur
     steps: tuple = (
-        partial(ops.resized_crop, side=side),
-        ops.flip,
-        partial(ops.jitter, strength=strength),
-        ops.greyscale,
+        partial(ops.random_resized_crop, side=side),
+        ops.random_flip,
+        partial(ops.random_colour_jitter, strength=strength),
+        ops.random_greyscale,
     )
     if blur:
-        steps += (partial(ops.gaussian_blur, chance=blur),)
+        steps += (partial(ops.random_gaussian_blur, chance=blur),)
     return Compose(steps, norm)
 
 
@@ -124,7 +124,7 @@ def photo_transform(
     If they are not 0, two operations of RandAugment at `magnitude` follow, and random erasing with
     probability `erase`.
     """
-    steps: tuple = (partial(ops.resized_crop, side=side, scale=scale), ops.flip)
+    steps: tuple = (partial(ops.random_resized_crop, side=side, scale=scale), ops.random_flip)
     if magnitude:
         steps += (partial(rand_augment, magnitude=magnitude),)
     erasing = (partial(ops.random_erasing, chance=erase),) if erase else ()
@@ -137,4 +137,4 @@ def eval_transform(side: int, norm: Norm) -> Compose:
 
 
 def _centre_square(picture: Picture, rng: object, *, side: int) -> Image.Image:
-    return centre_crop(resize_short_side(ops.as_image(picture), side), side)
+    return centre_crop(resize_short_side(ops.to_image(picture), side), side)

@@ -1,7 +1,6 @@
-"""Mixup and CutMix of a batch, with the soft targets that go with them.
+"""Mixup and CutMix of a batch and of its soft targets (`engine.losses.soft_targets`).
 
-Pure functions of arrays and a NumPy Generator; the targets to start from are those of
-`engine.losses.soft_targets`. B images, R pixels a side, C classes.
+Both are pure functions of arrays and a NumPy Generator. B images, R pixels per side, C classes.
 """
 
 import numpy as np
@@ -10,30 +9,32 @@ import numpy as np
 def mixup(
     images: np.ndarray, targets: np.ndarray, rng: np.random.Generator, *, alpha: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """images[B,3,R,R] and targets[B,C], each blended with another row's (Zhang et al. 2018).
+    """Blends images[B,3,R,R] and targets[B,C] with those of another row (Zhang et al. 2018).
 
-    The share that is kept is one draw of Beta(alpha, alpha) for the whole batch.
+    The weight of the own row is one draw of Beta(alpha, alpha) for the whole batch. Raises
+    ValueError if alpha is not above 0.
     """
-    kept = np.float32(_beta(rng, alpha))
+    weight = np.float32(_draw_beta(rng, alpha))
     partner = rng.permutation(len(images))
     return (
-        kept * images + (1 - kept) * images[partner],
-        kept * targets + (1 - kept) * targets[partner],
+        weight * images + (1 - weight) * images[partner],
+        weight * targets + (1 - weight) * targets[partner],
     )
 
 
 def cutmix(
     images: np.ndarray, targets: np.ndarray, rng: np.random.Generator, *, alpha: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """images[B,3,R,R] with a rectangle of another row's image in each (Yun et al. 2019).
+    """Puts a rectangle of another row's image into each of images[B,3,R,R] (Yun et al. 2019).
 
-    One rectangle for the whole batch: of the image's shape, its area 1 - Beta(alpha, alpha), its
-    centre anywhere. targets[B,C] are blended by the share of pixels that was really exchanged,
-    which the border may have cut.
+    The whole batch has one rectangle of the image's aspect ratio. Its share of the area is
+    1 - Beta(alpha, alpha), its centre is anywhere. targets[B,C] are blended by the share of pixels
+    that were exchanged, because the border may cut the rectangle. Raises ValueError if alpha is not
+    above 0.
     """
     height, width = images.shape[2:]
-    side = np.sqrt(1 - _beta(rng, alpha))
-    h, w = int(height * side), int(width * side)
+    scale = np.sqrt(1 - _draw_beta(rng, alpha))
+    h, w = int(height * scale), int(width * scale)
     y, x = int(rng.integers(height)), int(rng.integers(width))
     top, bottom = max(y - h // 2, 0), min(y + h // 2, height)
     left, right = max(x - w // 2, 0), min(x + w // 2, width)
@@ -44,7 +45,7 @@ def cutmix(
     return mixed, (1 - exchanged) * targets + exchanged * targets[partner]
 
 
-def _beta(rng: np.random.Generator, alpha: float) -> float:
+def _draw_beta(rng: np.random.Generator, alpha: float) -> float:
     if not alpha > 0:
-        raise ValueError(f"alpha is {alpha}; it must be above 0 (leave the mixing out instead)")
+        raise ValueError(f"alpha is {alpha}; it must be above 0")
     return rng.beta(alpha, alpha)

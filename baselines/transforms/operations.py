@@ -1,7 +1,7 @@
-"""Random transforms of one image that the field uses and Jittor lacks.
+"""Random operations on one image that Jittor lacks.
 
-Each is a pure function of an RGB image and a NumPy Generator. Geometry works on uint8 arrays
-[H,W,3], colour on PIL images, erasing on float32 arrays [3,H,W]; the first two take either kind.
+Each is a pure function of an RGB image and a NumPy Generator `rng`. Geometry works on uint8 arrays
+[H,W,3], colour on PIL images, and both accept either; erasing works on float32 arrays [3,H,W].
 The colour operations and the blur equal torchvision's on PIL images (`tests/golden/baselines`).
 """
 
@@ -15,36 +15,35 @@ from scipy.ndimage import correlate1d
 from data.views import TRIES, crop_box
 
 Picture = Image.Image | np.ndarray
-BILINEAR = Image.Resampling.BILINEAR
-LUMINANCE = "L"  # Pillow's grey: .299 R + .587 G + .114 B
+GREY = "L"  # Pillow's grey: .299 R + .587 G + .114 B
 
 
-def as_image(picture: Picture) -> Image.Image:
-    """A PIL RGB image of either kind."""
+def to_image(picture: Picture) -> Image.Image:
+    """Returns a picture as a PIL RGB image."""
     if isinstance(picture, np.ndarray):
         return Image.fromarray(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def as_array(picture: Picture) -> np.ndarray:
-    """uint8 [H,W,3] of either kind."""
-    return picture if isinstance(picture, np.ndarray) else np.asarray(as_image(picture))
+def to_array(picture: Picture) -> np.ndarray:
+    """Returns a picture as uint8 [H,W,3]."""
+    return picture if isinstance(picture, np.ndarray) else np.asarray(to_image(picture))
 
 
-def padded_crop(
+def random_padded_crop(
     picture: Picture, rng: np.random.Generator, *, padding: int, mode: str = "zero"
 ) -> np.ndarray:
-    """A crop of the image's own size out of the image with `padding` pixels around it.
+    """Pads the image by `padding` pixels on each side and crops it to its old size.
 
     mode: "zero" pads with black (ResNet on CIFAR, He et al. 2016), "reflect" with the mirrored
-    image without its border row (FixMatch). Raises ValueError for another mode, or for a padding
-    that reflection cannot fill.
+    image without its border row (FixMatch). Raises ValueError for another mode, or a padding that
+    is as large as the shorter side.
     """
-    pixels = as_array(picture)
+    pixels = to_array(picture)
     if mode not in ("zero", "reflect"):
-        raise ValueError(f"the padding's mode is {mode!r}; it must be 'zero' or 'reflect'")
+        raise ValueError(f"mode is {mode!r}; it must be 'zero' or 'reflect'")
     if not 0 <= padding < min(pixels.shape[:2]):
-        raise ValueError(f"padding is {padding}; it must lie below the image's shorter side")
+        raise ValueError(f"padding is {padding}; it must be below the shorter side of the image")
     top, left = (int(offset) - padding for offset in rng.integers(2 * padding + 1, size=2))
     height, width = pixels.shape[:2]
     if mode == "reflect":
@@ -58,12 +57,12 @@ def padded_crop(
 
 @functools.lru_cache(maxsize=4096)
 def _mirrored(first: int, length: int) -> np.ndarray:
-    """The places first .. first + length - 1, folded back into 0 .. length - 1."""
-    places = np.abs(np.arange(first, first + length))
-    return np.minimum(places, 2 * (length - 1) - places)
+    """Returns the indices first .. first + length - 1, mirrored into 0 .. length - 1."""
+    indices = np.abs(np.arange(first, first + length))
+    return np.minimum(indices, 2 * (length - 1) - indices)
 
 
-def flip(picture: Picture, rng: np.random.Generator, *, chance: float = 0.5) -> Picture:
+def random_flip(picture: Picture, rng: np.random.Generator, *, chance: float = 0.5) -> Picture:
     """Mirrors left and right with probability `chance`."""
     if rng.random() >= chance:
         return picture
@@ -72,7 +71,7 @@ def flip(picture: Picture, rng: np.random.Generator, *, chance: float = 0.5) -> 
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def resized_crop(
+def random_resized_crop(
     picture: Picture,
     rng: np.random.Generator,
     *,
@@ -80,24 +79,24 @@ def resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
-    """A random piece (`crop_box`), resized to side x side: torchvision's RandomResizedCrop."""
-    image = as_image(picture)
+    """Resizes a random crop (`crop_box`) to side x side: torchvision's RandomResizedCrop."""
+    image = to_image(picture)
     box = crop_box(image.width, image.height, scale, rng)
     return image.crop(box).resize((side, side), resample)
 
 
-def resized(picture: Picture, rng: object = None, *, side: int) -> Picture:
-    """side x side, bicubic, whatever the shape was; an image of that size is left as it is."""
+def resize(picture: Picture, rng: object = None, *, side: int) -> Picture:
+    """Resizes to side x side by bicubic interpolation; keeps an image of that size as it is."""
     if isinstance(picture, np.ndarray) and picture.shape[:2] == (side, side):
         return picture
-    image = as_image(picture)
+    image = to_image(picture)
     if image.size == (side, side):
         return image
     return image.resize((side, side), Image.Resampling.BICUBIC)
 
 
 def shift_hue(image: Image.Image, share: float) -> Image.Image:
-    """Turns the hue by `share` of the circle, -.5 to .5, in steps of 1/256."""
+    """Turns the hue by `share` of the colour circle, -.5 to .5, in steps of 1/256."""
     hue, saturation, value = image.convert("HSV").split()
     turned = hue.point([(level + int(share * 255)) % 256 for level in range(256)])
     return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
@@ -112,30 +111,34 @@ def colour_jitter(
     saturation: float = 0.0,
     hue: float = 0.0,
 ) -> Image.Image:
-    """torchvision's ColorJitter: the four changes in random order.
+    """Changes the four properties in random order: torchvision's ColorJitter.
 
     Brightness, contrast and saturation are multiplied by a uniform draw from 1 - strength (at
-    least 0) to 1 + strength, the hue is turned by one from -hue to hue.
+    least 0) to 1 + strength. The hue is turned by a uniform draw from -hue to hue. Raises
+    ValueError for a hue outside [0, .5].
     """
     if not 0 <= hue <= 0.5:
-        raise ValueError(f"hue is {hue}; it must lie within 0 and .5")
-    image = as_image(picture)
+        raise ValueError(f"hue is {hue}; it must be between 0 and .5")
+    image = to_image(picture)
     strengths = (brightness, contrast, saturation)
     low, high = [max(0.0, 1 - s) for s in strengths], [1 + s for s in strengths]
     factors = rng.uniform([*low, -hue], [*high, hue])
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    for place in rng.permutation(4):
-        if place == 3 and hue:
+    for index in rng.permutation(4):
+        if index == 3 and hue:
             image = shift_hue(image, factors[3])
-        elif place < 3 and strengths[place]:
-            image = enhancers[place](image).enhance(factors[place])
+        elif index < 3 and strengths[index]:
+            image = enhancers[index](image).enhance(factors[index])
     return image
 
 
-def jitter(
+def random_colour_jitter(
     picture: Picture, rng: np.random.Generator, *, strength: float, chance: float = 0.8
 ) -> Picture:
-    """SimCLR's colour distortion (appendix A): jitter of .8, .8, .8, .2 times `strength`."""
+    """Jitters colours by .8, .8, .8, .2 times `strength`, with probability `chance`.
+
+    Source: SimCLR, appendix A.
+    """
     if rng.random() >= chance:
         return picture
     s = strength
@@ -144,39 +147,43 @@ def jitter(
     )
 
 
-def greyscale(picture: Picture, rng: np.random.Generator, *, chance: float = 0.2) -> Picture:
-    """Grey in all three channels, with probability `chance`."""
+def random_greyscale(picture: Picture, rng: np.random.Generator, *, chance: float = 0.2) -> Picture:
+    """Turns all three channels to grey, with probability `chance`."""
     if rng.random() >= chance:
         return picture
-    return as_image(picture).convert(LUMINANCE).convert("RGB")
+    return to_image(picture).convert(GREY).convert("RGB")
 
 
-def blurred(pixels: np.ndarray, sigma: float, size: int) -> np.ndarray:
-    """uint8 [H,W,3] under a Gaussian of deviation `sigma` cut off to size x size, odd.
+def gaussian_blur(pixels: np.ndarray, sigma: float, size: int) -> np.ndarray:
+    """Blurs uint8 [H,W,3] by a Gaussian of standard deviation `sigma` on size x size pixels.
 
-    The border is reflected, and results are rounded half to even, as torchvision does.
+    `size` is odd. The border is reflected and results are rounded half to even, as torchvision
+    does.
     """
     offsets = np.arange(size, dtype=np.float32) - size // 2
     kernel = np.exp(-0.5 * (offsets / np.float32(sigma)) ** 2)
     kernel /= kernel.sum()
-    soft = correlate1d(pixels.astype(np.float32), kernel, axis=0, mode="mirror")
-    soft = correlate1d(soft, kernel, axis=1, mode="mirror")
-    return np.rint(soft).clip(0, 255).astype(np.uint8)
+    blurred = correlate1d(pixels.astype(np.float32), kernel, axis=0, mode="mirror")
+    blurred = correlate1d(blurred, kernel, axis=1, mode="mirror")
+    return np.rint(blurred).clip(0, 255).astype(np.uint8)
 
 
-def gaussian_blur(
+def random_gaussian_blur(
     picture: Picture,
     rng: np.random.Generator,
     *,
     sigma: tuple[float, float] = (0.1, 2.0),
     chance: float = 0.5,
 ) -> Picture:
-    """SimCLR's blur: a uniform deviation, a kernel of a tenth of the shorter side, made odd."""
+    """Blurs with a uniform standard deviation within `sigma`, with probability `chance`.
+
+    The kernel has a tenth of the shorter side, made odd: SimCLR, appendix A.
+    """
     if rng.random() >= chance:
         return picture
-    pixels = as_array(picture)
+    pixels = to_array(picture)
     size = 2 * (min(pixels.shape[:2]) // 10 // 2) + 1
-    return blurred(pixels, rng.uniform(*sigma), size)
+    return gaussian_blur(pixels, rng.uniform(*sigma), size)
 
 
 def random_erasing(
@@ -186,12 +193,12 @@ def random_erasing(
     chance: float = 0.5,
     scale: tuple[float, float] = (0.02, 0.33),
     ratio: tuple[float, float] = (0.3, 3.3),
-    noise: bool = False,
 ) -> np.ndarray:
-    """A copy of array[3,H,W] with a random rectangle of 0, or of normal noise (Zhong et al. 2020).
+    """Returns array[3,H,W] with a random rectangle of 0, with probability `chance`.
 
-    The rectangle takes a uniform share of the area within `scale`, its height to width is
-    log-uniform within `ratio`; where none of ten draws fits, nothing is erased: torchvision's way.
+    The rectangle takes a uniform share of the area within `scale`; its height to width is
+    log-uniform within `ratio`. If none of ten draws fits, nothing is erased, as in torchvision.
+    Source: Zhong et al. 2020.
     """
     if rng.random() >= chance:
         return array
@@ -203,15 +210,15 @@ def random_erasing(
         if h < height and w < width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             erased = array.copy()
-            hole = erased[:, top : top + h, left : left + w]
-            hole[:] = rng.standard_normal(hole.shape, np.float32) if noise else 0
+            erased[:, top : top + h, left : left + w] = 0
             return erased
     return array
 
 
 def cutout(array: np.ndarray, rng: np.random.Generator, *, size: int) -> np.ndarray:
-    """A copy of array[3,H,W] with a square of 0 (DeVries & Taylor 2017): its centre is anywhere,
-    so its `size` is cut by the border.
+    """Returns array[3,H,W] with a square of 0, which the border may cut (DeVries & Taylor 2017).
+
+    Its centre is anywhere in the image.
     """
     _, height, width = array.shape
     top, left = int(rng.integers(height)) - size // 2, int(rng.integers(width)) - size // 2

@@ -1,7 +1,7 @@
-"""RandAugment: a few operations drawn from a fixed list, all at one magnitude.
+"""RandAugment: a few operations drawn from a fixed list, with one magnitude.
 
 Source: Cubuk et al. 2020 (https://arxiv.org/abs/1909.13719). Operations, ranges and signs are those
-of torchvision's RandAugment on PIL images; `tests/golden/baselines` holds its results.
+of torchvision's RandAugment on PIL images (`tests/golden/baselines`).
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from math import ceil
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from baselines.transforms.operations import Picture, as_image
+from baselines.transforms.operations import Picture, to_image
 
-LEVELS = 31  # magnitudes 0 (nothing, or nearly) to 30 (the most)
+LEVELS = 31  # magnitudes 0 (no or nearly no change) to 30
 NEAREST = Image.Resampling.NEAREST
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    """Output (x, y) shows the input at (ax + by + c, dx + ey + f); black beyond its border."""
+    """Returns at (x, y) the input at (ax + by + c, dx + ey + f), black outside of the image."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, NEAREST)
 
 
@@ -41,20 +41,21 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "AutoContrast": lambda image, amount: ImageOps.autocontrast(image),
     "Equalize": lambda image, amount: ImageOps.equalize(image),
 }
-SIGNED = frozenset(list(OPERATIONS)[1:10])  # ShearX to Sharpness go either way
+SIGNED = frozenset(list(OPERATIONS)[1:10])  # ShearX to Sharpness have a random sign
 
 
-def amount(name: str, level: int, size: tuple[int, int]) -> float:
-    """What operation `name` is given at `level` 0..30 for an image of `size` (width, height).
+def operation_value(name: str, level: int, size: tuple[int, int]) -> float:
+    """Returns the value of operation `name` at `level` 0..30 for an image of (width, height).
 
-    Shear: a share. Translate: pixels. Rotate: degrees. Brightness to Sharpness: how far the factor
-    is from 1. Posterize: bits kept. Solarize: the threshold. The rest take nothing: 0.
+    Shear: a share. Translate: pixels. Rotate: degrees. Brightness to Sharpness: the factor's
+    distance from 1. Posterize: remaining bits. Solarize: the threshold. Others ignore it: 0.
     """
     share = level / (LEVELS - 1)
     if name.startswith("Shear"):
         return 0.3 * share
     if name.startswith("Translate"):
-        return 150 / 331 * size[name == "TranslateY"] * share
+        length = size[1] if name == "TranslateY" else size[0]
+        return 150 / 331 * length * share
     if name == "Rotate":
         return 30 * share
     if name == "Posterize":
@@ -71,20 +72,22 @@ def rand_augment(
     count: int = 2,
     magnitude: int | tuple[int, int] = 9,
 ) -> Image.Image:
-    """`count` operations, one after another, each drawn evenly from the fourteen.
+    """Applies `count` operations, each drawn from the fourteen with equal probability.
 
-    magnitude: the level 0..30 of all of them, or (least, most) from which each draws its own, as
-    FixMatch does (there 1 to 10 of 10 levels). Raises ValueError for a level outside.
+    magnitude: the level 0..30 of all of them, or (least, most) from which each draws its own, as in
+    FixMatch (there 1 to 10 of 10 levels). Raises ValueError for a level outside 0..30.
     """
     least, most = (magnitude, magnitude) if isinstance(magnitude, int) else magnitude
     if not 0 <= least <= most < LEVELS:
-        raise ValueError(f"magnitude is {magnitude}; it must rise within 0 and {LEVELS - 1}")
-    image = as_image(picture)
+        raise ValueError(
+            f"magnitude is {magnitude}; it must be one or two rising levels in 0..{LEVELS - 1}"
+        )
+    image = to_image(picture)
     names = list(OPERATIONS)
-    for chosen in rng.integers(len(names), size=count):
-        name = names[chosen]
+    for index in rng.integers(len(names), size=count):
+        name = names[index]
         level = int(rng.integers(least, most + 1)) if least < most else least
-        value = amount(name, level, image.size)
+        value = operation_value(name, level, image.size)
         if name in SIGNED and rng.random() < 0.5:
             value = -value
         image = OPERATIONS[name](image, value)

@@ -85,8 +85,8 @@ def test_simclr_keeps_its_cifar_settings_up_to_64_pixels():
     def names(transform):
         return [getattr(step, "func", step).__name__ for step in transform.operations]
 
-    assert "gaussian_blur" not in names(compose.simclr_transform(64, CIFAR))
-    assert "gaussian_blur" in names(compose.simclr_transform(65, CIFAR))
+    assert "random_gaussian_blur" not in names(compose.simclr_transform(64, CIFAR))
+    assert "random_gaussian_blur" in names(compose.simclr_transform(65, CIFAR))
     strengths = [
         compose.simclr_transform(side, CIFAR).operations[2].keywords["strength"]
         for side in (64, 65)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from baselines.transforms import operations as augment
+from baselines.transforms import operations as ops
 from tests.helpers.golden import load_golden
 
 PIXELS = load_golden("baselines/images")["image"]  # [24,20,3]
@@ -31,7 +31,7 @@ def jittered(**factors):
     drawn = [factors.get(name, 1.0) for name in ENHANCERS] + [factors.get("hue", 0.0)]
     strengths = dict.fromkeys(factors, 0.5)
     return np.asarray(
-        augment.colour_jitter(IMAGE, Fixed(uniform=drawn, permutation=range(4)), **strengths)
+        ops.colour_jitter(IMAGE, Fixed(uniform=drawn, permutation=range(4)), **strengths)
     )
 
 
@@ -59,14 +59,14 @@ def test_hue_is_torchvisions(name):
 )
 def test_blur_is_torchvisions(name):
     sigma, size = name.removeprefix("blur.").rsplit(".", 1)
-    ours = augment.blurred(PIXELS, float(sigma), int(size)).astype(int)
+    ours = ops.gaussian_blur(PIXELS, float(sigma), int(size)).astype(int)
     # one level: sums of float32 taken in another order, rounded to whole levels
     assert np.abs(ours - load_golden("baselines/images")[name]).max() <= 1
     assert (ours != load_golden("baselines/images")[name]).mean() < 0.01
 
 
 def test_greyscale_is_torchvisions():
-    grey = augment.greyscale(PIXELS, Fixed(random=0.1))
+    grey = ops.random_greyscale(PIXELS, Fixed(random=0.1))
     np.testing.assert_array_equal(np.asarray(grey), load_golden("baselines/images")["greyscale"])
 
 
@@ -75,7 +75,7 @@ def test_padded_crop_is_a_window_of_the_padded_image(mode):
     padded = load_golden("baselines/images")[f"pad.{mode}"]  # [32,28,3]
     for top in range(9):
         for left in range(9):
-            cut = augment.padded_crop(IMAGE, Fixed(integers=(top, left)), padding=4, mode=mode)
+            cut = ops.random_padded_crop(IMAGE, Fixed(integers=(top, left)), padding=4, mode=mode)
             np.testing.assert_array_equal(cut, padded[top : top + 24, left : left + 20])
 
 
@@ -84,7 +84,7 @@ def test_padded_crop_reaches_every_place_evenly():
     rng = np.random.default_rng(0)
     found = {}
     for _ in range(900):
-        cut = augment.padded_crop(ramp, rng, padding=1).tobytes()
+        cut = ops.random_padded_crop(ramp, rng, padding=1).tobytes()
         found[cut] = found.get(cut, 0) + 1
     assert len(found) == 9 and min(found.values()) > 60  # 100 each, four deviations below
 
@@ -92,29 +92,29 @@ def test_padded_crop_reaches_every_place_evenly():
 def test_padding_that_cannot_be_is_refused():
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="mode is 'edge'"):
-        augment.padded_crop(PIXELS, rng, padding=2, mode="edge")
-    with pytest.raises(ValueError, match="below the image's shorter side"):
-        augment.padded_crop(PIXELS, rng, padding=20)
+        ops.random_padded_crop(PIXELS, rng, padding=2, mode="edge")
+    with pytest.raises(ValueError, match="padding is 20"):
+        ops.random_padded_crop(PIXELS, rng, padding=20)
     with pytest.raises(ValueError, match="hue is 0.7"):
-        augment.colour_jitter(IMAGE, rng, hue=0.7)
+        ops.colour_jitter(IMAGE, rng, hue=0.7)
 
 
 def test_flip_of_both_kinds_is_the_same():
     for draw, expected in ((0.4, PIXELS[:, ::-1]), (0.6, PIXELS)):
         for picture in (PIXELS, IMAGE):
-            flipped = np.asarray(augment.flip(picture, Fixed(random=draw)))
+            flipped = np.asarray(ops.random_flip(picture, Fixed(random=draw)))
             np.testing.assert_array_equal(flipped, expected)
 
 
 def test_jitter_takes_its_factors_within_bounds_and_orders_at_random():
     grey = np.full((4, 4, 3), 100, np.uint8)
     levels = [
-        np.asarray(augment.colour_jitter(grey, np.random.default_rng(i), brightness=0.4)).max()
+        np.asarray(ops.colour_jitter(grey, np.random.default_rng(i), brightness=0.4)).max()
         for i in range(200)
     ]
     assert 60 <= min(levels) < 66 and 134 < max(levels) <= 140
     orders = {
-        augment.colour_jitter(
+        ops.colour_jitter(
             IMAGE, Fixed(uniform=[1.5, 0.5, 1.4, 0.1], permutation=order),
             brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1,
         ).tobytes()
@@ -124,24 +124,24 @@ def test_jitter_takes_its_factors_within_bounds_and_orders_at_random():
 
 
 def test_resized_crop_cuts_what_crop_box_draws():
-    whole = augment.resized_crop(IMAGE, np.random.default_rng(0), side=8, scale=(0.1, 0.2))
+    whole = ops.random_resized_crop(IMAGE, np.random.default_rng(0), side=8, scale=(0.1, 0.2))
     assert whole.size == (8, 8)
     means = {
-        np.asarray(augment.resized_crop(IMAGE, np.random.default_rng(i), side=8)).mean()
+        np.asarray(ops.random_resized_crop(IMAGE, np.random.default_rng(i), side=8)).mean()
         for i in range(10)
     }
     assert len(means) == 10
-    assert augment.resized(PIXELS, side=9).size == (9, 9)
-    assert augment.resized(IMAGE.crop((0, 0, 9, 9)), side=9).size == (9, 9)
+    assert ops.resize(PIXELS, side=9).size == (9, 9)
+    assert ops.resize(IMAGE.crop((0, 0, 9, 9)), side=9).size == (9, 9)
 
 
 def test_blur_takes_a_tenth_of_the_side():
     point = np.zeros((50, 60, 3), np.uint8)
     point[25, 30] = 255
-    wide = augment.gaussian_blur(point, Fixed(random=0.1, uniform=2.0))
+    wide = ops.random_gaussian_blur(point, Fixed(random=0.1, uniform=2.0))
     rows, columns = np.nonzero(wide[:, :, 0])
     assert rows.min() == 23 and rows.max() == 27 and columns.min() == 28 and columns.max() == 32
-    small = augment.gaussian_blur(point[10:29], Fixed(random=0.1, uniform=2.0))
+    small = ops.random_gaussian_blur(point[10:29], Fixed(random=0.1, uniform=2.0))
     np.testing.assert_array_equal(small, point[10:29])  # 19 pixels: a kernel of one
 
 
@@ -150,7 +150,7 @@ def test_erasing_takes_its_share_and_leaves_the_input():
     rng = np.random.default_rng(0)
     shares, hit = [], 0
     for _ in range(400):
-        erased = augment.random_erasing(array, rng)
+        erased = ops.random_erasing(array, rng)
         hole = erased[0] == 0
         assert (erased == erased[:1]).all()
         if hole.any():
@@ -162,15 +162,13 @@ def test_erasing_takes_its_share_and_leaves_the_input():
             shares.append(hole.mean())
     assert array.all() and 160 < hit < 240  # 200, four deviations
     assert 0.01 < min(shares) < 0.05 and 0.28 < max(shares) < 0.35
-    noisy = augment.random_erasing(array, rng, chance=1.0, noise=True)
-    assert np.unique(noisy).size > 20
-    assert augment.random_erasing(array[:, :1, :1], rng, chance=1.0).all()  # nothing fits
+    assert ops.random_erasing(array[:, :1, :1], rng, chance=1.0).all()  # nothing fits
 
 
 def test_cutout_is_a_square_cut_by_the_border():
     array = np.ones((3, 32, 32), np.float32)
     sizes = {
-        int((augment.cutout(array, np.random.default_rng(i), size=16)[0] == 0).sum())
+        int((ops.cutout(array, np.random.default_rng(i), size=16)[0] == 0).sum())
         for i in range(300)
     }
     assert max(sizes) == 256 and min(sizes) < 100 and min(sizes) >= 64

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines.transforms.randaugment import OPERATIONS, SIGNED, amount, rand_augment
+from baselines.transforms.randaugment import OPERATIONS, SIGNED, operation_value, rand_augment
 from tests.helpers.golden import load_golden
 
 IMAGE = Image.fromarray(load_golden("baselines/images")["image"])
@@ -22,7 +22,7 @@ def test_every_operation_is_compared():
 @pytest.mark.parametrize("name", RESULTS)
 def test_operation_is_torchvisions(name):
     operation, level = name.split(".")
-    value = amount(operation, abs(int(level)), IMAGE.size)
+    value = operation_value(operation, abs(int(level)), IMAGE.size)
     ours = OPERATIONS[operation](IMAGE, -value if int(level) < 0 else value)
     apart = np.abs(np.asarray(ours).astype(int) - load_golden("baselines/images")[name])
     # one level: torchvision keeps its amounts in float32, and blended levels are cut to integers
