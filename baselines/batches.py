@@ -14,7 +14,7 @@ from PIL import Image
 
 from baselines.datasets.image_sets import ImageSet
 from baselines.transforms.mixing import cutmix, mixup
-from data.decoding import in_order
+from data.decoding import map_in_order
 from engine.batches import ClassDraw, ShuffledBatches
 from engine.losses import soft_targets
 from engine.micro_batches import WHOLE, Batches, MicroBatches
@@ -69,7 +69,7 @@ class AugmentedBatches(ShuffledBatches):
         # a batch is loaded in as many parts as there are threads
         num_parts = max(1, self.workers)
         parts = [part for rows in steps for part in np.array_split(rows, num_parts)]
-        loaded = in_order(load, parts, self.workers)
+        loaded = map_in_order(load, parts, self.workers)
         for rows in steps:
             views = [row for _ in range(num_parts) for row in next(loaded)]
             arrays = tuple(np.stack(view) for view in zip(*views, strict=True))

@@ -16,7 +16,7 @@ from baselines.datasets.splits import read_or_draw_split, subsample
 from baselines.optim import ModelEma
 from baselines.results import write_result
 from baselines.transforms.compose import eval_transform
-from data.decoding import in_order
+from data.decoding import map_in_order
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
 from engine.device import Device, Kernels, Precision, precision_in_use, use_device
@@ -185,7 +185,7 @@ class Baseline(Generic[ConfigType]):
         """Returns the rows [N,...] of forward for the centre view of each image, in their order."""
         local_rows = local_range(len(images))
         rows = local_rows or range(1)  # a rank without images learns the shape of a row
-        views = in_order(
+        views = map_in_order(
             lambda row: self.eval_transform(images.image(row)), rows, self.config.workers
         )
         outputs = predict(forward, views, batch=EVAL_ROWS[self.device])

@@ -19,7 +19,7 @@ from benchmarks.worker import ROWS, Ways, random_pixels, serve
 from benchmarks.clip_inputs import VIT_B32
 from benchmarks.published_lpplusplus import PublishedLPPlusPlus
 from data.decoding import decode
-from data.views import Crops, draw, make_views, pixel_digest
+from data.views import Crops, draw_crop, make_views, digest_pixels
 from engine.device import use_device
 from engine.losses import class_cross_entropy
 from fewshot.inference.mta import solve
@@ -180,14 +180,14 @@ def views(images: int, views: int, side: int, folder: Path) -> Ways:
     crops, centre = Crops(), make_preprocess(side)
     transform = make_views(centre, to_array, side, crops, 0, views)
     paths = sample_photos(folder, images)
-    digests = {path: pixel_digest(decode(path)) for path in paths}
+    digests = {path: digest_pixels(decode(path)) for path in paths}
 
     def anew(path: Path, view: int) -> np.ndarray:
         with Image.open(path) as opened:
             if not view:
                 return centre(opened)
             photo = opened.convert("RGB")
-        box, mirrored = draw(digests[path], photo.size, crops, 0, view)
+        box, mirrored = draw_crop(digests[path], photo.size, crops, 0, view)
         photo = photo.crop(box).resize((side, side), Image.Resampling.BICUBIC)
         return to_array(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else photo)
 

@@ -1,6 +1,6 @@
-"""From image files to arrays: a broken file is a value that is counted, never a crash.
+"""Decodes image files. A broken file is a value that is counted, never a crash.
 
-Pillow releases the interpreter's lock while it decodes, so threads are enough to use all cores.
+Pillow releases the interpreter's lock while it decodes, so that threads can use all cores.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from runtime.files import printable
 from runtime.signals import Stopped, check_stop
 from weight_files.hashing import sha256_of
 
-# Tried whatever the suffix says. Not all that Pillow knows: for EPS it would run Ghostscript.
+# Tried whatever the suffix is. Some of Pillow's formats are left out: EPS would run Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-# may be well a moment later; the last three are a network mount's
-PASSING: tuple[int, ...] = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
-PASSING += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
-PILLOW = re.compile(r"PIL\.")  # the modules whose warnings pass in silence
-SLOW_S = 60.0  # a read that takes longer is named
+# Errors that may be gone a moment later; the last three come from network mounts.
+TRANSIENT_ERRORS: tuple[int, ...] = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+TRANSIENT_ERRORS += (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+PILLOW = re.compile(r"PIL\.")  # the modules whose warnings are ignored
+SLOW_S = 60.0  # a read that takes longer is reported
 
-Made = TypeVar("Made")  # what is made of an image: an array, or several
+Result = TypeVar("Result")  # of transforming an image: an array, or several
 
-_reads: dict[int, tuple[str, float]] = {}  # each thread's file, and when its read began
+_reads: dict[int, tuple[str, float]] = {}  # by thread: its file, and when its read began
 
 
 class BrokenImage(Exception):
-    """An image file that cannot be read: its path, and the cause in words."""
+    """An image file that cannot be read, with its path and the cause in words."""
 
     def __init__(self, path: str | Path, cause: str):
         super().__init__(path, cause)
@@ -52,8 +52,8 @@ class BrokenImage(Exception):
 
 
 @contextlib.contextmanager
-def reading(path: str | Path) -> Iterator[None]:
-    """Within, this thread reads `path`: for `warn_on_stalled_reads`."""
+def track_read(path: str | Path) -> Iterator[None]:
+    """Records that this thread reads `path`, for `warn_on_stalled_reads`."""
     thread = threading.get_ident()
     _reads[thread] = str(path), time.monotonic()
     try:
@@ -64,25 +64,23 @@ def reading(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def warn_on_stalled_reads(limit_s: float = SLOW_S) -> Iterator[None]:
-    """Within, a file that is being read for `limit_s` is named on stderr, once: a disk or a network
-    mount that is gone may let its readers wait for ever.
+    """Names each file on stderr that is being read for longer than `limit_s` seconds, once.
+
+    A disk or network mount that is gone may let its readers wait forever.
     """
     ended = threading.Event()
 
     def watch() -> None:
-        named: set[tuple[str, float]] = set()
+        reported: set[tuple[str, float]] = set()
         while not ended.wait(limit_s / 4):
-            late = time.monotonic() - limit_s
-            for read in {read for read in list(_reads.values()) if read[1] < late} - named:
-                named.add(read)
-                print(
-                    printable(
-                        f"warning: {read[0]}: still being read after {limit_s:g} s: is its disk or "
-                        "network mount there? Waiting; a second Ctrl-C ends this at once"
-                    ),
-                    file=sys.stderr,
-                    flush=True,
+            deadline = time.monotonic() - limit_s
+            for read in {read for read in list(_reads.values()) if read[1] < deadline} - reported:
+                reported.add(read)
+                text = (
+                    f"warning: {read[0]}: still being read after {limit_s:g} s: is its disk or "
+                    "network mount there? Waiting; a second Ctrl-C ends this at once"
                 )
+                print(printable(text), file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -94,22 +92,22 @@ def warn_on_stalled_reads(limit_s: float = SLOW_S) -> Iterator[None]:
 
 
 def content_key(path: str | Path) -> str:
-    """SHA-256 of the file's bytes: what an image is known by, whatever its name."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, a device read for ever
+    """Returns the SHA-256 of the file's bytes, which identifies an image whatever its name."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait, a device may never end
         raise OSError(errno.EINVAL, "is not a regular file", str(path))
-    return _content_key(str(path), found.st_mtime_ns, found.st_size, found.st_ino)
+    return _content_key(str(path), status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 @functools.lru_cache(maxsize=2**17)
 def _content_key(path: str, *version: int) -> str:
-    """Read once a process for each version of a file."""
-    with reading(path):
+    """Reads each version of a file once per process."""
+    with track_read(path):
         return sha256_of(path)
 
 
-def known_as(path: str | Path) -> str:
-    """The content key; of a file that cannot be opened, the cause in words."""
+def content_key_or_error(path: str | Path) -> str:
+    """Returns the content key, or the cause in words if the file cannot be opened."""
     try:
         return content_key(path)
     except OSError as error:
@@ -117,17 +115,18 @@ def known_as(path: str | Path) -> str:
 
 
 def _quiet_pillow() -> None:
-    """Lets Pillow's own warnings (EXIF, palettes) pass in silence.
+    """Ignores Pillow's own warnings (EXIF, palettes).
 
-    The filter is added and never taken away: `warnings.catch_warnings` is not safe in threads.
+    The filter is never removed, because `warnings.catch_warnings` is not safe in threads.
     """
     if not any(rule[0] == "ignore" and rule[3] == PILLOW for rule in warnings.filters):
         warnings.filterwarnings("ignore", module=PILLOW.pattern)
 
 
-def _opened(file: Path | io.BytesIO) -> Image.Image:
-    """The image with its header read, which takes little memory unless the file lies: JPEG2000's
-    reader asks for as much as a box says it holds.
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    """Reads the header of an image.
+
+    A damaged header may ask for any amount of memory: JPEG2000's reader trusts the sizes in it.
     """
     try:
         return Image.open(file, formats=FORMATS)
@@ -136,20 +135,20 @@ def _opened(file: Path | io.BytesIO) -> Image.Image:
 
 
 def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
-    """The first frame of an image file, fully loaded, in the file's own mode, EXIF not applied.
+    """Returns the first frame of an image file, fully loaded, in its own mode, EXIF not applied.
 
-    content: what the file holds, where it lies in an archive; `path` then only names it.
-    Raises `BrokenImage` for whatever cannot be read: missing, truncated, empty or forbidden files,
-    text under an image's name, and images over Pillow's limit of pixels (decompression bombs).
-    What is no fault of the file passes through (PASSING); no memory left is an OSError too.
+    `content` are the file's bytes if it is in an archive; then `path` is only used in messages.
+    Raises `BrokenImage` for all that cannot be read: missing, truncated, empty or forbidden files,
+    text under an image's name, and images above Pillow's limit of pixels (decompression bombs).
+    Errors that are not the file's fault (TRANSIENT_ERRORS, no memory left) are raised as OSError.
     """
     _quiet_pillow()
     path = Path(path)
     try:
-        if content is None and path.exists() and not path.is_file():  # a pipe would wait for ever
+        if content is None and path.exists() and not path.is_file():  # reading a pipe would wait
             raise BrokenImage(path, "is not a regular file")
-        opened = path if content is None else io.BytesIO(content)
-        with reading(path), _opened(opened) as image:
+        source = path if content is None else io.BytesIO(content)
+        with track_read(path), _open(source) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit and image.width * image.height > limit:
                 raise BrokenImage(path, f"{image.width} x {image.height} pixels, over {limit}")
@@ -160,9 +159,10 @@ def decode(path: str | Path, content: bytes | None = None) -> Image.Image:
     except MemoryError as error:
         raise _no_memory(path) from error
     except Exception as error:  # damaged files raise nearly any type: struct.error, KeyError, ...
-        if isinstance(error, OSError) and error.errno in PASSING:
+        if isinstance(error, OSError) and error.errno in TRANSIENT_ERRORS:
             raise
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
+        strerror = error.strerror if isinstance(error, OSError) else None
+        reason = strerror or str(error) or repr(error)
         reason = reason.replace(repr(str(path)), "the file").replace(str(path), "the file")
         reason = re.sub(r"<_io\.BytesIO[^>]*>", "the file", reason)
         raise BrokenImage(path, f"{type(error).__name__}: {reason}") from error
@@ -175,62 +175,61 @@ def _no_memory(path: str | Path) -> OSError:
 
 def load_images(
     paths: Sequence[str | Path],
-    transform: Callable[[Image.Image], Made],
+    transform: Callable[[Image.Image], Result],
     workers: int = 0,
     batch: int = 32,
-) -> Iterator[tuple[int, Made | BrokenImage]]:
+) -> Iterator[tuple[int, Result | BrokenImage]]:
     """Yields (index, transform(image)) in the order of `paths`; a broken file yields its error.
 
-    `workers` threads decode and transform; 0 does it inline, with the same results. At most
-    `batch` images are ahead of the reader, however many there are. An image that `transform`
-    refuses with a ValueError is broken too; any other error of it passes through.
+    `workers` threads decode and transform; with 0 this happens inline, with the same results. At
+    most `batch` images are decoded ahead. An image that `transform` refuses with a ValueError is
+    broken too; its other errors are raised.
     """
 
-    def load(path: str | Path) -> Made | BrokenImage:
+    def load(path: str | Path) -> Result | BrokenImage:
         try:
             return transform(decode(path))
         except BrokenImage as error:
-            return BrokenImage(error.path, error.cause)  # without the traceback and what it holds
+            return BrokenImage(error.path, error.cause)  # without its traceback, which keeps memory
         except ValueError as error:
             return BrokenImage(path, str(error))
         except MemoryError as error:
             raise _no_memory(path) from error
 
-    yield from enumerate(in_order(load, paths, workers, max(batch, workers)))
+    yield from enumerate(map_in_order(load, paths, workers, max(batch, workers)))
 
 
-def in_order(
+def map_in_order(
     function: Callable, items: Sequence, workers: int, ahead: int | None = None
 ) -> Iterator:
-    """function(item) of each, in order, by threads that stay `ahead` items before the reader, by
-    default two for each.
+    """Yields function(item) of each item in order, computed by `workers` threads.
 
-    0 workers does it inline, with the same results. An error passes through. Raises Stopped where
-    the program was asked to end, and then waits for no thread: one may hang in a read.
+    The threads work on up to `ahead` items in advance, by default two per thread. With 0 workers
+    this happens inline, with the same results. Errors are raised. Raises Stopped when the program
+    is asked to end, and then waits for no thread, because one may hang in a read.
     """
     if workers < 1:
         for item in items:
             check_stop()
             yield function(item)
         return
-    pool, patient = ThreadPoolExecutor(workers), True
+    pool, waits_for_threads = ThreadPoolExecutor(workers), True
     try:
         remaining = iter(items)
-        begun: deque[Future] = deque()
+        futures: deque[Future] = deque()
         for _ in range(len(items)):
-            wanted = (ahead or 2 * workers) - len(begun)
-            begun.extend(
-                pool.submit(function, item) for item in itertools.islice(remaining, wanted)
-            )
-            yield _result(begun.popleft())
+            free = (ahead or 2 * workers) - len(futures)
+            for item in itertools.islice(remaining, free):
+                futures.append(pool.submit(function, item))
+            yield _wait_for_result(futures.popleft())
     except Stopped:
-        patient = False
+        waits_for_threads = False
         raise
     finally:
-        pool.shutdown(wait=patient, cancel_futures=True)
+        pool.shutdown(wait=waits_for_threads, cancel_futures=True)
 
 
-def _result(future: Future) -> object:
+def _wait_for_result(future: Future) -> object:
     check_stop()
     while not future.done():
         wait([future], timeout=1.0)
@@ -238,11 +237,11 @@ def _result(future: Future) -> object:
     return future.result()
 
 
-def skipped_summary(skipped: Sequence[tuple[str, str]], most: int = 10) -> str:
-    """One paragraph of (name, cause) pairs for the end of a run: how many, and the first `most`."""
+def summarize_skipped(skipped: Sequence[tuple[str, str]], max_listed: int = 10) -> str:
+    """Returns one line that counts the (name, cause) pairs and lists the first `max_listed`."""
     if not skipped:
         return "Every image could be read."
-    listed = "; ".join(f"{name} ({cause})" for name, cause in skipped[:most])
-    more = f"; and {len(skipped) - most} more" if len(skipped) > most else ""
+    listed = "; ".join(f"{name} ({cause})" for name, cause in skipped[:max_listed])
+    more = f"; and {len(skipped) - max_listed} more" if len(skipped) > max_listed else ""
     images, were = ("1 image", "was") if len(skipped) == 1 else (f"{len(skipped)} images", "were")
     return printable(f"{images} could not be read and {were} skipped: {listed}{more}.")

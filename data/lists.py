@@ -1,4 +1,4 @@
-"""The text files that name images: image lists, class lists, labels and captions.
+"""Reads the text files that name images: image lists, class lists, labels and captions.
 
 Errors are `DataError` and begin with the file and the line.
 """
@@ -15,44 +15,44 @@ from data.folders import is_image
 from weight_files.limits import one_line
 
 JSON_SUFFIXES = (".jsonl", ".json")
-MAX_BYTES = 1 << 27  # of a list; the contest's has 10 MB
+MAX_BYTES = 1 << 27  # of a list; the contest's list has 10 MB
 MAX_LINES = 1 << 21
 MAX_JSON_LINE = 1 << 14  # bytes
-FIELDS = ("image", "label", "class", "part", "caption")  # all that is kept of a JSON line
+FIELDS = ("image", "label", "class", "part", "caption")  # a JSON line's other fields are ignored
 MAX_DIGITS = 9  # of a label or class id
 
 
 class DataError(ValueError):
-    """The data on disk is not what was asked for; the message names the file and the remedy.
+    """The data on disk is not as expected; the message names the file and the remedy.
 
-    It is one line: what a stranger's file brings into it is escaped and cut.
+    The message is one line: text from a file of unknown origin is escaped and cut.
     """
 
     def __str__(self) -> str:
         return one_line(super().__str__(), 1000)
 
 
-def read_file(path: str | Path, most: int) -> bytes:
-    """The bytes of a regular file that has at most `most`; raises `DataError` for another one."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+def read_file(path: str | Path, max_bytes: int) -> bytes:
+    """Returns the bytes of a file. Raises `DataError` if it is no regular file or too large."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise DataError(f"{path}: is a pipe or a device; put a file there")
     with open(path, "rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise DataError(f"{path}: has {found.st_size} bytes, more than the {most} that are read")
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise DataError(f"{path}: has {status.st_size} bytes; at most {max_bytes} are read")
     return data
 
 
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with numbers from 1, without white space at their ends.
+    """Returns (line number from 1, stripped line) of the lines that are not blank.
 
-    Bytes that are not UTF-8 are kept as the file system keeps them, so that listed names match.
+    Bytes that are not UTF-8 are decoded as in file names, so that listed names match the disk.
     Raises `DataError` for more than MAX_BYTES or MAX_LINES.
     """
     content = read_file(path, MAX_BYTES)
     if content.count(b"\n") > MAX_LINES:
-        raise DataError(f"{path}: has more than the {MAX_LINES} lines that are read; split it")
+        raise DataError(f"{path}: has more than {MAX_LINES} lines; split it")
     text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in lines if line]
@@ -61,9 +61,10 @@ def read_lines(path: str | Path) -> list[tuple[int, str]]:
 def read_json_lines(
     path: str | Path, check: Callable[[dict], bool], form: str
 ) -> list[tuple[int, dict]]:
-    """One JSON object a line, with line numbers; `check` holds it to `form`, the error's words.
+    """Returns (line number, record) of a file with one JSON object per line.
 
-    Of an object, the plain values among FIELDS are kept.
+    A record has those of the object's fields that are in FIELDS. Raises `DataError`, which says
+    that `form` was expected, for a line that is no such object or that `check` refuses.
     """
     records = []
     for number, line in read_lines(path):
@@ -75,7 +76,7 @@ def read_json_lines(
 
 
 def _record(line: str) -> dict | None:
-    """The fields of a line that is a JSON object, else None."""
+    """Returns the known fields of a line that is a JSON object with plain values, else None."""
     try:
         record = json.loads(line) if len(line) <= MAX_JSON_LINE else None
     except (ValueError, RecursionError):
@@ -87,13 +88,13 @@ def _record(line: str) -> dict | None:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is text, or a number of a label's length."""
+    """Returns whether a value is text, null, or a whole number that is short enough for a label."""
     return isinstance(value, str | None) or type(value) is int and abs(value) < 10**MAX_DIGITS
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of an image list; label and class name are None where the list does not say."""
+    """One line of an image list; label and class name are None if the list does not have them."""
 
     line: int
     image: str
@@ -105,7 +106,7 @@ def _is_row(record: dict) -> bool:
     label, name = record.get("label"), record.get("class")
     return (
         isinstance(record.get("image"), str)
-        and type(label) in (int, type(None))  # JSON's true is no label
+        and type(label) in (int, type(None))  # but not JSON's true
         and isinstance(name, str | None)
     )
 
@@ -113,8 +114,8 @@ def _is_row(record: dict) -> bool:
 def read_rows(path: str | Path) -> list[Row]:
     """Reads an image list: JSON lines of "image", "label" and "class", or lines "path label".
 
-    A text line is split at its last space, since paths may hold spaces; one that ends in an image's
-    suffix has no label. Labels are numbers where all in the file are, and class names otherwise.
+    A text line is split at its last space, because paths may contain spaces. A line that ends in an
+    image's suffix has no label. Labels are numbers if all of the file's are, else class names.
     """
     if Path(path).suffix.lower() in JSON_SUFFIXES:
         form = '{"image": "path"} with a "label" (number), a "class" (name) or both'
@@ -128,7 +129,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _split_lines(path: str | Path) -> list[tuple[int, str, int | None, str | None]]:
-    """(line, image, label, class name) of a text list."""
+    """Returns (line, image, label, class name) of each line of a text list."""
     split = []
     for number, line in read_lines(path):
         parts = [line] if is_image(line.rsplit("/", 1)[-1]) else line.rsplit(maxsplit=1)
@@ -140,24 +141,24 @@ def _split_lines(path: str | Path) -> list[tuple[int, str, int | None, str | Non
 
 
 def read_classes(path: str | Path) -> list[str]:
-    """Reads a class list, one "Domain_Name id" a line, into names indexed by id.
+    """Reads a class list, one "Domain_Name id" per line, and returns the names indexed by id.
 
-    Raises `DataError` for a line of another form, an id or name that comes twice, and gaps.
+    Raises `DataError` for a line of another form, an id or name that comes twice, and a missing id.
     """
     names: dict[int, str] = {}
-    first: dict[int | str, int] = {}
+    first_lines: dict[int | str, int] = {}
     for number, line in read_lines(path):
         name, _, digits = line.rpartition(" ")
         if not name.strip() or not re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", digits):
             raise DataError(f'{path}:{number}: expected "Domain_Name id", found {line[:80]!r}')
         name, class_id = name.strip(), int(digits)
         for key, what in ((class_id, f"id {class_id}"), (name, f"class {name!r}")):
-            if key in first:
-                raise DataError(f"{path}:{number}: {what} stands in line {first[key]} already")
-            first[key] = number
+            if key in first_lines:
+                raise DataError(f"{path}:{number}: {what} is in line {first_lines[key]} already")
+            first_lines[key] = number
         names[class_id] = name
     if not names:
-        raise DataError(f'{path}: is empty; expected one "Domain_Name id" a line')
+        raise DataError(f'{path}: is empty; expected one "Domain_Name id" per line')
     missing = next((i for i in range(len(names)) if i not in names), None)
     if missing is not None:
         raise DataError(f"{path}: no class has id {missing}; ids run from 0 without a gap")
@@ -165,7 +166,7 @@ def read_classes(path: str | Path) -> list[str]:
 
 
 def read_labels(path: str | Path) -> dict[str, int]:
-    """Reads the labels of a test set, one "image_1.png 3" a line, into {image name: class id}."""
+    """Reads {image name: class id} of a test set from a file of lines "image_1.png 3"."""
     labels: dict[str, int] = {}
     for row in read_rows(path):
         if row.label is None or row.label < 0:
@@ -179,7 +180,8 @@ def read_labels(path: str | Path) -> dict[str, int]:
 def read_captions(path: str | Path) -> list[tuple[Path, str]]:
     """Reads (image file, caption) pairs: JSON lines of "image" and "caption", or "image<tab>text".
 
-    Image paths are relative to the list's folder and stay in it. The order is the list's.
+    The pairs are in the list's order. Image paths are relative to the list's folder. Raises
+    `DataError` for a line of another form and for a path that leads out of the folder.
     """
     path = Path(path)
 
@@ -199,52 +201,53 @@ def read_captions(path: str | Path) -> list[tuple[Path, str]]:
     if not pairs:
         raise DataError(f"{path}: lists no image")
     for number, image, _ in pairs:
-        _stay_inside(f"{path}:{number}", image)
+        _check_inside(f"{path}:{number}", image)
     return [(path.parent / image, caption) for _, image, caption in pairs]
 
 
-def _stay_inside(where: str, image: str) -> None:
-    """Refuses a path that leads out of the folder it is relative to, and what is no path."""
+def _check_inside(where: str, image: str) -> None:
+    """Raises `DataError` for a path that leads out of its folder, and for what is no path."""
     if os.path.isabs(image) or ".." in image.split("/") or "\0" in image:
         raise DataError(
             f"{where}: {image!r} leads out of the data's folder; list images by their paths in it"
         )
 
 
-def place_images(path: Path, rows: Sequence[Row], tops: Sequence[Path] = ()) -> list[Path]:
-    """Where each image of a list lies: below the first of `tops` that has it (the list's folder).
+def locate_images(path: Path, rows: Sequence[Row], roots: Sequence[Path] = ()) -> list[Path]:
+    """Returns the path of each image of a list, below the first of `roots` that has it.
 
-    Raises `DataError` for an image that comes twice, has no image's suffix or is not on disk.
+    The default root is the list's folder. Raises `DataError` for an image that comes twice, has no
+    image's suffix or is not on disk.
     """
     folders: dict[str, frozenset[str]] = {}
 
-    def exists(folder: str, base: str) -> bool:
-        if folder not in folders:  # listed once: asking for each image is slow on network disks
+    def exists(folder: str, name: str) -> bool:
+        if folder not in folders:  # a question per image is slow on network disks
             folders[folder] = frozenset(os.listdir(folder) if os.path.isdir(folder) else ())
-        return base in folders[folder]
+        return name in folders[folder]
 
-    above = [str(top) for top in tops or (path.parent,)]
-    places: list[Path] = []
-    absent: list[Row] = []
-    first: dict[str, int] = {}
-    for row in rows:  # strings, not paths: a contest lists 180,000 images
-        if first.setdefault(row.image, row.line) != row.line:
-            line = first[row.image]
-            raise DataError(f"{path}:{row.line}: {row.image} stands in line {line} already")
-        _stay_inside(f"{path}:{row.line}", row.image)
-        folder, base = os.path.split(row.image)
-        if not is_image(base):
+    roots = roots or (path.parent,)
+    images: list[Path] = []
+    missing: list[Row] = []
+    first_lines: dict[str, int] = {}
+    for row in rows:  # strings are faster than paths, and the contest lists 180,000 images
+        line = first_lines.setdefault(row.image, row.line)
+        if line != row.line:
+            raise DataError(f"{path}:{row.line}: {row.image} is in line {line} already")
+        _check_inside(f"{path}:{row.line}", row.image)
+        folder, name = os.path.split(row.image)
+        if not is_image(name):
             raise DataError(f"{path}:{row.line}: {row.image} has no image's suffix")
-        candidates = (os.path.join(top, folder) for top in above)
-        place = next((found for found in candidates if exists(found, base)), None)
-        if place is None:
-            absent.append(row)
+        candidates = (os.path.join(root, folder) for root in roots)
+        on_disk = next((candidate for candidate in candidates if exists(candidate, name)), None)
+        if on_disk is None:
+            missing.append(row)
         else:
-            places.append(Path(place, base))
-    if absent:
-        more = f" (nor are {len(absent) - 1} more)" if len(absent) > 1 else ""
+            images.append(Path(on_disk, name))
+    if missing:
+        more = f" (nor are {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(
-            f"{path}:{absent[0].line}: {absent[0].image} is not on disk{more}; "
+            f"{path}:{missing[0].line}: {missing[0].image} is not on disk{more}; "
             "unpack the images again or correct the list"
         )
-    return places
+    return images

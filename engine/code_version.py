@@ -37,7 +37,7 @@ PARTS_CODE = (  # beside that of the features
     "runtime/distributed.py",
     "engine/batches.py",
     "engine/schedules.py",
-    "data/shots.py",
+    "data/few_shot_splits.py",
     "fewshot/text/class_texts.py",
     "models/backbones/moco.py",
     "models/heads/*.py",

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data.inputs import AUXILIARY, find_auxiliary, require
-from data.shots import read_shots
+from data.few_shot_splits import read_shots
+from data.inputs import AUXILIARY, find_auxiliary, open_inputs
 from data.views import Crops, Views
 from engine.code_version import PARTS_CODE
 from engine.config import as_plain, require_ranges
@@ -100,7 +100,7 @@ class Job:
     def __init__(self, config: Config):
         self.config = config
         self.device = use_device(config.device, config.precision, config.kernels)
-        self.tree, weights = require(config.data, config.weights)
+        self.tree, weights = open_inputs(config.data, config.weights)
         self.shots = read_shots(config.data, config.shots, self.tree)
         self.label_space = self.tree.label_space.with_base(self.shots.ids)
         self.base = list(self.label_space.base_ids)

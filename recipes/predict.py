@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from data.decoding import skipped_summary
+from data.decoding import summarize_skipped
 from data.few_shot_dataset import Sample, list_test_images, read_labels
-from data.inputs import AUXILIARY, find_auxiliary, require
+from data.inputs import AUXILIARY, find_auxiliary, open_inputs
 from data.views import Crops, Views
 from engine.config import as_plain, from_plain, parse, require_ranges
 from engine.device import Device, Kernels, Precision, use_device
@@ -184,7 +184,7 @@ def write_result(out: Path, outcome: Predictions, num_classes: int) -> None:
 
 def run(config: Config) -> None:
     """Scores, writes and validates the result; with labels, prints the tables too."""
-    tree, weights = require(config.data, config.weights)
+    tree, weights = open_inputs(config.data, config.weights)
     items = list_test_images(tree, config.images)
     submission.require_names(config.images, [item.name for item in items])
     trained = (config.parts / "auxiliary.pkl").exists()
@@ -208,7 +208,7 @@ def run(config: Config) -> None:
     trained_on = write_manifest(config.out, as_plain(config), scorer, items, outcome)
     print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
     if outcome.skipped:
-        print(skipped_summary(outcome.skipped))
+        print(summarize_skipped(outcome.skipped))
     if trained_on:
         print(f"{trained_on} of these images are among the shots that the parts were trained on")
     truth, rows = true_labels(items, config.labels), None

@@ -410,12 +410,12 @@ def check_splits(subject: Subject) -> Iterator[Finding]:
 
 def check_default_split(subject: Subject) -> Iterator[Finding]:
     from data.few_shot_dataset import DataError
-    from data.few_shot_splits import default_split, split_path
+    from data.few_shot_splits import find_default_split, split_path
 
     if isinstance(subject.dataset, Exception):
         return
     try:
-        default_split(subject.data)
+        find_default_split(subject.data)
     except DataError:
         value = f"{split_path(subject.data)}: no such split; training draws it and keeps it there"
         remedy = f"or draw it now: python -m scripts.make_split --data {subject.data}"

@@ -14,7 +14,7 @@ from runtime.environment import ensure_environment
 ensure_environment("tyro")
 
 from data.few_shot_dataset import open_dataset
-from data.few_shot_splits import draw_split, short_classes, split_path, write_split
+from data.few_shot_splits import draw_split, find_short_classes, split_path, write_split
 from runtime.files import printable
 
 
@@ -24,7 +24,7 @@ def make(data: Path, shots: int, seed: int, out: Path | None, force: bool) -> No
     items = draw_split(tree, shots, seed)
     path = out or split_path(data, shots, seed)
     write_split(path, items, tree, force)
-    for name, count in short_classes(tree, shots).items():
+    for name, count in find_short_classes(tree, shots).items():
         print(printable(f"warning: {name} has {count} of {shots} images"), file=sys.stderr)
     classes = len({item.label for item in items})
     print(printable(f"make_split: {len(items)} images of {classes} classes -> {path}"))

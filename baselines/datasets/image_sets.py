@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.decoding import BrokenImage, decode, known_as
+from data.decoding import BrokenImage, content_key_or_error, decode
 from data.folders import list_folder
 from data.lists import DataError
 
@@ -173,7 +173,7 @@ def image_set_digest(images: ImageSet) -> dict:
     """Returns the number of images, and one SHA-256 of their keys, labels and contents."""
     digest = hashlib.sha256()
     for key, label, image in zip(images.keys, images.labels, images.images, strict=True):
-        content = known_as(image) if isinstance(image, Path) else _content_digest(image)
+        content = content_key_or_error(image) if isinstance(image, Path) else _content_digest(image)
         digest.update(f"{key}\n{label}\n{content}\n".encode("utf-8", "surrogateescape"))
     return {"images": len(images), "sha256": digest.hexdigest()}
 

@@ -23,7 +23,13 @@ from tqdm import tqdm
 
 import jclip
 import runtime
-from data.decoding import PASSING, BrokenImage, content_key, known_as, load_images
+from data.decoding import (
+    TRANSIENT_ERRORS,
+    BrokenImage,
+    content_key,
+    content_key_or_error,
+    load_images,
+)
 from data.views import Crops, Views, make_views
 from engine.code_version import FEATURES_CODE, code_digest
 from engine.device import in_fp32, precision_in_use
@@ -176,7 +182,7 @@ def encode_views(
         try:
             keys.append(content_key(path))
         except OSError as error:
-            if error.errno in PASSING:
+            if error.errno in TRANSIENT_ERRORS:
                 raise
             keys.append("")
             broken[index] = BrokenImage(path, error.strerror or str(error))
@@ -238,7 +244,7 @@ def _encode_into_cache(
             for view in images[tower.side, tower.to_array]:
                 predictor.add(view)
     for key, path in path_of.items():
-        if known_as(path) != key:
+        if content_key_or_error(path) != key:
             raise ValueError(f"{path}: changed while it was read; run again")
     for (_, file), predictor in zip(missing, predictors, strict=True):
         rows = predictor.finish()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.decoding import known_as
+from data.decoding import content_key_or_error
 from data.few_shot_dataset import Sample
 from engine.array_files import opened_arrays
 from fewshot.inference.predictions import ARRAYS, Predictions
@@ -53,7 +53,7 @@ class ChunkStore:
         """Where a piece's outcome lies; reads the images' bytes."""
         digest = hashlib.sha256()
         for item in piece:
-            digest.update(known_as(item.path).encode())
+            digest.update(content_key_or_error(item.path).encode())
         return self.folder / f"{digest.hexdigest()[:32]}.npz"
 
     def save(self, path: Path, outcome: Predictions) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.decoding import known_as
+from data.decoding import content_key_or_error
 from data.few_shot_dataset import DataError, FewShotDataset, Sample, list_test_images, open_dataset
-from data.few_shot_splits import default_split, read_split
+from data.few_shot_splits import find_default_split, read_split
 from data.lists import read_json_lines
 from fewshot.provenance.links import (
     CHANGED,
@@ -111,7 +111,7 @@ class Images:
         if self.split:
             return self.split
         try:
-            return default_split(self.data)
+            return find_default_split(self.data)
         except DataError:
             return None
 
@@ -147,13 +147,13 @@ class Images:
         wanted = Counter((label, key) for label, key in self.record["shots"])
         strange: list[Sample] = []
         for item in items:
-            pair = (item.label, known_as(item.path))
+            pair = (item.label, content_key_or_error(item.path))
             if wanted[pair]:
                 wanted[pair] -= 1
             else:
                 strange.append(item)
         absent = list(wanted.elements())
-        there = {(i.label, known_as(i.path)) for i in tree.train} if absent else set()
+        there = {(i.label, content_key_or_error(i.path)) for i in tree.train} if absent else set()
         lost = [pair for pair in absent if pair not in there]
         same = len(strange) == len(lost) == len(absent)
         names = few([item.name for item in strange])

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data.decoding import known_as
+from data.decoding import content_key_or_error
 from data.few_shot_dataset import Sample
 from engine.code_version import ROOT
 from runtime.files import atomic_write, printable
@@ -112,7 +112,7 @@ def code_link(name: str, recorded: dict | None, into: Iterable[str], root: Path 
 
 def image_rows(items: Iterable[Sample]) -> Rows:
     """The name and the hash of each image."""
-    return [(item.name, known_as(item.path)) for item in items]
+    return [(item.name, content_key_or_error(item.path)) for item in items]
 
 
 def rows_digest(rows: Rows) -> str:

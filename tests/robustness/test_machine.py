@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from baselines.datasets.image_sets import folder_set
-from data.decoding import BrokenImage, in_order, load_images, reading, warn_on_stalled_reads
+from data.decoding import BrokenImage, load_images, map_in_order, track_read, warn_on_stalled_reads
 from data.lists import DataError
 from engine.run_log import Run
 from tests.helpers.machine import require_command
@@ -40,7 +40,7 @@ def test_a_pipe_in_an_images_place_is_refused_at_once(photos, tmp_path):
 
 def open_pipe(path):
     """Reads a pipe to its end as if it were a file on a mount that is gone."""
-    with reading(path):
+    with track_read(path):
         return path.read_bytes()
 
 
@@ -54,7 +54,7 @@ def test_a_read_that_hangs_is_named_and_waited_for(workers, tmp_path, capsys):
     with warn_on_stalled_reads(limit_s=0.2):
         later = threading.Timer(1.0, paths[1].write_bytes, [b"b"])
         later.start()
-        assert list(in_order(open_pipe, paths, workers)) == [b"a", b"b", b"c"]
+        assert list(map_in_order(open_pipe, paths, workers)) == [b"a", b"b", b"c"]
         later.join()
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {paths[1]}: still being read after 0.2 s")

@@ -15,7 +15,7 @@ from baselines.batches import (
 from baselines.datasets.image_sets import ImageSet
 from baselines.datasets.registry import IMAGENET as NORM
 from baselines.transforms import compose
-from data.decoding import in_order
+from data.decoding import map_in_order
 from engine.micro_batches import MicroBatches
 
 
@@ -172,7 +172,7 @@ def test_threads_stay_two_items_ahead_and_hand_errors_on():
             raise OSError("the disk is gone")
         return item
 
-    results = in_order(work, range(40), 2)
+    results = map_in_order(work, range(40), 2)
     assert [next(results) for _ in range(5)] == list(range(5))
     assert max(started) < 5 + 4
     with pytest.raises(OSError, match="the disk is gone"):

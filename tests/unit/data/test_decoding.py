@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data import decoding as images
-from data.decoding import BrokenImage, content_key, decode, load_images, skipped_summary
+from data.decoding import BrokenImage, content_key, decode, load_images, summarize_skipped
 from jclip.preprocess import make_preprocess
 
 
@@ -220,12 +220,12 @@ def test_content_key_ignores_the_name(tmp_path):
 
 
 def test_skipped_images_summary():
-    assert "could be read" in skipped_summary([])
+    assert "could be read" in summarize_skipped([])
     skipped = [("a.jpg", "empty")]
-    text = skipped_summary(skipped)
+    text = summarize_skipped(skipped)
     assert text == "1 image could not be read and was skipped: a.jpg (empty)."
     skipped += [(os.fsdecode(b"\xff%d.jpg" % i), "truncated") for i in range(11)]
-    text = skipped_summary(skipped)
+    text = summarize_skipped(skipped)
     assert text.startswith("12 images") and text.endswith("; and 2 more.") and "\n" not in text
     assert text.isprintable() and text.isascii()
 

@@ -124,7 +124,7 @@ def test_the_organisers_lists(tmp_path):
         ),
         (
             lambda root: put_lines(root / "train.txt", ["TrainSet/Animal/Bear/10.jpg 0"] * 2),
-            "train.txt:2: TrainSet/Animal/Bear/10.jpg stands in line 1",
+            "train.txt:2: TrainSet/Animal/Bear/10.jpg is in line 1",
         ),
         (
             lambda root: put_lines(root / "train.txt", ["Animal/Bear/10.jpg 0"]),

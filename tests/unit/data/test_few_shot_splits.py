@@ -9,10 +9,10 @@ import pytest
 from data import few_shot_splits as splits
 from data.few_shot_dataset import DataError, FewShotDataset, Sample
 from data.few_shot_splits import (
-    default_split,
     draw_split,
+    find_default_split,
+    find_short_classes,
     read_split,
-    short_classes,
     split_path,
     write_split,
 )
@@ -41,8 +41,8 @@ def test_counts_and_order():
     split = draw_split(TREE, 4, 1)
     assert [item.label for item in split] == [0] * 4 + [1] * 4 + [2] * 3
     assert split == [item for item in TREE.train if item in split]
-    assert short_classes(TREE, 4) == {"eel": 3}
-    assert short_classes(TREE, 3) == {}
+    assert find_short_classes(TREE, 4) == {"eel": 3}
+    assert find_short_classes(TREE, 3) == {}
 
 
 def test_the_seed_decides():
@@ -116,7 +116,7 @@ def test_wrong_split_files(tmp_path, line, cause):
 
 
 def test_missing_and_empty_split_files(tmp_path):
-    with pytest.raises(DataError, match="make_split.py"):
+    with pytest.raises(DataError, match="make_split"):
         read_split(tmp_path / "a.jsonl", TREE)
     (tmp_path / "a.jsonl").touch()
     with pytest.raises(DataError, match="is empty"):
@@ -131,10 +131,10 @@ def test_where_splits_stand():
 def test_the_default_split_is_the_one_drawn_then_the_one_tracked(tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "SPLITS", tmp_path)
     with pytest.raises(DataError, match="make_split --data a/demo --shots 4 --seed 1"):
-        default_split("a/demo")
+        find_default_split("a/demo")
     for name in ("demo.jsonl", "demo_4shot_seed1.jsonl"):
         (tmp_path / name).touch()
-        assert default_split("a/demo") == tmp_path / name
+        assert find_default_split("a/demo") == tmp_path / name
 
 
 def test_the_tool(tmp_path, capsys):

@@ -27,8 +27,8 @@ def error(root):
 @pytest.mark.parametrize(
     ("lines", "cause"),
     [
-        (["A_a 0", "A_b 0"], "classes.txt:2: id 0 stands in line 1"),
-        (["A_a 0", "A_a 1"], "classes.txt:2: class 'A_a' stands in line 1"),
+        (["A_a 0", "A_b 0"], "classes.txt:2: id 0 is in line 1"),
+        (["A_a 0", "A_a 1"], "classes.txt:2: class 'A_a' is in line 1"),
         (["A_a 0", "A_b 2"], "classes.txt: no class has id 1"),
         (["A_a 0", "A_b"], "classes.txt:2: expected"),
         (["A_a -1"], "classes.txt:1: expected"),
@@ -161,6 +161,6 @@ def test_numbers_of_thousands_of_digits_are_no_labels(tmp_path):
 def test_lists_of_too_many_lines_and_bytes(tmp_path, monkeypatch):
     put_lines(tmp_path / "list.txt", ["a.png 0"] * 5)
     monkeypatch.setattr(lists, "MAX_LINES", 3)
-    assert "list.txt: has more than the 3 lines that are read" in error(tmp_path / "list.txt")
+    assert "list.txt: has more than 3 lines" in error(tmp_path / "list.txt")
     monkeypatch.setattr(lists, "MAX_BYTES", 20)
-    assert "list.txt: has 39 bytes, more than the 20" in error(tmp_path / "list.txt")
+    assert "list.txt: has 39 bytes; at most 20" in error(tmp_path / "list.txt")

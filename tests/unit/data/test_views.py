@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.views import RATIO, Crops, crop_box, draw, make_views, random_view
+from data.views import RATIO, Crops, crop_box, draw_crop, make_views, random_view
 from jclip.preprocess import make_preprocess, to_array
 from kernels import cpu_operator
 
@@ -114,7 +114,7 @@ def test_a_crop_is_drawn_from_seed_view_and_digest(seed):
     digest, crops = bytes(range(32)), Crops()
     rng = np.random.default_rng((seed, 3, *digest))
     expected = crop_box(500, 400, crops.scale, rng), bool(rng.random() < 0.5)
-    assert draw(digest, (500, 400), crops, seed, 3) == expected
+    assert draw_crop(digest, (500, 400), crops, seed, 3) == expected
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.2)])
