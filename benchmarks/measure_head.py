@@ -25,7 +25,7 @@ ensure_environment()
 import numpy as np
 
 from benchmarks.published_lpplusplus import PublishedLPPlusPlus
-from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS
+from fewshot.inference.classifiers import ENSEMBLE_WEIGHTS
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
 from models.heads.lpplusplus import LPPlusPlus
@@ -36,9 +36,7 @@ CLASSIFIERS = (
 )
 # The share of zero-shot + GDA in the ensemble without its members of prompts and LoRA, which need
 # more than features.
-SHARE = ENSEMBLE_WEIGHTS["zero-shot + GDA"] / (
-    ENSEMBLE_WEIGHTS["zero-shot + GDA"] + ENSEMBLE_WEIGHTS["+ channel re-weighting"]
-)
+SHARE = ENSEMBLE_WEIGHTS["gda"] / (ENSEMBLE_WEIGHTS["gda"] + ENSEMBLE_WEIGHTS["channel"])
 
 
 def load(path: Path) -> tuple[dict[int, tuple[np.ndarray, np.ndarray]], tuple, np.ndarray]:

@@ -16,25 +16,22 @@ from tqdm import tqdm
 from data.decoding import summarize_skipped
 from data.few_shot_dataset import Sample, list_test_images, read_labels
 from data.inputs import AUXILIARY, find_auxiliary, open_inputs
-from data.views import Crops, Views
+from data.views import Views
 from engine.config import as_plain, from_plain, parse, require_ranges
 from engine.device import Device, Kernels, Precision, use_device
-from fewshot.evaluation.report.page import write_report
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.features.encoder import Encoder
 from fewshot.inference import submission
-from fewshot.inference.ensemble import NEEDED
-from fewshot.inference.predictions import Predictions, joined
-from fewshot.inference.scorer import InferenceConfig, Scorer
+from fewshot.inference.predictions import Predictions, concatenate
+from fewshot.inference.scorer import Encoders, InferenceConfig, Scorer
 from fewshot.inference.shards import ChunkStore, select_shard, split_into_chunks
 from fewshot.provenance.links import scored_from
 from fewshot.provenance.manifest import write_manifest
 from fewshot.provenance.verify import read_manifest, verdict
-from fewshot.stages.lora import tuned_encoder
-from fewshot.stages.pipeline import Parts, read_parts, read_record
+from fewshot.stages.parts import Parts, part_path, read_parts
+from fewshot.stages.record import StageRecord, read_record
 from runtime.distributed import barrier, is_main_process, rank, single_process, world_size
 from runtime.signals import report_progress_on_stop
-from weight_files.hashing import sha256_of
 
 
 @dataclass(frozen=True)
@@ -48,35 +45,35 @@ class Config:
     weights: str = "ViT-B-32.pkl"
     """CLIP weight file, or the name of an official model"""
     auxiliary: Path = AUXILIARY
-    """second, frozen encoder, where the parts were trained with one"""
+    """second, frozen encoder; needed if the parts were trained with one"""
     parts: Path = Path("test_pkl")
     """folder of the trained parts"""
     out: Path = Path(".")
-    """folder for result.txt, result.zip, manifest.json, report.html and finished shards"""
+    """folder for result.txt, result.zip, manifest.json, report.html and finished chunks"""
     labels: Path | None = None
     """lines of "image label", to print accuracies; read after the result is written"""
     views: int = 64
     """views of each image: the centre view and random crops; 1 for the centre view alone"""
     tta: Literal["mta", "zero", "mean", "none"] = "mta"
-    """how views become one: MTA, ZERO, their mean, or the centre view alone"""
+    """how the views of an image are aggregated: MTA, ZERO, their mean, or the centre view alone"""
     scale: tuple[float, float] | None = None
-    """share of the image's area that a crop takes, least and most; else as the shots' crops"""
+    """smallest and largest share of the image's area that a crop takes; else as in training"""
     flip: bool | None = None
-    """mirror every other crop; else as the shots' crops"""
+    """whether crops are mirrored at random; else as in training"""
     seed: int = 1
     """seed of the crops"""
     ood: Literal["gp", "names", "negatives", "mcm"] = "gp"
-    """score of base against new: names and shots, names, NegLabel, or the surest base class"""
+    """score that tells base from new classes; gp is the Gaussian-process filter"""
     routing: Literal["soft", "hard", "none"] = "soft"
-    """base and new classes share an image by the filter's odds, by its threshold, or not at all"""
+    """how base and new classes share an image: by that score's odds, by its threshold, or not"""
     shard: str = ""
-    """i/n scores every n-th piece only, from the i-th on; a run without it writes the result"""
+    """i/n scores every n-th chunk of 64 images only, from the i-th on, and writes no result"""
     merge: bool = False
-    """write the result from finished shards alone; all must be there"""
+    """write the result from finished chunks alone; all must be there"""
     report: bool = True
     """write report.html"""
     verify: Path | None = None
-    """manifest.json of an earlier run: do it again in a folder of its own, and compare"""
+    """manifest.json of an earlier run, to repeat in a temporary folder and compare the results"""
     cache: Path = Path("cache")
     """folder for cached features"""
     workers: int = 0
@@ -84,7 +81,7 @@ class Config:
     prefetch: int = 32
     """views decoded ahead of the encoder; changes no result"""
     device: Device = "auto"
-    """where Jittor computes; auto takes CUDA where it works"""
+    """device that Jittor computes on; auto takes CUDA if it works"""
     precision: Precision = "fp32"
     """precision of frozen layers: fp32, bf16 (with AMX, AVX-512-bf16 or a GPU), or auto"""
     kernels: Kernels = "native"
@@ -102,171 +99,191 @@ class Config:
         return (self.out / (f".lock.{self.shard.replace('/', 'of')}" if self.shard else ".lock"),)
 
 
-def true_labels(items: list[Sample], labels: Path | None) -> np.ndarray | None:
-    """labels[N] from the file, else from a layout that gives them, else None."""
-    if labels:
-        known = read_labels(labels)
-        missing = [item.name for item in items if item.name not in known]
-        if missing:
-            more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
-            raise ValueError(f"{labels}: no label for {missing[0]}{more}")
-        return np.array([known[item.name] for item in items])
-    if all(item.label is not None for item in items):
-        return np.array([item.label for item in items])
-    return None
+def run(config: Config) -> None:
+    """Scores the test images, writes the result and, with labels, prints the tables."""
+    dataset, weights = open_inputs(config.data, config.weights)
+    samples = list_test_images(dataset, config.images)
+    submission.require_names(config.images, [sample.name for sample in samples])
+    parts = read_parts(config.parts)
+    if parts.text.label_space.names != dataset.label_space.names:
+        raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
+    encoders = make_encoders(config, weights, parts)
+    scorer = Scorer(encoders, parts, inference_config(config, parts))
+    store = ChunkStore(config.out / "shards", scorer.setup())
+    if not config.merge:
+        count = score_chunks(config.shard, samples, scorer, store)
+    if config.shard:
+        print(f"test: shard {config.shard}, {count} of {len(samples)} images -> {store.folder}")
+        return
+    if not is_main_process():
+        return
+    predictions = concatenate(list(store.load_all(split_into_chunks(samples))))
+    for stale in ("scores.json", "report.html"):  # of another result
+        (config.out / stale).unlink(missing_ok=True)
+    write_result(config.out, predictions, len(parts.text.label_space))
+    trained_on = write_manifest(config.out, as_plain(config), scorer, samples, predictions)
+    print(f"test: {len(predictions)} images -> {config.out / 'result.txt'}, valid")
+    if predictions.skipped:
+        print(summarize_skipped(predictions.skipped))
+    if trained_on:
+        print(f"{trained_on} of these images are among the shots that the parts were trained on")
+    evaluate(config, scorer, samples, predictions, trained_on)
 
 
-def encoders_of(config: Config, weights: Path, parts: Parts) -> list[Encoder]:
-    """CLIP as it came, CLIP with LoRA merged and, where the parts need it, the auxiliary encoder.
+def make_encoders(config: Config, weights: Path, parts: Parts) -> Encoders:
+    """Returns the encoders that the parts need.
 
-    Raises ValueError where a weight file is not the one that the parts were trained with.
+    Raises ValueError if a weight file is not the one that the parts were trained with.
     """
     device = use_device(config.device, config.precision, config.kernels)
-    encoder = Encoder(weights, device, config.cache, config.workers, config.prefetch)
-    if encoder.weights_sha256 != parts["text"]["meta"]["inputs"]["weights"]:
+    plain = Encoder(weights, device, config.cache, config.workers, config.prefetch)
+    if plain.weights_sha256 != parts.text.weights_sha256:
         raise ValueError(f"{config.parts}: trained with another weight file than {weights}")
-    encoders = [encoder, tuned_encoder(encoder, parts["lora"])]
-    if "auxiliary" in parts:
-        file = find_auxiliary(config.auxiliary)
-        remedy = f"put it there, or delete {config.parts / 'auxiliary.pkl'} to do without"
-        if file is None:
-            raise ValueError(f"the parts need the auxiliary weights {config.auxiliary}: {remedy}")
-        encoders.append(encoder.with_auxiliary_weights(file))
-        if encoders[-1].weights_sha256 != parts["auxiliary"]["weights"]:
-            raise ValueError(f"{file}: not the auxiliary weights of these parts: {remedy}")
-    return encoders
+    tuned = plain.with_lora(parts.lora.config, parts.lora.state)
+    if parts.auxiliary is None:
+        return Encoders(plain, tuned)
+    path = find_auxiliary(config.auxiliary)
+    remedy = f"put it there, or delete {part_path(config.parts, 'auxiliary')} to do without"
+    if path is None:
+        raise ValueError(f"the parts need the auxiliary weights {config.auxiliary}: {remedy}")
+    auxiliary = plain.with_auxiliary_weights(path)
+    if auxiliary.weights_sha256 != parts.auxiliary.weights_sha256:
+        raise ValueError(f"{path}: not the auxiliary weights of these parts: {remedy}")
+    return Encoders(plain, tuned, auxiliary)
 
 
-def looks_of(config: Config, parts: Parts) -> InferenceConfig:
-    """How to look at an image; crops are the shots' where the configuration says nothing."""
-    crops = parts["head"]["meta"]["inputs"]["crops"]
-    scale = config.scale or tuple(crops["scale"])
-    flip = crops["flip"] if config.flip is None else config.flip
+def inference_config(config: Config, parts: Parts) -> InferenceConfig:
+    """Returns how images are seen; crops are those of the training unless they are configured."""
+    crops = parts.head.views.crops
+    if config.scale is not None:
+        crops = replace(crops, scale=config.scale)
+    if config.flip is not None:
+        crops = replace(crops, flip=config.flip)
     count = 1 if config.tta == "none" else config.views
-    return InferenceConfig(
-        config.tta, Views(count, Crops(scale, flip), config.seed), config.ood, config.routing
-    )
+    views = Views(count, crops, config.seed)
+    return InferenceConfig(config.tta, views, config.ood, config.routing)
 
 
-def score_pieces(config: Config, items: list[Sample], scorer: Scorer, store: ChunkStore) -> int:
-    """Scores this shard's and this rank's pieces that are not there yet; returns how many images
-    they have.
+def score_chunks(shard: str, samples: list[Sample], scorer: Scorer, store: ChunkStore) -> int:
+    """Scores the chunks of this shard and rank that are not stored yet.
+
+    Returns the number of images in all chunks of this shard and rank.
     """
-    pieces = select_shard(split_into_chunks(items), config.shard)[rank() :: world_size()]
-    total = sum(map(len, pieces))
-    done = 0
+    chunks = select_shard(split_into_chunks(samples), shard)[rank() :: world_size()]
+    total, done = sum(map(len, chunks)), 0
     with single_process(), tqdm(total=total, desc="test", unit="image", disable=None) as bar:
-        for piece in pieces:
-            path = store.path(piece)
+        for chunk in chunks:
+            path = store.path(chunk)
             if not path.exists():
-                names, paths = [item.name for item in piece], [item.path for item in piece]
+                names, paths = [s.name for s in chunk], [s.path for s in chunk]
                 with report_progress_on_stop(f"{done} of {total} images"):
-                    outcome = scorer(names, paths, bar.update)
-                if store.path(piece) != path:
+                    predictions = scorer(names, paths, bar.update)
+                if store.path(chunk) != path:
                     raise ValueError(
-                        f"{paths[0]} or one of the {len(piece) - 1} images behind it changed while "
-                        "it was scored: run again, what is finished is kept"
+                        f"{paths[0]} or one of the {len(chunk) - 1} images behind it changed while "
+                        "it was scored: run again, finished chunks are kept"
                     )
-                store.save(path, outcome)
-            done += len(piece)
+                store.save(path, predictions)
+            done += len(chunk)
             bar.update(done - bar.n)
     barrier()
     return total
 
 
-def write_result(out: Path, outcome: Predictions, num_classes: int) -> None:
-    """result.txt and result.zip, each read back and held to its form."""
-    submission.write(out / "result.txt", outcome.names, outcome.ids, num_classes)
+def write_result(out: Path, predictions: Predictions, num_classes: int) -> None:
+    """Writes result.txt and result.zip, reads both back and validates them."""
+    submission.write(out / "result.txt", predictions.names, predictions.ids, num_classes)
     submission.zip_result(out / "result.txt", out / "result.zip")
-    submission.validate(out / "result.txt", outcome.names, num_classes)
-    submission.validate_zip(out / "result.zip", outcome.names, num_classes)
+    submission.validate(out / "result.txt", predictions.names, num_classes)
+    submission.validate_zip(out / "result.zip", predictions.names, num_classes)
 
 
-def run(config: Config) -> None:
-    """Scores, writes and validates the result; with labels, prints the tables too."""
-    tree, weights = open_inputs(config.data, config.weights)
-    items = list_test_images(tree, config.images)
-    submission.require_names(config.images, [item.name for item in items])
-    trained = (config.parts / "auxiliary.pkl").exists()
-    parts = read_parts(config.parts, NEEDED + ("auxiliary",) * trained)
-    if parts["text"]["class_names"] != list(tree.label_space.names):
-        raise ValueError(f"{config.parts}: trained for other classes than those of {config.data}")
-    hashes = {f"{stage}.pkl": sha256_of(config.parts / f"{stage}.pkl") for stage in parts}
-    scorer = Scorer(encoders_of(config, weights, parts), parts, hashes, looks_of(config, parts))
-    store = ChunkStore(config.out / "shards", scorer.setup())
-    if not config.merge:
-        count = score_pieces(config, items, scorer, store)
-    if config.shard:
-        print(f"test: shard {config.shard}, {count} of {len(items)} images -> {store.folder}")
-        return
-    if not is_main_process():
-        return
-    outcome = joined(list(store.found(split_into_chunks(items))))
-    for stale in ("scores.json", "report.html"):  # of another result
-        (config.out / stale).unlink(missing_ok=True)
-    write_result(config.out, outcome, len(tree.label_space.names))
-    trained_on = write_manifest(config.out, as_plain(config), scorer, items, outcome)
-    print(f"test: {len(outcome)} images -> {config.out / 'result.txt'}, valid")
-    if outcome.skipped:
-        print(summarize_skipped(outcome.skipped))
-    if trained_on:
-        print(f"{trained_on} of these images are among the shots that the parts were trained on")
-    truth, rows = true_labels(items, config.labels), None
+def evaluate(
+    config: Config,
+    scorer: Scorer,
+    samples: list[Sample],
+    predictions: Predictions,
+    trained_on: int,
+) -> None:
+    """Writes and prints the scores if there are labels, and writes the report."""
+    label_space, record = scorer.label_space, read_record(config.parts)
+    truth, rows = true_labels(samples, config.labels), None
     if truth is not None:
-        record = read_record(config.parts)
-        scores = scores_of(outcome, truth, tree.label_space, parts, record, scorer.threshold)
+        parts = scorer.parts.by_stage
+        scores = scores_of(predictions, truth, label_space, parts, record, scorer.threshold)
         source = scored_from(config.out / "result.txt", config.labels)
-        write_scores(
-            config.out / "scores.json", scores | {"trained_on": trained_on, "made_from": source}
-        )
+        scores |= {"trained_on": trained_on, "made_from": source}
+        write_scores(config.out / "scores.json", scores)
         rows = scores["rows"]
         print(f"\n{as_text(scores)}")
     if config.report:
+        from fewshot.evaluation.report.page import write_report  # loads matplotlib and Jinja
+
         write_report(
             config.out / "report.html",
-            outcome,
-            tree.label_space,
+            predictions,
+            label_space,
             threshold=scorer.threshold,
             truth=truth,
             rows=rows,
-            seconds=seconds_of(config, scorer),
-            settings=settings_of(config, scorer),
-            picture=lambda index, view: scorer.picture(items[index].path, view),
+            seconds=seconds_by_step(record, scorer),
+            settings=report_settings(config, scorer),
+            picture=lambda index, view: scorer.picture(samples[index].path, view),
         )
 
 
-def seconds_of(config: Config, scorer: Scorer) -> dict[str, float | None]:
-    """Seconds of each stage of training and of this run's own work."""
-    record = read_record(config.parts)
-    seconds = {f"training: {stage}": entry["seconds"] for stage, entry in record.items()}
-    return seconds | {f"this test: {what}": value for what, value in scorer.seconds.items()}
+def true_labels(samples: list[Sample], labels: Path | None) -> np.ndarray | None:
+    """Returns labels[N] from the file, else from the layout of the test set; None without either.
+
+    Raises ValueError if the file lacks an image.
+    """
+    if labels:
+        label_of = read_labels(labels)
+        missing = [sample.name for sample in samples if sample.name not in label_of]
+        if missing:
+            more = f" and {len(missing) - 1} more images" if len(missing) > 1 else ""
+            raise ValueError(f"{labels}: no label for {missing[0]}{more}")
+        return np.array([label_of[sample.name] for sample in samples])
+    if all(sample.label is not None for sample in samples):
+        return np.array([sample.label for sample in samples])
+    return None
 
 
-def settings_of(config: Config, scorer: Scorer) -> dict:
-    """What the report says of a run."""
-    looks = scorer.looks
-    settings = {"test images": config.images, "weights": config.weights, "views": looks.views.count}
-    settings |= {
-        "share of the image in a crop": looks.views.crops.scale,
-        "mirrored crops": looks.views.crops.flip,
+def seconds_by_step(record: dict[str, StageRecord], scorer: Scorer) -> dict[str, float | None]:
+    """Returns the seconds of each stage of the training and of each step of this run."""
+    seconds = {f"training: {stage}": entry.seconds for stage, entry in record.items()}
+    return seconds | {f"this test: {step}": value for step, value in scorer.seconds.items()}
+
+
+def report_settings(config: Config, scorer: Scorer) -> dict:
+    """Returns the settings of this run that the report lists."""
+    views = scorer.config.views
+    return {
+        "test images": config.images,
+        "weights": config.weights,
+        "views": views.count,
+        "share of the image in a crop": views.crops.scale,
+        "mirrored crops": views.crops.flip,
+        "aggregation of views": config.tta,
+        "score of base against new": config.ood,
+        "routing": config.routing,
+        "device": scorer.encoders.plain.device,
     }
-    settings |= {"views become one by": looks.tta, "score of base": looks.ood}
-    return settings | {"routing": looks.routing, "device": scorer.encoders[0].device}
 
 
 def verify(manifest: Path, arguments: list[str]) -> None:
-    """Does again what the manifest describes, but for what the arguments say, and compares.
+    """Repeats the run that the manifest describes, with changes by the arguments, and compares.
 
-    Nothing of the first run is used but the inputs. Ends with status 1 where results differ.
+    Only the inputs of the first run are used. Ends with status 1 if the results differ.
     """
     recorded = from_plain(Config, read_manifest(manifest)["config"], "test.py")
     recorded = replace(recorded, shard="", merge=False)
-    given = parse(Config, arguments, "test.py", recorded)
+    config = parse(Config, arguments, "test.py", recorded)
     with tempfile.TemporaryDirectory(prefix="verify") as name:
         folder = Path(name)
-        alone: dict[str, Any] = {"out": folder, "cache": folder / "cache"}
-        alone |= {"labels": None, "report": False}
-        run(replace(given, verify=None, shard="", merge=False, **alone))
+        changes: dict[str, Any] = {"out": folder, "cache": folder / "cache", "verify": None}
+        changes |= {"labels": None, "report": False, "shard": "", "merge": False}
+        run(replace(config, **changes))
         lines = verdict(manifest, folder)
     if lines:
         sys.exit("\n  ".join([f"verify: {manifest}: the result is another one", *lines]))

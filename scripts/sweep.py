@@ -50,8 +50,9 @@ def one_seed(given: argparse.Namespace, seed: int) -> tuple[Rows, Rows]:
         if subprocess.run([str(word) for word in words], check=False).returncode:
             sys.exit(f"sweep: seed {seed}: {command[0]} failed (see above)")
     scores = json.loads((folder / "scores.json").read_text())
-    ends = {f"{way}, end to end": row for way, row in scores["end_to_end"].items()}
-    return scores["rows"], ends
+    labels = scores["labels"]
+    rows = {labels[id]: row for id, row in scores["rows"].items()}
+    return rows, {f"{labels[id]}, end to end": row for id, row in scores["end_to_end"].items()}
 
 
 def summary(runs: Sequence[Rows]) -> str:

@@ -4,8 +4,9 @@ import numpy as np
 
 from data.label_space import GROUPS, LabelSpace
 from fewshot.evaluation.metrics import accuracy, harmonic_mean
-from fewshot.inference.ensemble import ROUTINGS, STAGE_OF, SUBMITTED, WITHOUT
-from fewshot.stages.pipeline import Parts
+from fewshot.inference.classifiers import CLASSIFIERS, ENSEMBLE, ROUTED
+from fewshot.stages.parts import Part
+from fewshot.stages.record import StageRecord
 
 
 def groups(label_space: LabelSpace) -> dict[str, tuple[list[int], str]]:
@@ -23,51 +24,54 @@ def groups(label_space: LabelSpace) -> dict[str, tuple[list[int], str]]:
 
 
 def ablation(
-    picks: dict[str, np.ndarray],
+    top1_among: dict[str, np.ndarray],
     truth: np.ndarray,
     label_space: LabelSpace,
-    parts: Parts,
-    record: dict,
+    parts: dict[str, Part],
+    record: dict[str, StageRecord],
 ) -> dict[str, dict[str, float | int]]:
-    """A row for each way to score: accuracies as fractions, trained numbers, seconds.
+    """Returns a row per classifier: accuracies as fractions, trained numbers, whole seconds.
 
-    picks: {way: [N,3]} as in `Outcome`, truth[N]; record: what `stages.read_record` returns.
-    Numbers and seconds are those of the way's own stage, for what is submitted the sums; seconds
-    are whole. What the blend would be without a member has accuracies only; a column without images
-    is left out, and so are the rows of `ROUTINGS`, which are `end_to_end`'s.
+    top1_among is that of `Predictions`, truth[N] holds class ids, parts are given by stage.
+    Numbers and seconds are those of the classifier's own stage, for the ensemble their sums. The
+    ensemble without a member has accuracies only. A column without images is left out. The ensemble
+    under each routing is in `end_to_end` instead.
     """
     rows: dict[str, dict[str, float | int]] = {}
-    for way in [way for way in picks if way not in ROUTINGS.values()]:
-        row = rows[way] = {}
+    for id, best in top1_among.items():
+        classifier = CLASSIFIERS[id]
+        if classifier.routing:
+            continue
+        row = rows[id] = {}
         for name, (ids, among) in groups(label_space).items():
             counted = np.isin(truth, ids)
             if counted.any():
-                row[name] = accuracy(picks[way][counted, GROUPS.index(among)], truth[counted])
-        if way.startswith(WITHOUT):
+                row[name] = accuracy(best[counted, GROUPS.index(among)], truth[counted])
+        if classifier.without:
             continue
-        stages = tuple(parts) if way == SUBMITTED else (STAGE_OF[way],)
-        row["trained"] = sum(parts[stage].get("trainable", 0) for stage in stages)
-        seconds = [record.get(stage, {}).get("seconds") for stage in stages]
+        stages = tuple(parts) if id == ENSEMBLE else (classifier.stage,)
+        row["trained"] = sum(parts[stage].trained_count for stage in stages)
+        seconds = [record[stage].seconds if stage in record else None for stage in stages]
         if None not in seconds:
-            row["seconds"] = round(sum(seconds))
+            row["seconds"] = round(sum(filter(None, seconds)))
     return rows
 
 
 def end_to_end(
-    picks: dict[str, np.ndarray], truth: np.ndarray, label_space: LabelSpace
+    top1_among: dict[str, np.ndarray], truth: np.ndarray, label_space: LabelSpace
 ) -> dict[str, dict[str, float]]:
-    """Rows for zero-shot, the blend under each routing and what is submitted: accuracy of base and
-    of new images, both chosen among all classes, their harmonic mean, and of all images.
+    """Returns rows for zero-shot, the ensemble under each routing, and the submitted ensemble.
 
-    Empty where there are no images of one kind.
+    Columns are the accuracy of base and of new images, both chosen among all classes, their
+    harmonic mean, and the accuracy of all images. Empty without images of both kinds.
     """
     kinds = {"base": label_space.is_base(truth), "new": label_space.is_new(truth)}
     if not all(kind.any() for kind in kinds.values()):
         return {}
     rows = {}
-    for way in ("zero-shot", *ROUTINGS.values(), SUBMITTED):
-        chosen = picks[way][:, GROUPS.index("all")]
+    for id in ("zero_shot", *(form.id for form in ROUTED), ENSEMBLE):
+        chosen = top1_among[id][:, GROUPS.index("all")]
         row = {name: accuracy(chosen[kind], truth[kind]) for name, kind in kinds.items()}
         row["harmonic"] = harmonic_mean(row["base"], row["new"])
-        rows[way] = row | {"all": accuracy(chosen, truth)}
+        rows[id] = row | {"all": accuracy(chosen, truth)}
     return rows

@@ -9,8 +9,10 @@ from data.label_space import LabelSpace
 from fewshot.evaluation.ablation import ablation, end_to_end
 from fewshot.evaluation.metrics import table
 from fewshot.evaluation.ood_metrics import evaluate
+from fewshot.inference.classifiers import CLASSIFIERS, by_label
 from fewshot.inference.predictions import Predictions
-from fewshot.stages.pipeline import Parts
+from fewshot.stages.parts import Part
+from fewshot.stages.record import StageRecord
 from runtime.files import atomic_write
 
 ROUTING = """
@@ -19,25 +21,38 @@ at the threshold {base_kept:.2%} of base kept, {new_found:.2%} of new found"""
 
 
 def scores_of(
-    outcome: Predictions,
+    predictions: Predictions,
     truth: np.ndarray,
     label_space: LabelSpace,
-    parts: Parts,
-    record: dict,
+    parts: dict[str, Part],
+    record: dict[str, StageRecord],
     threshold: float,
 ) -> dict:
-    """{"images": count, "rows": what each part brought, "end_to_end": accuracies among all classes,
-    "routing": what `ood.evaluate` returns}; the last two are empty without base and new images.
+    """Returns the contents of scores.json, by the ids of classifiers.
 
-    truth[N]; record: what `stages.read_record` returns.
+    truth[N] holds class ids, parts are given by stage.
+
+    - images: their number.
+    - labels: what tables call each classifier.
+    - rows: what each part contributes (`ablation`).
+    - end_to_end: accuracies among all classes; empty without base and new images.
+    - routing: the figures of `ood_metrics.evaluate`; empty without base and new images.
     """
-    ends, routing = end_to_end(outcome.picks, truth, label_space), {}
-    known = ~np.isnan(outcome.base_score)  # could be read
-    is_base = label_space.is_base(truth[known])
+    routing = {}
+    rows = ablation(predictions.top1_among, truth, label_space, parts, record)
+    ends = end_to_end(predictions.top1_among, truth, label_space)
+    readable = ~np.isnan(predictions.ood_log_odds)
+    is_base = label_space.is_base(truth[readable])
     if ends and is_base.any() and not is_base.all():
-        routing = evaluate(outcome.base_score[known], is_base, threshold)
-    rows = ablation(outcome.picks, truth, label_space, parts, record)
-    return {"images": len(truth), "rows": rows, "end_to_end": ends, "routing": routing}
+        routing = evaluate(predictions.ood_log_odds[readable], is_base, threshold)
+    labels = {id: CLASSIFIERS[id].label for id in (*rows, *ends)}
+    return {
+        "images": len(truth),
+        "labels": labels,
+        "rows": rows,
+        "end_to_end": ends,
+        "routing": routing,
+    }
 
 
 def write_scores(path: Path, scores: dict) -> None:
@@ -49,9 +64,9 @@ def write_scores(path: Path, scores: dict) -> None:
 
 def as_text(scores: dict) -> str:
     """The scores as tables."""
-    text = f"accuracy in percent on {scores['images']} images\n{table(scores['rows'])}"
+    text = f"accuracy in percent on {scores['images']} images\n{table(by_label(scores['rows']))}"
     if scores["end_to_end"]:
-        text += f"\n\nchoosing among all classes\n{table(scores['end_to_end'])}"
+        text += f"\n\nchoosing among all classes\n{table(by_label(scores['end_to_end']))}"
     if scores["routing"]:
         text += "\n" + ROUTING.format(**scores["routing"])
     return text

@@ -1,4 +1,4 @@
-"""What was found out about test images: what the result, the table and the report are made from.
+"""What a test run finds out about images: the result, the tables and the report are made from it.
 
 N images, P views of each.
 """
@@ -17,28 +17,28 @@ class Predictions:
     names: list[str]
     ids: np.ndarray  # int32 [N,5] class ids, best first
     probabilities: np.ndarray  # float32 [N,5] of these ids
-    base_score: np.ndarray  # float32 [N] log-odds of any base class; NaN: could not be read
-    routed_base: np.ndarray  # bool [N]
-    inlierness: np.ndarray  # float32 [N,P] of the views; rows sum to 1
+    ood_log_odds: np.ndarray  # float32 [N], of any base class; NaN: the image could not be read
+    routed_to_base: np.ndarray  # bool [N]
+    view_weights: np.ndarray  # float32 [N,P]; rows sum to 1
     skipped: list[tuple[str, str]]  # (name, cause) of images that could not be read
-    picks: dict[str, np.ndarray]  # {way to score: int32 [N,3] best class of each of GROUPS or -1}
+    top1_among: dict[str, np.ndarray]  # by classifier: int32 [N,3], as `best_of_groups` returns it
 
     def __len__(self) -> int:
         return len(self.names)
 
 
-ARRAYS = tuple(
+ARRAY_FIELDS = tuple(
     field.name for field in dataclasses.fields(Predictions) if field.type is np.ndarray
-)  # the fields that hold a row an image
+)
 
 
-def joined(pieces: Sequence[Predictions]) -> Predictions:
-    """The pieces one after the other. All must have the same views and ways to score."""
-    arrays = {name: np.concatenate([getattr(p, name) for p in pieces]) for name in ARRAYS}
-    ways = pieces[0].picks
+def concatenate(chunks: Sequence[Predictions]) -> Predictions:
+    """Returns the predictions of all chunks, which have the same views and classifiers."""
+    arrays = {name: np.concatenate([getattr(c, name) for c in chunks]) for name in ARRAY_FIELDS}
+    classifiers = chunks[0].top1_among
     return Predictions(
-        names=[name for piece in pieces for name in piece.names],
-        skipped=[pair for piece in pieces for pair in piece.skipped],
-        picks={way: np.concatenate([piece.picks[way] for piece in pieces]) for way in ways},
+        names=[name for chunk in chunks for name in chunk.names],
+        skipped=[pair for chunk in chunks for pair in chunk.skipped],
+        top1_among={id: np.concatenate([c.top1_among[id] for c in chunks]) for id in classifiers},
         **arrays,
     )

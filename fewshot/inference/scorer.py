@@ -1,7 +1,11 @@
-"""From test images to decisions: views, their mode, routing, scores. Each image by itself."""
+"""From the paths of test images to predictions: views, their aggregate, routing, scores.
+
+Each image is scored by itself. N images, P views of each, E embedding, W width of the auxiliary
+features.
+"""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -11,116 +15,119 @@ from PIL import Image
 
 import runtime
 from data.decoding import BrokenImage, decode
-from data.label_space import LabelSpace
 from data.views import Views, random_view
 from engine.device import precision_in_use
 from fewshot.features.encoder import Encoder, code_version, encode_views
 from fewshot.inference import mta
-from fewshot.inference.ensemble import SUBMITTED, Features, class_scores
+from fewshot.inference.classifiers import ENSEMBLE
+from fewshot.inference.ensemble import Ensemble, Features
 from fewshot.inference.predictions import Predictions
+from fewshot.inference.routing import class_scores
 from fewshot.inference.submission import top5
-from fewshot.stages.ood import base_odds
-from fewshot.stages.pipeline import Parts
+from fewshot.stages.ood_log_odds import ood_log_odds
+from fewshot.stages.parts import Parts
 from jclip.preprocess import centre_crop, resize_short_side
 from models.normalize import unit_rows
 
 PICTURE = 160  # pixels a side of a view that is shown
-CODE = (
-    "fewshot/**/*.py",
-    "models/**/*.py",
-    "data/*.py",
-)  # what an outcome depends on beside the features' code
+# what predictions depend on beside the code of the features
+CODE = ("fewshot/*/*.py", "models/*.py", "models/*/*.py")
 
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How a test image is looked at and routed."""
+    """How test images are seen and routed."""
 
     tta: str  # one of `mta.METHODS`
     views: Views
-    ood: str  # one of `ood_stage.FILTERS`
-    routing: str  # one of `classifier.ROUTINGS`
+    ood: str  # one of `ood_log_odds.FILTERS`
+    routing: str  # one of `classifiers.ROUTINGS`
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The networks that images go through."""
+
+    plain: Encoder  # CLIP as it came
+    tuned: Encoder  # CLIP with LoRA merged
+    auxiliary: Encoder | None = None
+
+    def __iter__(self) -> Iterator[Encoder]:
+        encoders = (self.plain, self.tuned, self.auxiliary)
+        return (encoder for encoder in encoders if encoder is not None)
 
 
 class Scorer:
-    """Classifies images with trained parts.
+    """Classifies images with trained parts. `seconds` adds up where the time goes."""
 
-    encoders: CLIP as it came, CLIP with LoRA merged and, where there is one, the auxiliary encoder.
-    `seconds` collects where the time went.
-    """
-
-    def __init__(
-        self,
-        encoders: Sequence[Encoder],
-        parts: Parts,
-        hashes: dict[str, str],
-        looks: InferenceConfig,
-    ):
-        """hashes: SHA-256 of each part's file by its name."""
-        self.hashes = hashes
-        self.encoders, self.parts, self.looks = encoders, parts, looks
-        text = parts["text"]
-        self.label_space = LabelSpace(tuple(text["class_names"]), tuple(text["base_ids"]))
-        self.threshold = parts["ood"]["thresholds"][looks.ood]
+    def __init__(self, encoders: Encoders, parts: Parts, config: InferenceConfig):
+        self.encoders, self.parts, self.config = encoders, parts, config
+        self.ensemble = Ensemble(parts)
+        self.label_space = parts.text.label_space
+        self.threshold = parts.ood.thresholds[config.ood]
         self.seconds: dict[str, float] = defaultdict(float)
 
     def setup(self) -> dict:
-        """Plain data: all that an outcome depends on beside the images."""
-        looks, crops = self.looks, self.looks.views.crops
+        """Returns plain data: all that predictions depend on beside the images."""
+        config, views = self.config, self.config.views
         return {
-            "parts": self.hashes,
+            "parts": self.parts.hashes,
             "encoders": [encoder.weights_sha256 for encoder in self.encoders],
-            "looks": [looks.tta, looks.ood, looks.routing],
-            "views": [looks.views.count, looks.views.seed, *crops.scale, crops.flip],
-            "device": [self.encoders[0].device, precision_in_use(), runtime.PREPARED.threads],
+            "config": [config.tta, config.ood, config.routing],
+            "views": [views.count, views.seed, *views.crops.scale, views.crops.flip],
+            "device": [self.encoders.plain.device, precision_in_use(), runtime.PREPARED.threads],
             "code": code_version(*CODE),
         }
 
     def __call__(
-        self, names: Sequence[str], paths: Sequence[Path], tick: Callable = lambda: None
+        self, names: Sequence[str], paths: Sequence[Path], on_image: Callable = lambda: None
     ) -> Predictions:
-        """The outcome of some images; `tick()` is called after each one that was decoded."""
+        """Returns the predictions of images; `on_image()` is called after each one is decoded."""
         started = monotonic()
-        found, broken = encode_views(self.encoders, paths, self.looks.views, tick)
+        views, broken = encode_views(list(self.encoders), paths, self.config.views, on_image)
         encoded = monotonic()
-        features, inlierness = self.modes(*found)
-        odds = base_odds(self.parts, self.looks.ood, features.plain)
-        scores = class_scores(features, self.parts, odds, self.threshold, self.looks.routing)
-        final = scores[SUBMITTED]
-        ids = top5(final)
-        odds[sorted(broken)] = np.nan
-        outcome = Predictions(
+        features, view_weights = self.aggregate_views(*views)
+        log_odds = ood_log_odds(self.config.ood, features.plain, self.parts.text, self.parts.ood)
+        routing = self.config.routing
+        scores = class_scores(self.ensemble, features, log_odds, self.threshold, routing)
+        submitted = scores[ENSEMBLE]
+        ids = top5(submitted)
+        log_odds[sorted(broken)] = np.nan
+        best = self.label_space.best_of_groups
+        predictions = Predictions(
             names=list(names),
             ids=ids.astype(np.int32),
-            probabilities=np.exp(np.take_along_axis(final, ids, axis=1)).astype(np.float32),
-            base_score=odds.astype(np.float32),
-            routed_base=odds >= self.threshold,
-            inlierness=inlierness.astype(np.float32),
+            probabilities=np.exp(np.take_along_axis(submitted, ids, axis=1)).astype(np.float32),
+            ood_log_odds=log_odds.astype(np.float32),
+            routed_to_base=log_odds >= self.threshold,
+            view_weights=view_weights.astype(np.float32),
             skipped=[(names[index], broken[index].cause) for index in sorted(broken)],
-            picks={way: self.label_space.best_of_groups(s) for way, s in scores.items()},
+            top1_among={classifier: best(values) for classifier, values in scores.items()},
         )
         self.seconds["decoding and encoding"] += encoded - started
         self.seconds["views to scores"] += monotonic() - encoded
-        return outcome
+        return predictions
 
-    def modes(self, plain: np.ndarray, tuned: np.ndarray, *second: np.ndarray):
-        """(one row an image through each encoder, inlierness[N,P] of the views through plain CLIP).
+    def aggregate_views(
+        self, plain: np.ndarray, tuned: np.ndarray, auxiliary: np.ndarray | None = None
+    ) -> tuple[Features, np.ndarray]:
+        """Returns one row per image through each encoder, and view_weights[N,P] of plain CLIP.
 
-        plain[N,P,E], tuned[N,P,E], and second[N,P,W] where there is an auxiliary encoder. That one
-        has no text to find a mode by: its views count as plain CLIP finds them inlying.
+        plain[N,P,E], tuned[N,P,E] and auxiliary[N,P,W] are the views' features. The auxiliary
+        encoder has no text, so its views are averaged by the weights that plain CLIP gives them.
         """
-        text, head = self.parts["text"], self.parts["head"]
-        method, scale = mta.METHODS[self.looks.tta], text["logit_scale"]
-        modes, inlierness = method(plain, text["text_features"], logit_scale=scale)
-        tuned_modes, _ = method(tuned, head["class_vectors"], logit_scale=scale)
-        means = []
-        for views in second:  # [N,P,W]
-            means.append(unit_rows((unit_rows(views) * inlierness[:, :, None]).sum(axis=1)))
-        return Features(modes, tuned_modes, *means), inlierness
+        text, head = self.parts.text, self.parts.head
+        aggregate, scale = mta.METHODS[self.config.tta], text.logit_scale
+        plain_rows, view_weights = aggregate(plain, text.text_features, logit_scale=scale)
+        tuned_rows, _ = aggregate(tuned, head.class_vectors, logit_scale=scale)
+        if auxiliary is None:
+            return Features(plain_rows, tuned_rows), view_weights
+        weighted = unit_rows(auxiliary) * view_weights[:, :, None]
+        return Features(plain_rows, tuned_rows, unit_rows(weighted.sum(axis=1))), view_weights
 
     def picture(self, path: Path, view: int) -> Image.Image:
-        """A view of an image to be looked at, RGB; grey where that cannot be made any more."""
-        views = self.looks.views
+        """Returns a view of an image to show, RGB; grey if the image cannot be read any more."""
+        views = self.config.views
         try:
             image = decode(path)
             if view:

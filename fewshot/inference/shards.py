@@ -1,8 +1,8 @@
-"""A large test set in pieces of a fixed size: what a stopped run goes on from, and what several
-machines can share out.
+"""Chunks and shards of a large test set.
 
-A piece is known by the bytes of its images and by everything that its outcome depends on, so it
-does not matter which shard, machine or run made it.
+A chunk of 64 images is the unit of work that is kept on disk: a stopped run goes on from it. A
+shard is the share of the chunks that one machine scores. A chunk is known by the bytes of its
+images and by everything that its predictions depend on, so any shard, machine or run may make it.
 """
 
 import hashlib
@@ -17,79 +17,83 @@ import numpy as np
 from data.decoding import content_key_or_error
 from data.few_shot_dataset import Sample
 from engine.array_files import opened_arrays
-from fewshot.inference.predictions import ARRAYS, Predictions
+from fewshot.inference.predictions import ARRAY_FIELDS, Predictions
 from runtime.files import atomic_write
 
-CHUNK_SIZE = 64  # images; fixed, so that the same images share a piece whatever the settings
+CHUNK_SIZE = 64  # images; fixed, so that the same images share a chunk whatever the settings
 
 
-def split_into_chunks(items: Sequence[Sample]) -> list[list[Sample]]:
-    """The items, PIECE at a time, in their order."""
-    return [list(items[start : start + CHUNK_SIZE]) for start in range(0, len(items), CHUNK_SIZE)]
+def split_into_chunks(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Returns the samples in their order, CHUNK_SIZE of them per chunk."""
+    starts = range(0, len(samples), CHUNK_SIZE)
+    return [list(samples[start : start + CHUNK_SIZE]) for start in starts]
 
 
-def select_shard(pieces: Sequence, shard: str) -> list:
-    """Every n-th piece for "i/n", i from 1 to n; all of them for "". Raises ValueError."""
+def select_shard(chunks: Sequence, shard: str) -> list:
+    """Returns every n-th chunk for the shard "i/n", i from 1 to n; all chunks for "".
+
+    Raises ValueError for another text.
+    """
     if not shard:
-        return list(pieces)
+        return list(chunks)
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", shard)
     number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
         raise ValueError(f"shard is {shard!r}; i/n is needed, such as 1/4, 2/4, 3/4 and 4/4")
-    return list(pieces[number - 1 :: count])
+    return list(chunks[number - 1 :: count])
 
 
 class ChunkStore:
-    """Outcomes of pieces under `folder`, in one folder for each setup; written whole or not at all.
+    """The predictions of chunks under `folder`, in a folder of their own for each setup.
 
-    setup: plain data, hashes for files: all that an outcome depends on beside the images.
+    setup: plain data, hashes for files: all that predictions depend on beside the images.
     """
 
     def __init__(self, folder: Path, setup: dict):
         digest = hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
         self.folder = folder / digest[:16]
 
-    def path(self, piece: Sequence[Sample]) -> Path:
-        """Where a piece's outcome lies; reads the images' bytes."""
+    def path(self, chunk: Sequence[Sample]) -> Path:
+        """Returns the file of a chunk's predictions; reads the images' bytes."""
         digest = hashlib.sha256()
-        for item in piece:
-            digest.update(content_key_or_error(item.path).encode())
+        for sample in chunk:
+            digest.update(content_key_or_error(sample.path).encode())
         return self.folder / f"{digest.hexdigest()[:32]}.npz"
 
-    def save(self, path: Path, outcome: Predictions) -> None:
-        """Stores an outcome, without the images' names."""
-        place = {name: index for index, name in enumerate(outcome.names)}
-        skipped = [(place[name], cause) for name, cause in outcome.skipped]
-        record = json.dumps({"skipped": skipped, "ways": list(outcome.picks)})
-        arrays = {name: getattr(outcome, name) for name in ARRAYS}
-        arrays |= {f"picks_{i}": picks for i, picks in enumerate(outcome.picks.values())}
-        content = io.BytesIO()  # an archive that meets a full disk complains again when it is freed
-        np.savez(content, record=np.array(record), **arrays)
+    def save(self, path: Path, predictions: Predictions) -> None:
+        """Writes predictions without the images' names, whole or not at all."""
+        index_of = {name: index for index, name in enumerate(predictions.names)}
+        skipped = [(index_of[name], cause) for name, cause in predictions.skipped]
+        record = {"skipped": skipped, "classifiers": list(predictions.top1_among)}
+        arrays = {name: getattr(predictions, name) for name in ARRAY_FIELDS}
+        arrays |= {f"top1_{id}": best for id, best in predictions.top1_among.items()}
+        content = io.BytesIO()  # np.savez would complain a second time about a full disk
+        np.savez(content, record=np.array(json.dumps(record)), **arrays)
         with atomic_write(path, "wb") as file:
             file.write(content.getbuffer())
 
     def load(self, path: Path, names: Sequence[str]) -> Predictions:
-        """A stored outcome, of images that have these names today."""
+        """Reads predictions of images that have these names today."""
         with opened_arrays(path) as stored:
             record = json.loads(str(stored["record"]))
             return Predictions(
                 names=list(names),
                 skipped=[(names[index], cause) for index, cause in record["skipped"]],
-                picks={way: stored[f"picks_{i}"] for i, way in enumerate(record["ways"])},
-                **{name: stored[name] for name in ARRAYS},
+                top1_among={id: stored[f"top1_{id}"] for id in record["classifiers"]},
+                **{name: stored[name] for name in ARRAY_FIELDS},
             )
 
-    def found(self, pieces: Sequence[Sequence[Sample]]) -> Iterator[Predictions]:
-        """The outcomes of all pieces. Raises ValueError where some are missing."""
-        paths = [self.path(piece) for piece in pieces]
-        missing = [piece for piece, path in zip(pieces, paths, strict=True) if not path.exists()]
+    def load_all(self, chunks: Sequence[Sequence[Sample]]) -> Iterator[Predictions]:
+        """Yields the predictions of all chunks. Raises ValueError if some are missing."""
+        paths = [self.path(chunk) for chunk in chunks]
+        missing = [chunk for chunk, path in zip(chunks, paths, strict=True) if not path.exists()]
         if missing:
             images = sum(map(len, missing))
             raise ValueError(
-                f"{self.folder}: {images} images in {len(missing)} of {len(pieces)} pieces are "
+                f"{self.folder}: {images} images in {len(missing)} of {len(chunks)} chunks are "
                 f"missing, the first of them {missing[0][0].name}: run the other shards with the "
                 "same fields, parts, device and threads and bring their folders here, or leave "
                 "--merge out to score now what is missing or has changed"
             )
-        for piece, path in zip(pieces, paths, strict=True):
-            yield self.load(path, [item.name for item in piece])
+        for chunk, path in zip(chunks, paths, strict=True):
+            yield self.load(path, [sample.name for sample in chunk])

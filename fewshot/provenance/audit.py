@@ -25,6 +25,7 @@ from fewshot.provenance.links import (
     weight_path,
 )
 from fewshot.provenance.verify import read_manifest
+from fewshot.stages.record import read_record, record_path
 from weight_files.reader import safe_load
 
 PLACES = ("data", "images", "weights", "auxiliary", "parts")  # fields that say where inputs lie
@@ -127,15 +128,15 @@ class Job:
 
     def _schedule(self, folder: Path) -> Link:
         """What the training noted of its parts."""
-        path, name = folder / "schedule.json", "record of the training"
+        path, name = record_path(folder), "record of the training"
         into = tuple(self.record["inputs"]["parts"])
         more: dict[str, Any] = {"into": into, "path": path.as_posix()}
         if not path.is_file():
             return Link(name, MISSING, note="copy it along with the parts", **more)
         try:
-            noted = {each["output"]: each["sha256"] for each in json.loads(path.read_text("utf-8"))}
-        except (ValueError, KeyError, TypeError) as error:
-            return Link(name, CHANGED, note=f"cannot be read ({error!r})", **more)
+            noted = {stage.output: stage.sha256 for stage in read_record(folder).values()}
+        except ValueError as error:
+            return Link(name, CHANGED, note=f"cannot be read ({error})", **more)
         parts = self.record["inputs"]["parts"]
         other = [part for part in parts if noted.get(part) != parts[part]]
         note = f"is of another {', '.join(other)}" if other else f"{len(parts)} parts"

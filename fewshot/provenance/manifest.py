@@ -9,12 +9,12 @@ from engine.code_version import FEATURES_CODE, code_hashes
 from engine.config import as_plain
 from engine.device import precision_in_use
 from engine.run_log import commit, versions
-from fewshot.features.encoder import Encoder
 from fewshot.inference.predictions import Predictions
-from fewshot.inference.scorer import CODE, Scorer
+from fewshot.inference.scorer import CODE, Encoders, Scorer
 from fewshot.provenance.links import IMAGES, image_rows, rows_digest, write_rows
 from fewshot.provenance.verify import MANIFEST
-from fewshot.stages.pipeline import Parts
+from fewshot.stages.parts import Parts
+from fewshot.stages.typed_data import to_plain
 from runtime.files import atomic_write
 from weight_files.hashing import sha256_of
 from weight_files.reader import count_numbers
@@ -41,28 +41,28 @@ def write_manifest(
     whatever they are called.
     """
     parts, encoders, rows = scorer.parts, scorer.encoders, image_rows(items)
-    shots = {key for _, key in parts["text"]["shots"]}
+    shots = {key for _, key in parts.text.shots}
     trained_on = sum(key in shots for _, key in rows)
     write_rows(out / IMAGES, rows)
     record = {
         "config": config,
         "inputs": {
-            "weights": encoders[0].weights_sha256,
-            "auxiliary": encoders[2].weights_sha256 if len(encoders) > 2 else None,
-            "parts": scorer.hashes,
+            "weights": encoders.plain.weights_sha256,
+            "auxiliary": encoders.auxiliary.weights_sha256 if encoders.auxiliary else None,
+            "parts": parts.hashes,
             "images": len(items),
             "images_sha256": rows_digest(rows),
             "images_trained_on": trained_on,
         },
-        "made_from": {f"{stage}.pkl": part["meta"]["inputs"] for stage, part in parts.items()},
-        "looks": as_plain(scorer.looks) | {"threshold": scorer.threshold},
-        "shots": parts["text"]["shots"],
+        "made_from": {f"{stage}.pkl": origin.inputs for stage, origin in parts.origins.items()},
+        "looks": as_plain(scorer.config) | {"threshold": scorer.threshold},
+        "shots": parts.text.shots,
         "parameters": parameters(encoders, parts),
-        "device": encoders[0].device,
+        "device": encoders.plain.device,
         "precision": precision_in_use(),
         "rules": RULES,
         "selection": {"rule": SELECTION}
-        | {stage: part["selection"] for stage, part in parts.items() if part.get("selection")},
+        | {stage: part.selection for stage, part in parts.by_stage.items() if part.selection},
         "skipped_images": [list(pair) for pair in outcome.skipped],
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),
@@ -75,10 +75,11 @@ def write_manifest(
     return trained_on
 
 
-def parameters(encoders: Sequence[Encoder], parts: Parts) -> dict[str, int]:
+def parameters(encoders: Encoders, parts: Parts) -> dict[str, int]:
     """The numbers of each network and each part, and their sum. LoRA's are counted as a part."""
-    counts = {"weights": encoders[0].parameters}
-    if len(encoders) > 2:
-        counts["auxiliary weights"] = encoders[2].parameters
-    counts |= {f"{stage}.pkl": count_numbers(part) for stage, part in parts.items()}
+    counts = {"weights": encoders.plain.parameters}
+    if encoders.auxiliary:
+        counts["auxiliary weights"] = encoders.auxiliary.parameters
+    for stage, part in parts.by_stage.items():
+        counts[f"{stage}.pkl"] = count_numbers(to_plain(part))
     return counts | {"sum": sum(counts.values())}

@@ -1,6 +1,8 @@
-"""The LoRA stage: low-rank changes of CLIP's own layers, learned on fresh crops of the shots.
+"""The LoRA stage: low-rank adapters of CLIP's own layers, trained on fresh crops of the shots.
 
-Everything after it sees CLIP with the changes merged in (`tuned_encoder`).
+Every later stage sees CLIP with the adapters merged in (`Encoder.with_lora`).
+
+B images, J of K base classes per step, L tokens, E embedding.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ import numpy as np
 import jclip
 from data.views import Crops
 from engine.batches import ClassDraw, ImageBatches
-from engine.config import require_ranges
+from engine.config import as_plain, require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
 from engine.run_log import Run
@@ -23,6 +25,9 @@ from engine.schedules import warm_cosine
 from engine.trainer import fit
 from fewshot.features.encoder import Encoder
 from fewshot.features.towers import clip_tower
+from fewshot.stages.parts import LoraPart, TextPart
+from fewshot.stages.pipeline import Stage
+from fewshot.stages.task import Task
 from models.lora import LoraAdapters, LoraConfig
 
 
@@ -37,15 +42,15 @@ class LoraStageConfig(LoraConfig):
     final_lr: float = 1e-6
     """learning rate at the end"""
     weight_decay: float = 0.01
-    """of AdamW"""
+    """weight decay of AdamW"""
     batch_size: int = 32
-    """images a step"""
+    """images per step"""
     grad_accum: int = 1
     """micro-batches per batch, whose gradients are averaged; several processes share them"""
     classes: int = 0
-    """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
+    """classes in the softmax of a step, 0 for all; the last fifth of the epochs takes all"""
     scale: tuple[float, float] = (0.08, 1.0)
-    """share of the image's area that a crop takes, least and most"""
+    """smallest and largest share of the image's area that a crop takes"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -53,18 +58,19 @@ class LoraStageConfig(LoraConfig):
         Crops(self.scale)
         MicroBatches(self.grad_accum)
 
-
-def lora_config(settings: dict) -> LoraConfig:
-    """The adapters' own fields out of those of the stage."""
-    names = [field.name for field in dataclasses.fields(LoraConfig)]
-    return LoraConfig(**{name: settings[name] for name in names})
+    @property
+    def adapters(self) -> LoraConfig:
+        """The fields that the adapters themselves have."""
+        names = [field.name for field in dataclasses.fields(LoraConfig)]
+        return LoraConfig(**{name: getattr(self, name) for name in names})
 
 
 def lora_step(
     model: jclip.CLIP, tokens: np.ndarray, text_features: jt.Var | None, logit_scale: float
 ) -> Callable[[Any], dict[str, jt.Var]]:
-    """A training step on `ImageBatches`: cross-entropy of J classes, whose texts are tokens[K,L],
-    or text_features[K,E] where that tower does not learn.
+    """Returns a training step on `ImageBatches`: the cross-entropy of J classes.
+
+    Their texts are tokens[K,L], or text_features[K,E] if the text tower is not adapted.
     """
 
     def step(batch: Any) -> dict[str, jt.Var]:
@@ -81,6 +87,19 @@ def lora_step(
     return step
 
 
+def lora_stage(task: Task, config: LoraStageConfig) -> Stage:
+    """Returns the stage that trains the adapters on crops of the shots."""
+
+    def make(text: TextPart, run: Run) -> LoraPart:
+        sentences = [text.sentences[label][0] for label in task.label_space.base_ids]
+        flip, seed = task.views.crops.flip, task.views.seed
+        paths = task.shots.paths
+        return train_lora(config, task.encoder, paths, task.labels, sentences, flip, run, seed)
+
+    inputs = task.inputs_with_crops | {"lora": as_plain(config)}
+    return Stage("lora", LoraPart, inputs, make, ("text",), has_run=True)
+
+
 def train_lora(
     config: LoraStageConfig,
     encoder: Encoder,
@@ -90,15 +109,18 @@ def train_lora(
     flip: bool,
     run: Run,
     seed: int,
-) -> dict:
-    """The LoRA part. paths[N] and labels[N] of the shots, sentences[K], one of each class."""
-    tower = clip_tower(encoder.weights)  # a model of its own: the encoder's stays as it is
+) -> LoraPart:
+    """Trains the adapters on the shots paths[N], labels[N] and sentences[K], one of each class.
+
+    flip: whether crops are mirrored at random.
+    """
+    tower = clip_tower(encoder.weights)  # a second model: that of the encoder stays as it is
     model: jclip.CLIP = tower.module
     tokens = jclip.tokenize(sentences, context_length=model.config.context_length)
     frozen = (
         None if "text" in config.towers else jt.array(encoder.encode_sentences(sentences))
     )  # [K,E]
-    adapters = LoraAdapters(model, lora_config(vars(config)), seed)
+    adapters = LoraAdapters(model, config.adapters, seed)
     classes = ClassDraw(config.classes, len(sentences), config.epochs)
     batches = ImageBatches(
         paths,
@@ -125,14 +147,9 @@ def train_lora(
             run=run,
             seed=seed,
         )
-    return {
-        "config": vars(config) | {"flip": flip},
-        "metrics": metrics,
-        "trainable": adapters.count,
-        "lora": adapters.state(),
-    }
-
-
-def tuned_encoder(encoder: Encoder, part: dict) -> Encoder:
-    """The encoder with the LoRA part merged into its CLIP."""
-    return encoder.with_lora(lora_config(part["config"]), part["lora"])
+    return LoraPart(
+        trained_count=adapters.count,
+        metrics=metrics,
+        config=config.adapters,
+        state=adapters.state(),
+    )

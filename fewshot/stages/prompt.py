@@ -1,26 +1,29 @@
-"""The prompt stage: learned context tokens, their FIFO queue, and class vectors averaged over it.
+"""The prompt stage: learned context tokens, a queue of them, and class vectors averaged over it.
 
-CLIP stays frozen and image features come from cached views, so an epoch costs text only. LoRA does
-not see the prompts: their averages are made again through its text tower (`tuned_text`).
+CLIP stays frozen and image features come from cached views, so an epoch encodes text only.
+
+N shots, P views of each, J of K base classes per step, Q entries of the queue, E embedding.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jittor as jt
 import numpy as np
 
 from engine.batches import ClassDraw, FeatureBatches
-from engine.config import require_ranges
+from engine.config import as_plain, require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
 from engine.run_log import Run
 from engine.schedules import warm_cosine
 from engine.trainer import fit, predict
 from fewshot.features.encoder import ENCODER_ROWS, Encoder
+from fewshot.stages.parts import PromptPart, TextPart
+from fewshot.stages.pipeline import Stage
+from fewshot.stages.task import Task
 from fewshot.text.class_texts import class_vectors
-from jclip import CLIP
 from models.normalize import unit_rows
 from models.prompting.learner import POSITIONS, PromptLearner
 from models.prompting.queue import (
@@ -41,19 +44,19 @@ class PromptConfig:
     tokens: int = 4
     """learned context tokens"""
     words: str = "a photo of a"
-    """what the context starts from"""
+    """words that the context starts from"""
     position: str = "front"
-    """where the context stands in the sentence: front, middle or end"""
+    """position of the context in the sentence: front, middle or end"""
     per_class: bool = False
     """a context for each class instead of one for all"""
     lr: float = 2e-3
     """peak learning rate of AdamW; cosine to zero, warm-up over the first epoch"""
     batch_size: int = 32
-    """image features a step"""
+    """image features per step"""
     grad_accum: int = 1
     """micro-batches per batch, whose gradients are averaged; several processes share them"""
     classes: int = 0
-    """classes in a step's softmax, 0 for all; the last fifth of the epochs takes all"""
+    """classes in the softmax of a step, 0 for all; the last fifth of the epochs takes all"""
     anchor: float = 4.0
     """weight of the squared distance to the hand-made class vectors (KgCoOp's 8 on cosines)"""
     queue: int = 5
@@ -85,57 +88,32 @@ class PromptConfig:
 
 
 class LearnedPrompt(jt.nn.Module):
-    """What the stage changes, for one checkpoint: the context and its queue."""
+    """What the stage trains, for one checkpoint: the context and its queue."""
 
     def __init__(self, learner: PromptLearner, queue: PromptQueue):
         self.learner, self.queue = learner, queue
 
 
-def queue_features(
-    learner: PromptLearner, contexts: Sequence[np.ndarray], classes: int, device: str
-) -> np.ndarray:
-    """features[Q,K,E] of every copy of the context, through the text tower as it is now."""
-    rows = np.arange(classes, dtype=np.int32)[:, None]
+class TunedText(NamedTuple):
+    """Class vectors[K,E] of the base classes through CLIP with LoRA merged."""
 
-    def features(context: jt.Var) -> np.ndarray:
-        def forward(numbers: jt.Var) -> jt.Var:
-            return learner.encode_context(context, numbers.numpy()[:, 0])
-
-        return predict(forward, rows, batch=ENCODER_ROWS[device])
-
-    return np.stack([features(jt.array(context)) for context in contexts])
+    text_features: np.ndarray  # of the hand-made sentences
+    queue_vectors: np.ndarray  # of the averaged prompts
+    class_vectors: np.ndarray  # of both
 
 
-def class_vectors_of(part: dict, entry_features: np.ndarray, sentences: np.ndarray) -> dict:
-    """The averages of a prompt part over given features: queue_vectors and class_vectors[K,E]."""
-    vectors = average_entries(entry_features, part["weights"])
-    mixed = blend_with_sentences(vectors, sentences, part["config"]["beta"])
-    return {"queue_vectors": vectors, "class_vectors": mixed}
+def prompt_stage(task: Task, config: PromptConfig) -> Stage:
+    """Returns the stage that learns the context on cached features of the shots' views."""
 
+    def make(text: TextPart, run: Run) -> PromptPart:
+        names = [text.names[label] for label in task.label_space.base_ids]
+        features, seed = task.features(), task.views.seed
+        return train_prompt(
+            config, task.encoder, names, features, task.labels, text.base_features, run, seed
+        )
 
-def new_learner(model: CLIP, names: Sequence[str], settings: dict, seed: int) -> PromptLearner:
-    """A learner of the configured shape over a CLIP; `settings` are the fields of PromptConfig."""
-    chosen = {name: settings[name] for name in ("tokens", "words", "position", "per_class")}
-    return PromptLearner(model, names, seed=seed, **chosen)
-
-
-def prompt_step(
-    learner: PromptLearner, sentence_vectors: np.ndarray, logit_scale: float, anchor: float
-) -> Callable[[Any], dict[str, jt.Var]]:
-    """A training step on `FeatureBatches`: cross-entropy of J classes, and `anchor` times the mean
-    squared distance of their texts from sentence_vectors[K,E].
-    """
-    anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
-
-    def step(batch: Any) -> dict[str, jt.Var]:
-        images, targets, rows = batch
-        text = jt.normalize(learner(rows), dim=1)  # [J,E]
-        logits = logit_scale * jt.matmul(jt.array(images), text.transpose())  # [B,J]
-        entropy = class_cross_entropy(logits, targets)
-        away = ((text - anchors[jt.array(rows.astype(np.int32))]) ** 2).sum(dim=1).mean()
-        return {"loss": entropy + anchor * away, "cross-entropy": entropy, "away": away}
-
-    return step
+    inputs = task.inputs_with_views | {"prompt": as_plain(config)}
+    return Stage("prompt", PromptPart, inputs, make, ("text",), has_run=True)
 
 
 def train_prompt(
@@ -147,9 +125,12 @@ def train_prompt(
     sentence_vectors: np.ndarray,
     run: Run,
     seed: int,
-) -> dict:
-    """The prompt part. names[K] in words, features[N,P,E], labels[N], sentence_vectors[K,E]."""
-    learner = new_learner(encoder.model, names, vars(config), seed)
+) -> PromptPart:
+    """Trains the context on features[N,P,E] and labels[N].
+
+    names[K] are the classes in words, sentence_vectors[K,E] their hand-made vectors.
+    """
+    learner = new_learner(encoder, names, config, seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
     classes = ClassDraw(config.classes, len(names), config.epochs)
     micro_batches = MicroBatches(config.grad_accum)
@@ -175,37 +156,92 @@ def train_prompt(
     else:
         queue.push(0, learner.context.numpy())
     epochs, contexts = zip(*queue.entries(), strict=True)
-    part: dict[str, Any] = {
-        "config": dict(vars(config)),
-        "metrics": metrics,
-        "trainable": int(np.prod(contexts[0].shape)),
-        "epochs": list(epochs),
-        "weights": queue_weights(epochs, config.weighting),
-        "contexts": np.stack(contexts),
-    }
-    shown = ", ".join(f"{e}: {w:.3f}" for e, w in zip(epochs, part["weights"], strict=True))
+    weights = queue_weights(epochs, config.weighting)
+    shown = ", ".join(f"{e}: {w:.3f}" for e, w in zip(epochs, weights, strict=True))
     print(f"prompt: queue of {len(epochs)}, epoch: weight {shown}", flush=True)
-    entry_features = queue_features(learner, contexts, len(names), encoder.device)
-    return part | class_vectors_of(part, entry_features, sentence_vectors)
-
-
-def tuned_text(
-    encoder: Encoder,
-    prompt: dict,
-    text: dict,
-    seed: int,
-) -> dict:
-    """The base classes' vectors through the merged text tower: text_features, queue_vectors and
-    class_vectors, each [K,E].
-
-    prompt and text: the parts of these stages.
-    """
-    base = text["base_ids"]
-    names, sentences, weights = (
-        [text[key][k] for k in base] for key in ("names", "sentences", "weights")
+    queue_vectors = average_entries(
+        queue_features(learner, contexts, len(names), encoder.device), weights
     )
-    flat = encoder.encode_sentences([sentence for group in sentences for sentence in group])
-    vectors = class_vectors(flat, weights)
-    learner = new_learner(encoder.model, names, prompt["config"], seed)
-    entries = queue_features(learner, list(prompt["contexts"]), len(names), encoder.device)
-    return {"text_features": vectors} | class_vectors_of(prompt, entries, vectors)
+    return PromptPart(
+        trained_count=int(np.prod(contexts[0].shape)),
+        metrics=metrics,
+        tokens=config.tokens,
+        words=config.words,
+        position=config.position,
+        per_class=config.per_class,
+        beta=config.beta,
+        epochs=list(epochs),
+        weights=weights,
+        contexts=np.stack(contexts),
+        queue_vectors=queue_vectors,
+        class_vectors=blend_with_sentences(queue_vectors, sentence_vectors, config.beta),
+    )
+
+
+def new_learner(
+    encoder: Encoder, names: Sequence[str], settings: PromptConfig | PromptPart, seed: int
+) -> PromptLearner:
+    """Returns a learner over the encoder's CLIP, with a context of the configured shape."""
+    return PromptLearner(
+        encoder.model,
+        names,
+        tokens=settings.tokens,
+        words=settings.words,
+        position=settings.position,
+        per_class=settings.per_class,
+        seed=seed,
+    )
+
+
+def prompt_step(
+    learner: PromptLearner, sentence_vectors: np.ndarray, logit_scale: float, anchor: float
+) -> Callable[[Any], dict[str, jt.Var]]:
+    """Returns a training step on `FeatureBatches`.
+
+    The loss is the cross-entropy of J classes, plus `anchor` times the mean squared distance of
+    their texts from sentence_vectors[K,E].
+    """
+    anchors = jt.array(unit_rows(sentence_vectors).astype(np.float32))  # [K,E]
+
+    def step(batch: Any) -> dict[str, jt.Var]:
+        images, targets, rows = batch
+        text = jt.normalize(learner(rows), dim=1)  # [J,E]
+        logits = logit_scale * jt.matmul(jt.array(images), text.transpose())  # [B,J]
+        entropy = class_cross_entropy(logits, targets)
+        away = ((text - anchors[jt.array(rows.astype(np.int32))]) ** 2).sum(dim=1).mean()
+        return {"loss": entropy + anchor * away, "cross-entropy": entropy, "away": away}
+
+    return step
+
+
+def queue_features(
+    learner: PromptLearner, contexts: Sequence[np.ndarray], classes: int, device: str
+) -> np.ndarray:
+    """Returns features[Q,K,E] of the contexts[Q] through the text tower as it is now."""
+    rows = np.arange(classes, dtype=np.int32)[:, None]
+
+    def features(context: jt.Var) -> np.ndarray:
+        def forward(numbers: jt.Var) -> jt.Var:
+            return learner.encode_context(context, numbers.numpy()[:, 0])
+
+        return predict(forward, rows, batch=ENCODER_ROWS[device])
+
+    return np.stack([features(jt.array(context)) for context in contexts])
+
+
+def tuned_text(encoder: Encoder, prompt: PromptPart, text: TextPart, seed: int) -> TunedText:
+    """Returns the base classes' vectors through the text tower of `encoder`, which has LoRA merged.
+
+    LoRA was not trained with the prompts, so their averages are computed again.
+    """
+    base = text.label_space.base_ids
+    names = [text.names[label] for label in base]
+    weights = [text.sentence_weights[label] for label in base]
+    sentences = [sentence for label in base for sentence in text.sentences[label]]
+    encoded = encoder.encode_sentences(sentences)
+    vectors = class_vectors(encoded, weights)
+    learner = new_learner(encoder, names, prompt, seed)
+    entries = queue_features(learner, list(prompt.contexts), len(names), encoder.device)
+    queue_vectors = average_entries(entries, prompt.weights)
+    mixed = blend_with_sentences(queue_vectors, vectors, prompt.beta)
+    return TunedText(vectors, queue_vectors, mixed)

@@ -116,15 +116,15 @@ DAMAGES = {
     "a byte of a part": (lambda f: flip(f / "parts/lora.pkl"), {"lora.pkl": CHANGED}),
     "no part": (lambda f: (f / "parts/lora.pkl").unlink(), {"lora.pkl": MISSING}),
     "no record": (
-        lambda f: (f / "parts/schedule.json").unlink(),
+        lambda f: (f / "parts/pipeline.json").unlink(),
         {"record of the training": MISSING},
     ),
     "the record of another part": (
-        lambda f: edited(f / "parts/schedule.json", lambda r: r[2].update(sha256="0" * 64)),
+        lambda f: edited(f / "parts/pipeline.json", lambda r: r[2].update(sha256="0" * 64)),
         {"record of the training": CHANGED},
     ),
     "a record that is cut off": (
-        lambda f: (f / "parts/schedule.json").write_text("[{"),
+        lambda f: (f / "parts/pipeline.json").write_text("[{"),
         {"record of the training": CHANGED},
     ),
     "a template": (

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from data.label_space import LabelSpace
-from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
+from fewshot.inference.classifiers import ENSEMBLE, ROUTED
 from fewshot.inference.predictions import Predictions
 
 HOSTILE = [
@@ -49,24 +49,24 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     logits[: len(HOSTILE) + 1] *= 0.1
     scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     ids = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    base_score = np.where(truth < base, 2, -2) + draw.randn(IMAGES)
-    base_score[8] = np.nan
+    ood_log_odds = np.where(truth < base, 2, -2) + draw.randn(IMAGES)
+    ood_log_odds[8] = np.nan
     names = HOSTILE + [f"image_{i}.jpg" for i in range(len(HOSTILE), IMAGES)]
-    ways = ["zero-shot", *ROUTINGS.values(), SUBMITTED, "<u>way</u>"]
-    picks = label_space.best_of_groups(scores)
+    classifiers = ["zero_shot", *(form.id for form in ROUTED), ENSEMBLE, "lora"]
+    best = label_space.best_of_groups(scores)
     inlierness = draw.dirichlet(np.ones(views), IMAGES)
     outcome = Predictions(
         names=names,
         ids=ids.astype(np.int32),
         probabilities=np.exp(np.take_along_axis(scores, ids, axis=1)).astype(np.float32),
-        base_score=base_score.astype(np.float32),
-        routed_base=base_score >= 0.25,
-        inlierness=inlierness.astype(np.float32),
+        ood_log_odds=ood_log_odds.astype(np.float32),
+        routed_to_base=ood_log_odds >= 0.25,
+        view_weights=inlierness.astype(np.float32),
         skipped=[(names[8], "is <b>cut off</b>")],
-        picks=dict.fromkeys(ways, picks),
+        top1_among=dict.fromkeys(classifiers, best),
     )
     row = {"base": 0.5, "Animal": 0.25, "<s>Food</s>": 0.75, "new": 1.0, "all": 0.375}
-    rows = {"zero-shot": row, "<u>way</u>": row | {"trained": 12345, "seconds": 7}}
+    rows = {"zero_shot": row, "lora": row | {"trained": 12345, "seconds": 7}}
     return {
         "outcome": outcome,
         "label_space": label_space,

@@ -11,8 +11,10 @@ import pytest
 
 from data.inputs import AUXILIARY
 from fewshot.inference import submission
-from fewshot.inference.ensemble import ENSEMBLE_WEIGHTS, NEEDED, STAGE_OF, SUBMITTED, WITHOUT
+from fewshot.inference.classifiers import CLASSIFIERS, ENSEMBLE
 from fewshot.stages.heads import HeadConfig
+from fewshot.stages.parts import PART_TYPES, read_parts
+from fewshot.stages.record import read_record
 from recipes import clip_fewshot
 from runtime.paths import ROOT
 from tests.helpers.main_job import score, train_config
@@ -20,7 +22,7 @@ from tests.helpers.tiny_clip import write_tiny_clip
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
 
-STAGES = (*NEEDED, "auxiliary")
+STAGES = tuple(PART_TYPES)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_trained_parts_are_the_same_bytes_again(job):
     }
     lines = (job / "demo/train.txt").read_text().splitlines(keepends=True)
     (job / "demo/train.txt").write_text("".join(reversed(lines)))  # nor does their order count
-    clip_fewshot.run(train_config(job, workers=2, batch_size=5, **second))
+    clip_fewshot.run(train_config(job, workers=2, prefetch=5, **second))
     for stage in STAGES:
         paths = [job / folder / f"{stage}.pkl" for folder in ("parts", "parts2")]
         assert sha256_of(paths[0]) == sha256_of(paths[1]), stage
@@ -101,21 +103,22 @@ def test_parts_hold_arrays_and_plain_data_and_say_what_they_are(job):
     for stage in STAGES:
         part = safe_load(job / "parts" / f"{stage}.pkl")  # refuses everything else
         assert part["meta"]["stage"] == stage and part["meta"]["inputs"]["weights"]
-    record = json.loads((job / "parts/schedule.json").read_text())
-    assert [entry["stage"] for entry in record] == list(STAGES)
-    for entry in record:
-        assert sha256_of(job / "parts" / entry["output"]) == entry["sha256"]
+    record = read_record(job / "parts")
+    assert tuple(record) == STAGES
+    for entry in record.values():
+        assert sha256_of(job / "parts" / entry.output) == entry.sha256
 
 
 def test_the_table_has_a_row_for_each_part(result, job):
-    rows = json.loads((job / "out/scores.json").read_text())["rows"]
-    assert [way for way in rows if not way.startswith(WITHOUT)] == [*STAGE_OF, SUBMITTED]
-    assert rows["+ LoRA"]["trained"] == 2 * 2 * 3 * (64 + 64)
-    parts = [safe_load(job / "parts" / f"{stage}.pkl") for stage in STAGES]
-    assert rows["blended"]["trained"] == sum(part.get("trainable", 0) for part in parts)
-    assert len([way for way in rows if way.startswith(WITHOUT)]) == len(ENSEMBLE_WEIGHTS) + 1
+    scores = json.loads((job / "out/scores.json").read_text())
+    rows = scores["rows"]
+    assert list(rows) == [id for id, classifier in CLASSIFIERS.items() if not classifier.routing]
+    assert {id: scores["labels"][id] for id in rows} == {id: CLASSIFIERS[id].label for id in rows}
+    assert rows["lora"]["trained"] == 2 * 2 * 3 * (64 + 64)
+    parts = read_parts(job / "parts").by_stage.values()
+    assert rows[ENSEMBLE]["trained"] == sum(part.trained_count for part in parts)
     assert all({"base", "new", "all"} <= set(row) for row in rows.values())
-    assert all("seconds" in row for way, row in rows.items() if not way.startswith(WITHOUT))
+    assert all(("seconds" in row) != bool(CLASSIFIERS[id].without) for id, row in rows.items())
 
 
 def test_without_an_auxiliary_the_rest_stands(job, tmp_path, monkeypatch, capsys):

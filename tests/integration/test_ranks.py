@@ -15,7 +15,7 @@ from engine.micro_batches import MicroBatches
 from engine.run_log import Run
 from engine.schedules import cosine
 from engine.trainer import fit
-from fewshot.inference.ensemble import NEEDED
+from fewshot.stages.parts import PART_TYPES
 from runtime.distributed import (
     all_gather,
     is_main_process,
@@ -194,7 +194,7 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
     write_tiny_clip(tmp_path / "second.pkl", seed=5)
     fields = ["--data", data, "--weights", tmp_path / "clip.pkl"]
     fields += ["--auxiliary", tmp_path / "second.pkl"]
-    stages = [*NEEDED, "auxiliary"]
+    stages = list(PART_TYPES)
     found = []
     for count in (0, 2, 4):
         out = tmp_path / str(count)

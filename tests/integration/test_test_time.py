@@ -11,7 +11,7 @@ from benchmarks import measure_growth
 from data.few_shot_dataset import list_test_images
 from engine import checkpoint
 from fewshot.inference import submission
-from fewshot.inference.ensemble import ROUTINGS
+from fewshot.inference.classifiers import ROUTINGS
 from fewshot.inference.mta import METHODS
 from fewshot.inference.shards import ChunkStore
 from recipes import predict
@@ -30,7 +30,7 @@ test_images.__test__ = False  # pytest takes functions of this name for tests
 
 @pytest.fixture(scope="module")
 def images(job, tmp_path_factory):
-    """A folder of 150 test images: three pieces."""
+    """A folder of 150 test images: three chunks."""
     folder = tmp_path_factory.mktemp("images") / "images"
     folder.mkdir()
     for path in test_images(job, 150):
@@ -55,7 +55,7 @@ def test_shards_give_the_same_bytes(job, images, whole, tmp_path, count, capsys)
     given = {"images": str(images), "cache": whole / "cache"}
     for number in range(count, 0, -1):
         if number == 1 and count > 1:
-            with pytest.raises(ValueError, match=r"images in [12] of 3 pieces are missing"):
+            with pytest.raises(ValueError, match=r"images in [12] of 3 chunks are missing"):
                 score(job, tmp_path, merge=True, **given)
         predict.run(predict_config(job, tmp_path, shard=f"{number}/{count}", **given))
         assert not (tmp_path / "result.txt").exists()
@@ -163,8 +163,9 @@ def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
     again = score(job, tmp_path / "out", tta="none", **given)
     assert again == score(job, tmp_path / "fresh", tta="none", **given)
     shutil.copytree(job / "parts", tmp_path / "parts")
-    gda = safe_load(tmp_path / "parts/gda.pkl")
-    checkpoint.save(tmp_path / "parts/gda.pkl", gda | {"weight": 50 * gda["weight"] + 5})
+    stored = safe_load(tmp_path / "parts/gda.pkl")
+    stored["part"]["weight"] = 50 * stored["part"]["weight"] + 5
+    checkpoint.save(tmp_path / "parts/gda.pkl", stored)
     other = score(job, tmp_path / "out", parts=tmp_path / "parts", **given)
     assert other == score(job, tmp_path / "fresh2", parts=tmp_path / "parts", **given)
     assert contents(tmp_path / "out") != contents(whole)
@@ -172,7 +173,6 @@ def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
 
 def test_an_image_that_changes_while_it_is_scored_stops_the_run(job, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
-    config = predict_config(job, tmp_path, images=str(tmp_path / "images"))
     items = list_test_images(tmp_path / "images", ".")
 
     class Scorer:
@@ -181,7 +181,7 @@ def test_an_image_that_changes_while_it_is_scored_stops_the_run(job, images, tmp
 
     store = ChunkStore(tmp_path / "shards", {})
     with pytest.raises(ValueError, match="changed while it was scored: run again"):
-        predict.score_pieces(config, items, Scorer(), store)
+        predict.score_chunks("", items, Scorer(), store)
     assert not list(tmp_path.glob("shards/*/*"))
 
 

@@ -20,6 +20,7 @@ from fewshot.evaluation.metrics import harmonic_mean
 from fewshot.evaluation.ood_metrics import evaluate
 from fewshot.evaluation.report import figures, plots
 from fewshot.evaluation.report.formatting import FILTERS, shown
+from fewshot.inference.classifiers import by_label
 from fewshot.inference.predictions import Predictions
 from runtime.files import atomic_write
 
@@ -64,7 +65,7 @@ def write_report(
         "new_classes": len(label_space.new_ids),
         "classes": list(_zip(label_space.domains, words)),
         "labelled": labelled is not None,
-        "ways": _table(rows),
+        "ways": _table(by_label(rows or {})),
         "routing": _routing(outcome, label_space, threshold, labelled, known),
         "pictures": _pictures(outcome, labelled, known, picture),
         "seconds": {name: value for name, value in seconds.items() if value is not None},
@@ -124,10 +125,12 @@ def _with_labels(
     """The sections that need labels, None without."""
     if truth is None:
         return dict.fromkeys(("cards", "end_to_end", "domains", "pairs", "calibration"))
-    scored = "zero-shot" in outcome.picks
+    scored = "zero_shot" in outcome.top1_among
     return {
         "cards": _cards(outcome, label_space, truth),
-        "end_to_end": _table(end_to_end(outcome.picks, truth, label_space)) if scored else None,
+        "end_to_end": _table(by_label(end_to_end(outcome.top1_among, truth, label_space)))
+        if scored
+        else None,
         "domains": _domains(outcome, truth, label_space),
         "pairs": _pairs(outcome, truth),
         "calibration": _calibration(outcome, truth, known),
@@ -156,9 +159,9 @@ def _cards(outcome: Predictions, label_space: LabelSpace, truth: np.ndarray) -> 
     return cards
 
 
-def _table(rows: dict | None) -> dict | None:
+def _table(rows: dict) -> dict | None:
     """The rows with the names of all their columns, in the order in which they come up."""
-    columns = dict.fromkeys(column for row in (rows or {}).values() for column in row)
+    columns = dict.fromkeys(column for row in rows.values() for column in row)
     return {"columns": list(columns), "rows": rows} if rows else None
 
 
@@ -170,10 +173,10 @@ def _routing(
     known: np.ndarray,
 ) -> dict | None:
     """Base against new over the images that could be read."""
-    known = known & ~np.isnan(outcome.base_score)
+    known = known & ~np.isnan(outcome.ood_log_odds)
     if not label_space.new_ids or not known.any():
         return None
-    score, routed = outcome.base_score[known], outcome.routed_base[known]
+    score, routed = outcome.ood_log_odds[known], outcome.routed_to_base[known]
     found = {"threshold": threshold, "images": len(score), "to_base": int(routed.sum())}
     is_base = None
     if truth is not None:
@@ -240,17 +243,17 @@ def _pictures(
             "guess": int(outcome.ids[index, 0]),
             "probability": float(outcome.probabilities[index, 0]),
             "view": view,
-            "weight": float(outcome.inlierness[index, view]) * views,
+            "weight": float(outcome.view_weights[index, view]) * views,
             "source": picture and _data_address(picture(index, view)),
         }
 
-    views = outcome.inlierness.shape[1]
+    views = outcome.view_weights.shape[1]
     shown_rows = figures.least_sure(outcome.probabilities[:, 0], known, PICTURES)
     found = {"views": views, "least_sure": [entry(index, 0) for index in shown_rows]}
     ends = ("inliers", "outliers")
     if picture is None or views < 2:
         return found | dict.fromkeys(ends, [])
-    extremes = figures.extreme_views(outcome.inlierness, known, PICTURES)
+    extremes = figures.extreme_views(outcome.view_weights, known, PICTURES)
     return found | {end: [entry(*at) for at in rows] for end, rows in _zip(ends, extremes)}
 
 

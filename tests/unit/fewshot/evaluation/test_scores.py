@@ -7,53 +7,55 @@ import pytest
 
 from data.label_space import LabelSpace
 from fewshot.evaluation.scores import as_text, scores_of, write_scores
-from fewshot.inference.ensemble import ROUTINGS, SUBMITTED
+from fewshot.inference.classifiers import ENSEMBLE, ROUTED
 from fewshot.inference.predictions import Predictions
+from fewshot.stages.parts import Part
 
 NAMES = ("cat", "dog", "apple", "pie", "soup", "sea")
 TRUTH = np.array([0, 1, 4, 5, 0])
 SCORES = np.eye(6)[[0, 2, 4, 1, 0]]  # one base image goes wrong, and one new one
-PARTS = {"text": {}}
+PARTS = {"text": Part()}
 
 
-def scores(new=(4, 5), base_score=(3.0, 1.0, 0.0, 2.0, np.nan)):
+def scores(new=(4, 5), ood_log_odds=(3.0, 1.0, 0.0, 2.0, np.nan)):
     base = tuple(k for k in range(6) if k not in new)
     label_space = LabelSpace(NAMES, base)
-    picks = label_space.best_of_groups(SCORES)
+    best = label_space.best_of_groups(SCORES)
     outcome = Predictions(
         names=list("abcde"),
         ids=np.argsort(-SCORES, axis=1, kind="stable")[:, :5].astype(np.int32),
         probabilities=np.full((5, 5), 0.2, np.float32),
-        base_score=np.array(base_score, np.float32),
-        routed_base=np.array([1, 1, 0, 1, 0], bool),
-        inlierness=np.ones((5, 1), np.float32),
+        ood_log_odds=np.array(ood_log_odds, np.float32),
+        routed_to_base=np.array([1, 1, 0, 1, 0], bool),
+        view_weights=np.ones((5, 1), np.float32),
         skipped=[("e", "is empty")],
-        picks=dict.fromkeys(("zero-shot", *ROUTINGS.values(), SUBMITTED), picks),
+        top1_among=dict.fromkeys(("zero_shot", *(form.id for form in ROUTED), ENSEMBLE), best),
     )
     return scores_of(outcome, TRUTH, label_space, PARTS, {}, 0.5)
 
 
 def test_tables_and_routing_by_hand(tmp_path):
     found = scores()
-    assert found["images"] == 5 and found["rows"][SUBMITTED]["all"] == 3 / 5
-    ends = found["end_to_end"]["soft routing"]
+    assert found["images"] == 5 and found["rows"][ENSEMBLE]["all"] == 3 / 5
+    ends = found["end_to_end"]["ensemble_soft_routing"]
     assert ends == pytest.approx({"base": 2 / 3, "new": 1 / 2, "harmonic": 4 / 7, "all": 3 / 5})
     # the unreadable image is left out: base images score 3 and 1, new ones 0 and 2
     routing = {"auroc": 3 / 4, "fpr95": 1 / 2, "base_kept": 1, "new_found": 1 / 2}
     assert found["routing"] == routing | {"confusion": [[2, 0], [1, 1]]}
     text = as_text(found)
     assert "accuracy in percent on 5 images" in text and "57.14" in text
+    assert found["labels"]["ensemble_soft_routing"] == "soft routing" and "\nsoft routing" in text
     assert text.endswith("at the threshold 100.00% of base kept, 50.00% of new found")
 
 
 def test_without_new_classes_there_is_no_routing(tmp_path):
-    found = scores(new=(), base_score=(np.inf,) * 5)
+    found = scores(new=(), ood_log_odds=(np.inf,) * 5)
     assert found["end_to_end"] == found["routing"] == {}
     assert "AUROC" not in as_text(found) and "choosing among all" not in as_text(found)
 
 
 def test_where_all_of_one_kind_are_unreadable_there_is_no_routing(tmp_path):
-    found = scores(base_score=(3.0, 1.0, np.nan, np.nan, 2.0))
+    found = scores(ood_log_odds=(3.0, 1.0, np.nan, np.nan, 2.0))
     assert found["routing"] == {} and found["end_to_end"] and "AUROC" not in as_text(found)
     write_scores(tmp_path / "scores.json", found)
 

@@ -9,23 +9,22 @@ from data.decoding import decode
 from data.few_shot_dataset import list_test_images
 from data.views import Crops, Views, random_view
 from fewshot.inference import mta
-from fewshot.inference.ensemble import NEEDED
-from fewshot.inference.scorer import PICTURE, InferenceConfig, Scorer
-from fewshot.stages.ood import base_odds
+from fewshot.inference.scorer import PICTURE, Encoders, InferenceConfig, Scorer
+from fewshot.stages.ood_log_odds import ood_log_odds
+from fewshot.stages.parts import read_parts
 from models.normalize import unit_rows
 from recipes import predict
 from tests.helpers.main_job import predict_config
 
 VIEWS = Views(3, Crops((0.5, 1.0)), 7)
-HASHES = {"gda.pkl": "a"}
 
 
 @pytest.fixture(scope="module")
 def scorer(job, tmp_path_factory):
     config = predict_config(job, tmp_path_factory.mktemp("scorer"))
-    parts = predict.read_parts(config.parts, (*NEEDED, "auxiliary"))
-    encoders = predict.encoders_of(config, job / "clip.pkl", parts)
-    return Scorer(encoders, parts, HASHES, InferenceConfig("mta", VIEWS, "gp", "soft"))
+    parts = read_parts(config.parts)
+    encoders = predict.make_encoders(config, job / "clip.pkl", parts)
+    return Scorer(encoders, parts, InferenceConfig("mta", VIEWS, "gp", "soft"))
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +37,22 @@ def seen(scorer, job):
 
 def test_each_encoder_has_its_own_text(scorer, seen):
     _, (plain, tuned, second), outcome = seen
-    features, inlierness = scorer.modes(plain, tuned, second)
-    text, scale = scorer.parts["text"], scorer.parts["text"]["logit_scale"]
-    mode, expected = mta.solve(plain, text["text_features"], logit_scale=scale)
-    assert (features.plain == mode).all() and (inlierness == expected).all()
-    vectors = scorer.parts["head"]["class_vectors"]
-    assert (features.tuned == mta.solve(tuned, vectors, logit_scale=scale)[0]).all()
+    features, view_weights = scorer.aggregate_views(plain, tuned, second)
+    text = scorer.parts.text
+    mode, expected = mta.solve(plain, text.text_features, logit_scale=text.logit_scale)
+    assert (features.plain == mode).all() and (view_weights == expected).all()
+    vectors = scorer.parts.head.class_vectors
+    assert (features.tuned == mta.solve(tuned, vectors, logit_scale=text.logit_scale)[0]).all()
     rows = unit_rows(second.reshape(-1, second.shape[2])).reshape(second.shape)
     weighed = unit_rows((rows * expected[:, :, None]).sum(axis=1))
     assert features.auxiliary == pytest.approx(weighed, abs=1e-12)  # float64
-    assert outcome.inlierness == pytest.approx(expected, abs=1e-7)  # float32
+    assert outcome.view_weights == pytest.approx(expected, abs=1e-7)  # float32
 
 
 def test_the_centre_view_alone_is_the_centre_view_everywhere(scorer, seen):
-    alone = Scorer(
-        scorer.encoders, scorer.parts, HASHES, InferenceConfig("none", VIEWS, "gp", "soft")
-    )
+    alone = Scorer(scorer.encoders, scorer.parts, InferenceConfig("none", VIEWS, "gp", "soft"))
     _, (plain, tuned, second), _ = seen
-    features, _ = alone.modes(plain, tuned, second)
+    features, _ = alone.aggregate_views(plain, tuned, second)
     pairs = zip((plain, tuned, second), vars(features).values(), strict=True)
     for views, found in pairs:
         assert found == pytest.approx(unit_rows(views[:, 0].astype(float)), abs=1e-6)  # float32
@@ -63,12 +60,12 @@ def test_the_centre_view_alone_is_the_centre_view_everywhere(scorer, seen):
 
 def test_odds_are_plain_clips_and_the_threshold_itself_is_base(scorer, seen):
     paths, views, outcome = seen
-    features, _ = scorer.modes(*views)
-    odds = base_odds(scorer.parts, "gp", features.plain)
-    assert outcome.base_score == pytest.approx(odds, abs=1e-5)  # float32 of numbers below 100
-    edge = Scorer(scorer.encoders, scorer.parts, HASHES, scorer.looks)
+    features, _ = scorer.aggregate_views(*views)
+    odds = ood_log_odds("gp", features.plain, scorer.parts.text, scorer.parts.ood)
+    assert outcome.ood_log_odds == pytest.approx(odds, abs=1e-5)  # float32 of numbers below 100
+    edge = Scorer(scorer.encoders, scorer.parts, scorer.config)
     edge.threshold = odds[2]
-    assert edge(outcome.names, paths).routed_base.tolist() == (odds >= odds[2]).tolist()
+    assert edge(outcome.names, paths).routed_to_base.tolist() == (odds >= odds[2]).tolist()
 
 
 def test_probabilities_are_probabilities(seen):
@@ -78,17 +75,20 @@ def test_probabilities_are_probabilities(seen):
 
 
 def test_a_setup_is_known_by_all_that_an_outcome_follows_from(scorer):
-    looks = scorer.looks
-    others = [dataclasses.replace(looks, tta="mean"), dataclasses.replace(looks, ood="names")]
-    others += [dataclasses.replace(looks, routing="hard")]
+    config = scorer.config
+    others = [dataclasses.replace(config, tta="mean"), dataclasses.replace(config, ood="names")]
+    others += [dataclasses.replace(config, routing="hard")]
     changes = {"count": 4, "seed": 8, "crops": Crops((0.4, 1.0))}
     changes = [{name: value} for name, value in changes.items()] + [{"crops": Crops(flip=False)}]
     others += [
-        dataclasses.replace(looks, views=dataclasses.replace(VIEWS, **change)) for change in changes
+        dataclasses.replace(config, views=dataclasses.replace(VIEWS, **change))
+        for change in changes
     ]
-    made = [Scorer(scorer.encoders, scorer.parts, HASHES, other) for other in others]
-    made += [Scorer(scorer.encoders, scorer.parts, {"gda.pkl": "b"}, looks)]
-    made += [Scorer(scorer.encoders[:2], scorer.parts, HASHES, looks)]
+    two_encoders = Encoders(scorer.encoders.plain, scorer.encoders.tuned)
+    made = [Scorer(scorer.encoders, scorer.parts, other) for other in others]
+    other_parts = dataclasses.replace(scorer.parts, hashes={"gda.pkl": "b"})
+    made += [Scorer(scorer.encoders, other_parts, config)]
+    made += [Scorer(two_encoders, scorer.parts, config)]
     setups = [repr(one.setup()) for one in (scorer, *made)]
     assert len(set(setups)) == len(setups)
 

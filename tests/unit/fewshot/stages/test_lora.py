@@ -10,10 +10,11 @@ from PIL import Image
 from engine.run_log import Run
 from fewshot.features.encoder import Encoder
 from fewshot.features.towers import clip_tower
-from fewshot.stages.lora import LoraStageConfig, lora_config, train_lora, tuned_encoder
+from fewshot.stages.lora import LoraStageConfig, train_lora
 from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
 from fewshot.text.class_texts import class_vectors
 from models.lora import LoraAdapters
+from tests.helpers.made_parts import text_part
 from tests.helpers.tiny_clip import write_tiny_clip
 
 NAMES = ["red", "green", "blue"]
@@ -43,6 +44,10 @@ def train(place, folder, workers=0, **changes):
     return train_lora(config, encoder, paths, LABELS, SENTENCES, True, run, seed=1)
 
 
+def tuned_by(encoder, part):
+    return encoder.with_lora(part.config, part.state)
+
+
 def logits(encoder, paths):
     images, text = encoder.encode_images(paths)[0], encoder.encode_sentences(SENTENCES)
     images, text = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, text))
@@ -52,7 +57,7 @@ def logits(encoder, paths):
 def test_no_epochs_are_zero_shot_to_the_last_bit(place, tmp_path):
     part = train(place, tmp_path, epochs=0)
     encoder, paths = place
-    tuned = tuned_encoder(encoder, part)
+    tuned = tuned_by(encoder, part)
     assert tuned.encode_images(paths)[0].tobytes() == encoder.encode_images(paths)[0].tobytes()
     assert (
         tuned.encode_sentences(SENTENCES).tobytes() == encoder.encode_sentences(SENTENCES).tobytes()
@@ -66,14 +71,14 @@ def test_no_epochs_are_zero_shot_to_the_last_bit(place, tmp_path):
 def test_it_learns(place, tmp_path, changes):
     part = train(place, tmp_path, **changes)
     encoder, paths = place
-    before, after = (logits(e, paths) for e in (encoder, tuned_encoder(encoder, part)))
+    before, after = (logits(e, paths) for e in (encoder, tuned_by(encoder, part)))
     assert (before.argmax(axis=1) == LABELS).mean() < 0.9
     assert (after.argmax(axis=1) == LABELS).mean() > (before.argmax(axis=1) == LABELS).mean()
-    assert part["trainable"] == sum(array.size for array in part["lora"]["arrays"].values())
+    assert part.trained_count == sum(array.size for array in part.state["arrays"].values())
 
 
 def test_workers_and_a_second_run_give_the_same_bytes(place, tmp_path):
-    parts = [train(place, tmp_path / str(w), w)["lora"]["arrays"] for w in (0, 2)]
+    parts = [train(place, tmp_path / str(w), w).state["arrays"] for w in (0, 2)]
     assert {n: a.tobytes() for n, a in parts[0].items()} == {
         n: a.tobytes() for n, a in parts[1].items()
     }
@@ -83,14 +88,14 @@ def test_the_merged_encoder_is_the_trained_model(place, tmp_path):
     part = train(place, tmp_path)
     encoder, paths = place
     tower = clip_tower(encoder.weights)
-    adapters = LoraAdapters(tower.module, lora_config(part["config"]), seed=0)
-    adapters.load(part["lora"])
+    adapters = LoraAdapters(tower.module, part.config, seed=0)
+    adapters.load(part.state)
     adapters.eval()
     images = np.stack([tower.centre(Image.open(path)) for path in paths])
     with jt.no_grad():
         unmerged = tower.module.encode_image(jt.array(images)).numpy()
     # the change is added to the weight instead of to the product: other roundings of float32
-    assert tuned_encoder(encoder, part).encode_images(paths)[0] == pytest.approx(unmerged, abs=1e-4)
+    assert tuned_by(encoder, part).encode_images(paths)[0] == pytest.approx(unmerged, abs=1e-4)
 
 
 def test_class_vectors_are_made_again_through_the_merged_tower(place, tmp_path):
@@ -100,18 +105,17 @@ def test_class_vectors_are_made_again_through_the_merged_tower(place, tmp_path):
     prompt = PromptConfig(epochs=2)
     run = Run(tmp_path / "p", dataclasses.asdict(prompt), "prompt")
     prompt_part = train_prompt(prompt, encoder, NAMES, features, LABELS, text, run, seed=1)
-    named = {"base_ids": range(3), "names": NAMES, "weights": [[1]] * 3}
-    named["sentences"] = [[sentence] for sentence in SENTENCES]
+    named = text_part(text, range(3), names=NAMES, sentences=[[s] for s in SENTENCES])
     untrained, trained = (
         tuned_text(
-            tuned_encoder(encoder, train(place, tmp_path / str(epochs), epochs=epochs)),
+            tuned_by(encoder, train(place, tmp_path / str(epochs), epochs=epochs)),
             prompt_part,
             named,
             1,
         )
         for epochs in (0, 8)
     )
-    assert untrained["text_features"].tobytes() == text.tobytes()
-    assert untrained["class_vectors"].tobytes() == prompt_part["class_vectors"].tobytes()
+    assert untrained.text_features.tobytes() == text.tobytes()
+    assert untrained.class_vectors.tobytes() == prompt_part.class_vectors.tobytes()
     for name in ("text_features", "queue_vectors", "class_vectors"):
-        assert np.abs(trained[name] - untrained[name]).max() > 1e-3
+        assert np.abs(getattr(trained, name) - getattr(untrained, name)).max() > 1e-3

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from fewshot.features.encoder import Encoder
-from fewshot.stages.ood import FILTERS, OodConfig, base_odds, mined_negatives, train_ood
+from fewshot.stages.ood import OodConfig, mined_negatives, train_ood
+from fewshot.stages.ood_log_odds import FILTERS, ood_log_odds
 from fewshot.text.negatives import load_negatives
 from fewshot.text.prompt_files import load_templates
 from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
+from tests.helpers.made_parts import text_part
 from tests.helpers.tiny_clip import write_tiny_clip
 
 RANDOM = np.random.default_rng(0)
@@ -23,11 +25,8 @@ def looks_like(classes, spread=0.25):
     return unit_rows(CENTRES[classes] + noise).astype(np.float32)
 
 
-def text_part(classes=12):
-    names = [f"Animal_{k}" for k in range(classes)]
-    text = looks_like(np.arange(12), 0.1)[:classes]
-    base = [k for k in BASE if k < classes]
-    return {"class_names": names, "base_ids": base, "text_features": text, "logit_scale": 50.0}
+def text_of(base=BASE):
+    return text_part(looks_like(np.arange(12), 0.1), base, logit_scale=50.0)
 
 
 LABELS = np.repeat(np.arange(len(BASE)), 4)
@@ -38,14 +37,14 @@ IMAGES = np.repeat(np.arange(12), 30)
 
 @pytest.fixture(scope="module")
 def parts():
-    text = text_part()
-    return {"text": text, "ood": train_ood(OodConfig(), VIEWS, LABELS, text, NEGATIVES)}
+    text = text_of()
+    return text, train_ood(OodConfig(), VIEWS, LABELS, text, NEGATIVES)
 
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_base_images_score_higher_and_most_lie_above_the_threshold(parts, name):
-    odds = base_odds(parts, name, looks_like(IMAGES))
-    is_base, threshold = np.isin(IMAGES, BASE), parts["ood"]["thresholds"][name]
+    odds = ood_log_odds(name, looks_like(IMAGES), *parts)
+    is_base, threshold = np.isin(IMAGES, BASE), parts[1].thresholds[name]
     assert odds[is_base].mean() > odds[~is_base].mean() + 1
     kept = (odds >= threshold)[is_base].mean()
     assert 0.85 <= kept <= 1  # .95 of 120 views; four deviations of a share of 180 images are .065
@@ -53,24 +52,25 @@ def test_base_images_score_higher_and_most_lie_above_the_threshold(parts, name):
 
 @pytest.mark.parametrize("name", FILTERS[1:])
 def test_the_threshold_keeps_the_stated_share_of_the_shots_views(name):
-    text = text_part()
+    text = text_of()
     part = train_ood(OodConfig(target_tpr=0.8), VIEWS, LABELS, text, NEGATIVES)
-    odds = base_odds({"text": text, "ood": part}, name, VIEWS.reshape(-1, 24))
-    assert (odds >= part["thresholds"][name]).mean() == pytest.approx(0.8, abs=1 / 120)
+    odds = ood_log_odds(name, VIEWS.reshape(-1, 24), text, part)
+    assert (odds >= part.thresholds[name]).mean() == pytest.approx(0.8, abs=1 / 120)
 
 
 def test_the_fitted_filter_knows_new_names_and_the_share(parts):
-    assert parts["ood"]["state"]["named"][0] == 1
-    half = train_ood(OodConfig(target_tpr=0.5), VIEWS, LABELS, parts["text"], NEGATIVES)
-    assert half["thresholds"]["gp"] > parts["ood"]["thresholds"]["gp"]
+    text, ood = parts
+    assert ood.state["named"][0] == 1
+    half = train_ood(OodConfig(target_tpr=0.5), VIEWS, LABELS, text, NEGATIVES)
+    assert half.thresholds["gp"] > ood.thresholds["gp"]
 
 
 def test_a_single_base_class_has_odds():
-    text = text_part() | {"base_ids": [0]}
+    text = text_of([0])
     part = train_ood(OodConfig(), VIEWS[:4], np.zeros(4, int), text, NEGATIVES)
     for name in FILTERS:
-        odds = base_odds({"text": text, "ood": part}, name, looks_like(IMAGES))
-        assert not np.isnan(odds).any() and not np.isnan(part["thresholds"][name]), name
+        odds = ood_log_odds(name, looks_like(IMAGES), text, part)
+        assert not np.isnan(odds).any() and not np.isnan(part.thresholds[name]), name
 
 
 def test_negatives_are_mined_from_both_lists(tmp_path):
@@ -88,20 +88,19 @@ def test_negatives_are_mined_from_both_lists(tmp_path):
 
 def test_names_are_zero_shots_own_mass(parts):
     features = looks_like(IMAGES)
-    logits = np.exp(text_logits(features, parts["text"]["text_features"], 50.0).astype(float))
+    logits = np.exp(text_logits(features, parts[0].text_features, 50.0).astype(float))
     odds = np.log(logits[:, BASE].sum(axis=1) / np.delete(logits, BASE, axis=1).sum(axis=1))
-    assert base_odds(parts, "names", features) == pytest.approx(odds, abs=1e-6)
+    assert ood_log_odds("names", features, *parts) == pytest.approx(odds, abs=1e-6)
 
 
 def test_without_new_names_negatives_stand_in(parts):
-    text = text_part(classes=12) | {"base_ids": list(range(12))}
+    text = text_of(list(range(12)))
     labels = np.repeat(np.arange(12), 4)
     views = np.stack([looks_like(labels) for _ in range(3)], axis=1)
     part = train_ood(OodConfig(), views, labels, text, NEGATIVES)
-    there = {"text": text, "ood": part}
     strange = unit_rows(NEGATIVES[1][:20] + 0.1 * RANDOM.normal(size=(20, 24)))
     for name in FILTERS:
-        odds = base_odds(there, name, np.r_[looks_like(IMAGES), strange])
+        odds = ood_log_odds(name, np.r_[looks_like(IMAGES), strange], text, part)
         assert np.median(odds[:-20]) > np.median(odds[-20:]), name
 
 

@@ -52,42 +52,42 @@ def accuracy(features, vectors):
 def test_it_learns_and_leaves_clip_alone(encoder, features, sentences, tmp_path, changes):
     before = {n: p.numpy().tobytes() for n, p in encoder.model.named_parameters()}
     part = train(encoder, features, sentences, tmp_path, **changes)
-    assert accuracy(features, part["queue_vectors"]).mean() > accuracy(features, sentences).mean()
+    assert accuracy(features, part.queue_vectors).mean() > accuracy(features, sentences).mean()
     assert {n: p.numpy().tobytes() for n, p in encoder.model.named_parameters()} == before
-    assert part["epochs"] == [2, 3, 4, 5, 6] and part["weights"].sum() == pytest.approx(1)
-    assert part["trainable"] == (3 if changes.get("per_class") else 1) * 4 * 64
+    assert part.epochs == [2, 3, 4, 5, 6] and part.weights.sum() == pytest.approx(1)
+    assert part.trained_count == (3 if changes.get("per_class") else 1) * 4 * 64
 
 
 def test_beta_1_is_the_hand_made_text_and_beta_0_the_queue(encoder, features, sentences, tmp_path):
     hand = train(encoder, features, sentences, tmp_path / "a", beta=1.0)
-    assert hand["class_vectors"].tobytes() == sentences.tobytes()
+    assert hand.class_vectors.tobytes() == sentences.tobytes()
     learned = train(encoder, features, sentences, tmp_path / "b", beta=0.0, queue=1)
-    assert learned["class_vectors"].tobytes() == learned["queue_vectors"].tobytes()
-    assert learned["epochs"] == [6] and learned["weights"].tolist() == [1]
+    assert learned.class_vectors.tobytes() == learned.queue_vectors.tobytes()
+    assert learned.epochs == [6] and learned.weights.tolist() == [1]
     between = train(encoder, features, sentences, tmp_path / "c", beta=0.25, queue=1)
-    mixed = unit_rows(0.75 * learned["queue_vectors"] + 0.25 * sentences)
-    assert between["class_vectors"] == pytest.approx(mixed, abs=1e-6)  # float32 against float64
+    mixed = unit_rows(0.75 * learned.queue_vectors + 0.25 * sentences)
+    assert between.class_vectors == pytest.approx(mixed, abs=1e-6)  # float32 against float64
 
 
 def test_no_epochs_leave_the_words(encoder, features, sentences, tmp_path):
     part = train(encoder, features, sentences, tmp_path, epochs=0)
     words = unit_rows(encoder.encode_sentences([f"a photo of a {name}." for name in NAMES]))
-    assert part["epochs"] == [0]
+    assert part.epochs == [0]
     # the number of rows of a call and the cut of the text change the order of sums
-    assert part["queue_vectors"] == pytest.approx(words, abs=1e-5)
+    assert part.queue_vectors == pytest.approx(words, abs=1e-5)
 
 
 def test_the_anchor_holds_the_text(encoder, features, sentences, tmp_path):
     away = []
     for anchor in (0.0, 50.0):
         part = train(encoder, features, sentences, tmp_path / str(anchor), anchor=anchor)
-        away.append(((part["queue_vectors"] - sentences) ** 2).sum(axis=1).mean())
+        away.append(((part.queue_vectors - sentences) ** 2).sum(axis=1).mean())
     assert away[1] < away[0] / 2
 
 
 def test_the_queue_takes_every_second_epoch(encoder, features, sentences, tmp_path):
     part = train(encoder, features, sentences, tmp_path, push_every=2, queue=2)
-    assert part["epochs"] == [4, 6]
+    assert part.epochs == [4, 6]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,6 @@ def test_a_stopped_run_ends_in_the_same_bytes(encoder, features, sentences, tmp_
     with pytest.raises(Stopped):
         train_prompt(config, encoder, NAMES, features, LABELS, sentences, run, seed=1)
     resumed = train(encoder, features, sentences, tmp_path / "b")
-    assert unbroken["contexts"].tobytes() == resumed["contexts"].tobytes()
-    assert unbroken["class_vectors"].tobytes() == resumed["class_vectors"].tobytes()
-    assert unbroken["epochs"] == resumed["epochs"]
+    assert unbroken.contexts.tobytes() == resumed.contexts.tobytes()
+    assert unbroken.class_vectors.tobytes() == resumed.class_vectors.tobytes()
+    assert unbroken.epochs == resumed.epochs

@@ -149,7 +149,7 @@ def test_numbers_on_the_page_are_those_of_the_arrays(page):
 def test_the_heat_map_and_the_route_table_count_images(page):
     given = arguments()
     is_base = np.delete(given["truth"] < 6, 8)
-    routed = np.delete(given["outcome"].routed_base, 8)
+    routed = np.delete(given["outcome"].routed_to_base, 8)
     kept, lost = (is_base & routed).sum(), (is_base & ~routed).sum()
     assert f"base {kept} {lost} {percent(kept / (kept + lost))}" in page.text
     domain = np.array([0, 0, 0, 1, 1, 1, 2, 2])
@@ -182,14 +182,14 @@ def test_one_image_and_extreme_scores(page_of):
     pick = [20]
     fields = {
         name: getattr(given["outcome"], name)[pick]
-        for name in ("ids", "probabilities", "routed_base", "inlierness")
+        for name in ("ids", "probabilities", "routed_to_base", "view_weights")
     }
     outcome = dataclasses.replace(
         given["outcome"],
         names=["one.jpg"],
-        base_score=np.array([np.inf], np.float32),
+        ood_log_odds=np.array([np.inf], np.float32),
         skipped=[],
-        picks={},
+        top1_among={},
         **fields,
     )
     given |= {"outcome": outcome, "truth": given["truth"][pick], "threshold": -np.inf}
@@ -207,11 +207,11 @@ def test_a_page_for_a_contest_stays_small(tmp_path):
         names=[f"image_{i}.jpg" for i in range(count)],
         ids=ids,
         probabilities=np.sort(draw.rand(count, 5), axis=1)[:, ::-1],
-        base_score=draw.randn(count),
-        routed_base=draw.rand(count) < 0.5,
-        inlierness=draw.dirichlet(np.ones(64), count),
+        ood_log_odds=draw.randn(count),
+        routed_to_base=draw.rand(count) < 0.5,
+        view_weights=draw.dirichlet(np.ones(64), count),
         skipped=[],
-        picks={},
+        top1_among={},
     )
     truth = draw.randint(0, classes, count)
     write_report(
