@@ -58,9 +58,9 @@ class BaselineConfig:
     """passes over the training images"""
     batch_size: int = 128
     """images per step"""
-    lr: float = 0.1
-    """peak learning rate"""
-    weight_decay: float = 5e-4
+    lr: float = 1e-3
+    """peak learning rate of AdamW"""
+    weight_decay: float = 1e-4
     """weight decay of the optimizer"""
     ema: float = 0.0
     """decay of the moving average of the weights, which is then validated and tested; 0 for none"""

@@ -49,8 +49,6 @@ class Config(PhotoConfig):
     """images per step"""
     lr: float = 1e-3
     """peak learning rate of AdamW for the classifier"""
-    weight_decay: float = 1e-4
-    """weight decay of the optimizer"""
 
 
 def run(config: Config) -> None:

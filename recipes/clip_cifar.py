@@ -57,8 +57,6 @@ class Config(PhotoConfig):
     """peak learning rate of the linear layer"""
     scale: tuple[float, float] = (0.6, 1.0)
     """least and largest share of an image's area that a training crop takes"""
-    weight_decay: float = 1e-4
-    """weight decay of the optimizer"""
 
 
 class ClipClassifier(nn.Module):

@@ -43,10 +43,6 @@ class Config(BaselineConfig):
     """passes over the features"""
     batch_size: int = 256
     """features per step"""
-    lr: float = 1e-3
-    """peak learning rate of AdamW"""
-    weight_decay: float = 1e-4
-    """weight decay of the optimizer"""
 
 
 def run(config: Config) -> None:

@@ -55,8 +55,6 @@ class Config(BaselineConfig):
     """learning rate at the end of the cosine schedule"""
     warmup: int = 0
     """epochs in which the learning rate rises to its peak"""
-    weight_decay: float = 1e-4
-    """weight decay of the optimizer"""
     temperature: float = 0.5
     """temperature of the NT-Xent loss"""
     projection: int = 128

@@ -80,8 +80,6 @@ class Config(BaselineConfig):
     """unlabelled batches per labelled batch in FixMatch"""
     batch_size: int = 64
     """images per step"""
-    lr: float = 1e-3
-    """peak learning rate of AdamW"""
     weight_decay: float = 0.05
     """weight decay of the optimizer"""
 
