@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from engine.code_version import code_hashes
-from engine.run_log import Run, commit, versions
+from engine.run_log import Run
+from engine.versions import commit, versions
 from fewshot.evaluation.metrics import accuracy
 from runtime.files import atomic_write
 from weight_files.hashing import sha256_of

@@ -22,10 +22,11 @@ from engine.config import as_plain, require_ranges
 from engine.device import Device, Kernels, Precision, precision_in_use, use_device
 from engine.losses import class_cross_entropy, soft_cross_entropy
 from engine.micro_batches import Batches, MicroBatches
+from engine.predictor import predict
 from engine.run_log import Run
 from engine.schedules import Rates, warm_cosine
 from engine.seeding import set_random_state
-from engine.trainer import evaluating, fit, predict
+from engine.trainer import evaluating, fit
 from fewshot.evaluation.metrics import accuracy
 from kernels import convolution
 from runtime.distributed import all_gather, barrier, is_main_process, local_range

@@ -28,10 +28,9 @@ import numpy as np
 
 from benchmarks.rank_fusion import transductive_rank_fusion
 from fewshot.evaluation.ood_metrics import evaluate
-from fewshot.text.negatives import grouped
 from models.normalize import unit_rows
 from models.ood.gp_filter import GPFilter
-from models.ood.scores import known_names, mcm, neglabel
+from models.ood.scores import deal_groups, known_names, mcm, neglabel
 from runtime.table import table
 
 SCALE = 100.0  # CLIP's own temperature
@@ -67,7 +66,7 @@ def scores_of(
     if kind == "new":
         scores["transductive ERF"] = transductive_rank_fusion(base, other)
     else:
-        scores["neglabel, groups"] = neglabel(base, other, grouped(other.shape[1]))
+        scores["neglabel, groups"] = neglabel(base, other, deal_groups(other.shape[1]))
     with_thresholds = {name: (score, np.nan) for name, score in scores.items()}
     for shots, (features, labels) in train.items():
         gp_filter = GPFilter(kind).fit(features[:, None], labels, base_text, other_text)

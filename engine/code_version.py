@@ -23,7 +23,7 @@ FEATURES_CODE = (
     "fewshot/features/*.py",
     "data/decoding.py",
     "data/views.py",
-    "engine/trainer.py",
+    "engine/predictor.py",
 )
 PARTS_CODE = (  # beside that of the features
     "fewshot/stages/*.py",
@@ -37,6 +37,7 @@ PARTS_CODE = (  # beside that of the features
     "runtime/distributed.py",
     "engine/batches.py",
     "engine/schedules.py",
+    "engine/trainer.py",
     "data/few_shot_splits.py",
     "fewshot/text/class_texts.py",
     "models/backbones/moco.py",

@@ -2,49 +2,16 @@
 
 import json
 import os
-import platform
-import subprocess
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from engine.versions import commit, versions
 from runtime.distributed import is_main_process
 from runtime.files import atomic_write, naming
-from runtime.paths import ROOT
-
-PACKAGES = (
-    "jittor",
-    "numpy",
-    "pillow",
-    "scikit-learn",
-    "instant-clip-tokenizer",
-    "onednn-cpu-gomp",
-)
-
-
-def versions() -> dict[str, str]:
-    """Python's and every package's version that can change a result."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
-def commit() -> str:
-    """The commit of this checkout, with "+changes" where tracked files differ; "unknown" outside
-    git.
-    """
-    try:
-        head = _git("rev-parse", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Run:

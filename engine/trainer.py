@@ -8,7 +8,7 @@ runs a forward over batches of one fixed shape, `Predictor` the same with its in
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -189,48 +189,3 @@ def _resume(module, optimizer, run: Run, seed: int) -> int:
     checkpoint.restore_optimizer(optimizer, saved["optimizer"])
     jt.sync_all(True)  # pending, they would be fused into the first step and round otherwise
     return saved["epochs_done"]
-
-
-class Predictor:
-    """Runs `forward` over inputs that are handed in one by one.
-
-    Every call gets exactly `batch` rows, the last one padded with zeros: one compiled shape, and a
-    row's result does not depend on how many others there are.
-    """
-
-    def __init__(self, forward: Callable[[jt.Var], jt.Var], batch: int):
-        self._forward, self._batch = forward, batch
-        self._pending: list[np.ndarray] = []
-        self._outputs: list[np.ndarray] = []
-
-    def add(self, row: np.ndarray) -> None:
-        """Takes one input. Raises Stopped where the program was asked to end."""
-        check_stop()
-        self._pending.append(row)
-        if len(self._pending) == self._batch:
-            self._flush()
-
-    def finish(self) -> np.ndarray:
-        """outputs[N,...] in the order of the inputs."""
-        self._flush()
-        outputs = self._outputs
-        return np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        padded = np.zeros((self._batch, *self._pending[0].shape), self._pending[0].dtype)
-        padded[: len(self._pending)] = self._pending
-        with jt.no_grad():
-            self._outputs.append(self._forward(jt.array(padded)).numpy()[: len(self._pending)])
-        self._pending.clear()
-
-
-def predict(
-    forward: Callable[[jt.Var], jt.Var], rows: Iterable[np.ndarray], *, batch: int
-) -> np.ndarray:
-    """A `Predictor` over all of `rows`."""
-    predictor = Predictor(forward, batch)
-    for row in rows:
-        predictor.add(row)
-    return predictor.finish()

@@ -28,8 +28,8 @@ from baselines.trainer import EVAL_ROWS, Baseline
 from baselines.transforms.compose import CLIP_NORM
 from data.label_space import LabelSpace
 from engine.device import in_fp32
+from engine.predictor import predict
 from engine.run_log import Run
-from engine.trainer import predict
 from fewshot.text.class_texts import TextConfig, class_vectors, sentence_weights, texts_of
 from models.heads.zero_shot import text_logits
 

@@ -19,7 +19,6 @@ from data.inputs import AUXILIARY, find_auxiliary, open_inputs
 from data.views import Views
 from engine.config import as_plain, from_plain, parse, require_ranges
 from engine.device import Device, Kernels, Precision, use_device
-from fewshot.evaluation.scores import as_text, scores_of, write_scores
 from fewshot.features.encoder import Encoder
 from fewshot.inference import submission
 from fewshot.inference.predictions import Predictions, concatenate
@@ -27,7 +26,6 @@ from fewshot.inference.scorer import Encoders, InferenceConfig, Scorer
 from fewshot.inference.shards import ChunkStore, select_shard, split_into_chunks
 from fewshot.provenance.links import scored_from
 from fewshot.provenance.manifest import write_manifest
-from fewshot.provenance.verify import read_manifest, verdict
 from fewshot.stages.parts import Parts, part_path, read_parts
 from fewshot.stages.record import StageRecord, read_record
 from runtime.distributed import barrier, is_main_process, rank, single_process, world_size
@@ -209,6 +207,8 @@ def evaluate(
     label_space, record = scorer.label_space, read_record(config.parts)
     truth, rows = true_labels(samples, config.labels), None
     if truth is not None:
+        from fewshot.evaluation.scores import as_text, scores_of, write_scores
+
         parts = scorer.parts.by_stage
         scores = scores_of(predictions, truth, label_space, parts, record, scorer.threshold)
         source = scored_from(config.out / "result.txt", config.labels)
@@ -276,6 +276,8 @@ def verify(manifest: Path, arguments: list[str]) -> None:
 
     Only the inputs of the first run are used. Ends with status 1 if the results differ.
     """
+    from fewshot.provenance.verify import read_manifest, verdict
+
     recorded = from_plain(Config, read_manifest(manifest)["config"], "test.py")
     recorded = replace(recorded, shard="", merge=False)
     config = parse(Config, arguments, "test.py", recorded)

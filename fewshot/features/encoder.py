@@ -33,7 +33,7 @@ from data.decoding import (
 from data.views import Crops, Views, make_views
 from engine.code_version import FEATURES_CODE, code_digest
 from engine.device import in_fp32, precision_in_use
-from engine.trainer import Predictor
+from engine.predictor import Predictor
 from fewshot.features.cache import FeatureTable, cache_path, read_table, store_table
 from fewshot.features.towers import Tower, auxiliary_tower, clip_tower, lora_tower
 from models.lora import LoraConfig

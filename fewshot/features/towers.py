@@ -13,7 +13,6 @@ from PIL import Image
 
 import jclip
 from jclip.preprocess import to_array
-from models.backbones import moco
 from models.lora import LoraAdapters, LoraConfig
 from weight_files import safe_load
 
@@ -63,5 +62,7 @@ def auxiliary_tower(weights: Path) -> Tower:
     contents = safe_load(weights)
     if any("text_projection" in name for name in contents):
         return clip_tower(weights)
+    from models.backbones import moco  # CLIP alone does without
+
     encoder, preprocess = moco.load_moco(contents, weights), moco.preprocess
     return Tower(encoder, encoder.encode, moco.FEATURES, moco.RESOLUTION, preprocess, moco.to_array)

@@ -8,7 +8,7 @@ from data.few_shot_dataset import Sample
 from engine.code_version import FEATURES_CODE, code_hashes
 from engine.config import as_plain
 from engine.device import precision_in_use
-from engine.run_log import commit, versions
+from engine.versions import commit, versions
 from fewshot.inference.predictions import Predictions
 from fewshot.inference.scorer import CODE, Encoders, Scorer
 from fewshot.provenance.links import IMAGES, image_rows, rows_digest, write_rows

@@ -3,10 +3,9 @@
 import numpy as np
 
 from fewshot.stages.parts import OodPart, TextPart
-from fewshot.text.negatives import grouped
 from models.heads.zero_shot import text_logits
 from models.ood.gp_filter import GPFilter
-from models.ood.scores import known_names, mcm, neglabel
+from models.ood.scores import deal_groups, known_names, mcm, neglabel
 
 FILTERS = ("gp", "names", "negatives", "mcm")  # the default first; docs/ood.md compares them
 
@@ -32,4 +31,4 @@ def ood_log_odds(
     if filter_name == "names" and len(text.new_features):
         return known_names(logits, text_logits(features, text.new_features, text.logit_scale))
     negative_logits = text_logits(features, ood.vectors, text.logit_scale)
-    return neglabel(logits, negative_logits, grouped(len(ood.vectors))) - offset
+    return neglabel(logits, negative_logits, deal_groups(len(ood.vectors))) - offset

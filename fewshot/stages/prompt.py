@@ -16,9 +16,10 @@ from engine.batches import ClassDraw, FeatureBatches
 from engine.config import as_plain, require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
+from engine.predictor import predict
 from engine.run_log import Run
 from engine.schedules import warm_cosine
-from engine.trainer import fit, predict
+from engine.trainer import fit
 from fewshot.features.encoder import ENCODER_ROWS, Encoder
 from fewshot.stages.parts import PromptPart, TextPart
 from fewshot.stages.pipeline import Stage

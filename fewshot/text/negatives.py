@@ -101,13 +101,3 @@ def mine_negatives(
                 allowed.append((similarity[place], name, place))
     count = max(round(share * len(allowed)), 1)
     return np.array(sorted(place for _, _, place in sorted(allowed)[:count]), int)
-
-
-def grouped(count: int, groups: int = 100, seed: int = 0) -> np.ndarray:
-    """Columns[G, count // G] of `count` negatives, dealt at random and the remainder dropped.
-
-    One group for fewer than 500 negatives (methods D.4): small groups of few words are noise.
-    """
-    groups = groups if count >= 500 else 1
-    dealt = np.random.RandomState(seed).permutation(count)
-    return dealt[: count // groups * groups].reshape(groups, count // groups)

@@ -35,6 +35,17 @@ def neglabel(
     return logsumexp(log_expit(odds), axis=0) - logsumexp(log_expit(-odds), axis=0)
 
 
+def deal_groups(count: int, groups: int = 100, seed: int = 0) -> np.ndarray:
+    """Returns [G, count // G], the columns of `count` negatives dealt to G groups at random.
+
+    The remainder is dropped. There is one group for fewer than 500 negatives, because small groups
+    of few words are noise.
+    """
+    groups = groups if count >= 500 else 1
+    order = np.random.RandomState(seed).permutation(count)
+    return order[: count // groups * groups].reshape(groups, count // groups)
+
+
 def known_names(base_logits: np.ndarray, new_logits: np.ndarray) -> np.ndarray:
     """Returns the log-odds of the base names in a softmax over base and new names.
 

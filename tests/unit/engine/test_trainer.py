@@ -12,9 +12,10 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from engine import checkpoint
+from engine.predictor import predict
 from engine.run_log import Run
 from engine.schedules import cosine
-from engine.trainer import NonFiniteLoss, fit, predict
+from engine.trainer import NonFiniteLoss, fit
 from tests.helpers.points import Points
 from weight_files import safe_load
 

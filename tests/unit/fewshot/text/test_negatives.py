@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fewshot.text.negatives import NEGATIVES, grouped, load_negatives, mine_negatives, plain_name
+from fewshot.text.negatives import NEGATIVES, load_negatives, mine_negatives, plain_name
 
 
 def unit(rows):
@@ -123,11 +123,3 @@ def test_mining_does_not_depend_on_order_or_length():
     assert (np.diff(again) > 0).all()
     with pytest.raises(ValueError, match="one each"):
         mine_negatives(vectors, classes, names[:-1], ids)
-
-
-def test_groups_are_equal_disjoint_and_the_same_each_time():
-    dealt = grouped(1203)
-    assert dealt.shape == (100, 12) and len(np.unique(dealt)) == 1200 and dealt.max() < 1203
-    np.testing.assert_array_equal(dealt, grouped(1203))
-    assert (dealt != grouped(1203, seed=1)).any()
-    assert grouped(499).shape == (1, 499) and grouped(0).size == 0

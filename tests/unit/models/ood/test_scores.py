@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from models.ood.gp_filter import threshold_at_tpr
-from models.ood.scores import known_names, mcm, neglabel
+from models.ood.scores import deal_groups, known_names, mcm, neglabel
 
 CLOSE = {"rtol": 0, "atol": 1e-9}  # a few float64 operations on values below 10
 LOGITS = np.log([[1.0, 2.0, 5.0], [4.0, 4.0, 4.0]])
@@ -85,3 +85,11 @@ def test_bad_input_is_refused():
         mcm(LOGITS[0])
     with pytest.raises(ValueError, match="NaN"):
         mcm(LOGITS * np.nan)
+
+
+def test_groups_are_equal_disjoint_and_the_same_each_time():
+    dealt = deal_groups(1203)
+    assert dealt.shape == (100, 12) and len(np.unique(dealt)) == 1200 and dealt.max() < 1203
+    np.testing.assert_array_equal(dealt, deal_groups(1203))
+    assert (dealt != deal_groups(1203, seed=1)).any()
+    assert deal_groups(499).shape == (1, 499) and deal_groups(0).size == 0
