@@ -4,7 +4,6 @@ An input is known by its content: the hash of an image's bytes, or the sentence 
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.array_files import opened_arrays
+from engine.array_files import open_arrays, save_arrays
 from runtime.distributed import barrier, rank, single_process, world_size
-from runtime.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def store_table(path: Path, table: FeatureTable) -> None:
 
 def read_table(path: Path) -> FeatureTable:
     """Reads a file of the cache. Raises ValueError naming it if it is damaged."""
-    with opened_arrays(path) as stored:
+    with open_arrays(path) as stored:
         record = json.loads(str(stored["record"]))
         return FeatureTable(record["names"], stored["features"], record["causes"])
 
@@ -69,7 +67,4 @@ def _join(tables: Iterable[FeatureTable]) -> FeatureTable:
 
 def _write(path: Path, table: FeatureTable) -> None:
     record = json.dumps({"names": table.names, "causes": table.causes}, sort_keys=True)
-    content = io.BytesIO()  # np.savez would complain a second time about a full disk
-    np.savez(content, features=table.features, record=np.array(record))
-    with atomic_write(path, "wb") as file:
-        file.write(content.getbuffer())
+    save_arrays(path, features=table.features, record=np.array(record))

@@ -6,7 +6,6 @@ images and by everything that its predictions depend on, so any shard, machine o
 """
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,8 @@ import numpy as np
 
 from data.decoding import content_key_or_error
 from data.few_shot_dataset import Sample
-from engine.array_files import opened_arrays
+from engine.array_files import open_arrays, save_arrays
 from fewshot.inference.predictions import ARRAY_FIELDS, Predictions
-from runtime.files import atomic_write
 
 CHUNK_SIZE = 64  # images; fixed, so that the same images share a chunk whatever the settings
 
@@ -67,14 +65,11 @@ class ChunkStore:
         record = {"skipped": skipped, "classifiers": list(predictions.top1_among)}
         arrays = {name: getattr(predictions, name) for name in ARRAY_FIELDS}
         arrays |= {f"top1_{id}": best for id, best in predictions.top1_among.items()}
-        content = io.BytesIO()  # np.savez would complain a second time about a full disk
-        np.savez(content, record=np.array(json.dumps(record)), **arrays)
-        with atomic_write(path, "wb") as file:
-            file.write(content.getbuffer())
+        save_arrays(path, record=np.array(json.dumps(record)), **arrays)
 
     def load(self, path: Path, names: Sequence[str]) -> Predictions:
         """Reads predictions of images that have these names today."""
-        with opened_arrays(path) as stored:
+        with open_arrays(path) as stored:
             record = json.loads(str(stored["record"]))
             return Predictions(
                 names=list(names),
