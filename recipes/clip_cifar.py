@@ -30,7 +30,7 @@ from data.label_space import LabelSpace
 from engine.device import in_fp32
 from engine.predictor import predict
 from engine.run_log import Run
-from fewshot.text.class_texts import TextConfig, class_vectors, sentence_weights, texts_of
+from fewshot.text.class_texts import TextConfig, compute_class_vectors, load_texts, weigh_sentences
 from models.heads.zero_shot import text_logits
 
 
@@ -105,12 +105,12 @@ def run(config: Config) -> None:
 def classify_zero_shot(baseline: Baseline[Config], model: jclip.CLIP, run: Run) -> None:
     """Writes the result of the cosines of image features and class vectors from prompts/."""
     test = baseline.test_set()
-    texts = texts_of(LabelSpace.all_base(test.class_names), baseline.config.text)
+    texts = load_texts(LabelSpace.all_base(test.class_names), baseline.config.text)
     sentences = [sentence for group in texts.sentences for sentence in group]
     tokens = jclip.tokenize(sentences, context_length=model.config.context_length)
     with in_fp32():  # class texts are always fp32
         vectors = predict(model.encode_text, tokens, batch=EVAL_ROWS[baseline.device])
-    text = class_vectors(vectors, sentence_weights(texts, vectors, baseline.config.text))
+    text = compute_class_vectors(vectors, weigh_sentences(texts, vectors, baseline.config.text))
     logits = text_logits(baseline.predict(model.encode_image, test), text, 1.0)
     extra = {"prompts": texts.files}
     write_result(run, logits, test.labels, test.class_names, extra, baseline.sources)

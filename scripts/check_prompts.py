@@ -1,6 +1,8 @@
-"""Are the class texts in order, how much is there, which names were read otherwise than they stand?
+"""Checks the class texts, and prints how many there are or which names were unclear.
 
-python -m scripts.check_prompts check prompts/        or one file of class texts of your own
+python -m scripts.check_prompts check prompts/           a folder laid out as prompts/
+python -m scripts.check_prompts check my_classes.json    one file of class texts
+python -m scripts.check_prompts readings                 unclear names of classes
 """
 
 import argparse
@@ -13,6 +15,12 @@ if __name__ == "__main__":
     ensure_environment()
 
 from engine.session import exit_on_error
+from fewshot.text.checks import (
+    compute_word_share,
+    find_common_opening,
+    find_negative_problems,
+    find_text_problems,
+)
 from fewshot.text.negatives import NEGATIVES, load_negatives
 from fewshot.text.prompt_files import (
     CLASS_TEXTS,
@@ -23,26 +31,21 @@ from fewshot.text.prompt_files import (
     read_text_file,
     read_text_files,
 )
-from fewshot.text.prompt_rules import (
-    common_opening,
-    median_word_share,
-    negative_problems,
-    text_problems,
-)
+from runtime.table import table
 
 
 def check(path: Path) -> list[TextFile]:
-    """The class texts in a folder laid out as `prompts/`, or in one file, with nothing wrong.
+    """Returns the class texts in a folder laid out as `prompts/`, or in one file.
 
-    Raises ValueError with one line for each problem.
+    Raises ValueError with one line per problem if anything is wrong with them.
     """
     if path.is_dir():
         files = read_text_files(path / CLASS_TEXTS.name)
         templates = load_templates(path / TEMPLATES.name)
-        problems = negative_problems(load_negatives(path / NEGATIVES.name), files)
+        problems = find_negative_problems(load_negatives(path / NEGATIVES.name), files)
     else:
         files, templates, problems = [read_text_file(path)], load_templates(), []
-    problems = text_problems(files, templates) + problems
+    problems = find_text_problems(files, templates) + problems
     if not files:
         problems.append(f"{path / CLASS_TEXTS.name}: holds no file of class texts")
     if problems:
@@ -51,44 +54,40 @@ def check(path: Path) -> list[TextFile]:
 
 
 def main() -> None:
-    """`check` prints the counts, `readings` the names that needed one, both with status 0 only
-    where nothing is wrong.
-    """
-    program, words = "python -m scripts.check_prompts", __doc__.splitlines()[0]
-    parser = argparse.ArgumentParser(prog=program, description=words)
-    commands = {"check": table, "readings": readings}
-    parser.add_argument("command", choices=commands)
-    parser.add_argument("path", type=Path, nargs="?", default=PROMPTS)
-    given = parser.parse_args()
+    """Runs the command `check` or `readings`; the status is 0 only if nothing is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.check_prompts", description=__doc__.splitlines()[0]
+    )
+    commands = {"check": format_counts, "readings": format_readings}
+    parser.add_argument("command", choices=commands, help="table to print after the checks")
+    parser.add_argument("path", type=Path, nargs="?", default=PROMPTS, help="folder or file")
+    arguments = parser.parse_args()
     with exit_on_error("scripts.check_prompts"):
-        print(commands[given.command](check(given.path)))
+        print(commands[arguments.command](check(arguments.path)))
 
 
-def table(files: Sequence[TextFile]) -> str:
-    """Counts and shares of each file, as Markdown."""
-    names = ("file", "classes", "sentences", "fewest", "commonest opening", "shared words")
-    rows: list[Sequence] = [names, ["---"] * len(names)]
+def format_counts(files: Sequence[TextFile]) -> str:
+    """Returns the counts and shares of each file as a Markdown table."""
+    header = ("file", "classes", "sentences", "fewest", "commonest opening", "shared words")
+    rows: list[tuple] = []
     for file in files:
-        each = [len(entry.sentences) for entry in file.classes]
-        shares = f"{common_opening(file)[1]:.1%}", f"{median_word_share(file):.0%}"
-        rows.append((f"`{file.path.name}`", len(each), sum(each), min(each), *shares))
-    totals = [sum(row[column] for row in rows[2:]) for column in (1, 2)]
-    rows.append(("all", *totals, "", "", ""))
-    return _markdown(rows)
+        counts = [len(entry.sentences) for entry in file.classes]
+        opening, words = find_common_opening(file)[1], compute_word_share(file)
+        shares = f"{opening:.1%}", f"{words:.0%}"
+        rows.append((f"`{file.path.name}`", len(counts), sum(counts), min(counts), *shares))
+    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows), "", "", ""))
+    return table(rows, header, markdown=True)
 
 
-def readings(files: Sequence[TextFile]) -> str:
-    """The classes whose names are errors, cut or ambiguous, and how they are read, as Markdown."""
-    rows = [("file", "class", "name", "reading"), ["---"] * 4]
-    for file in files:
-        for entry in file.classes:
-            if entry.reading:
-                rows.append((f"`{file.path.name}`", f"`{entry.key}`", entry.name, entry.reading))
-    return _markdown(rows)
-
-
-def _markdown(rows: Sequence[Sequence]) -> str:
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+def format_readings(files: Sequence[TextFile]) -> str:
+    """Returns the classes with misspelt, cut or ambiguous names, and how they were understood."""
+    rows = [
+        (f"`{file.path.name}`", f"`{entry.key}`", entry.name, entry.reading)
+        for file in files
+        for entry in file.classes
+        if entry.reading
+    ]
+    return table(rows, ("file", "class", "name", "reading"), markdown=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from fewshot.features.encoder import ENCODER_ROWS, Encoder
 from fewshot.stages.parts import PromptPart, TextPart
 from fewshot.stages.pipeline import Stage
 from fewshot.stages.task import Task
-from fewshot.text.class_texts import class_vectors
+from fewshot.text.class_texts import compute_class_vectors
 from models.normalize import unit_rows
 from models.prompting.learner import POSITIONS, PromptLearner
 from models.prompting.queue import (
@@ -240,7 +240,7 @@ def tuned_text(encoder: Encoder, prompt: PromptPart, text: TextPart, seed: int) 
     weights = [text.sentence_weights[label] for label in base]
     sentences = [sentence for label in base for sentence in text.sentences[label]]
     encoded = encoder.encode_sentences(sentences)
-    vectors = class_vectors(encoded, weights)
+    vectors = compute_class_vectors(encoded, weights)
     learner = new_learner(encoder, names, prompt, seed)
     entries = queue_features(learner, list(prompt.contexts), len(names), encoder.device)
     queue_vectors = average_entries(entries, prompt.weights)

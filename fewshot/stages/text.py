@@ -4,16 +4,16 @@ from engine.config import as_plain
 from fewshot.stages.parts import TextPart
 from fewshot.stages.pipeline import Stage
 from fewshot.stages.task import Task
-from fewshot.text.class_texts import TextConfig, class_vectors, sentence_weights, texts_of
+from fewshot.text.class_texts import TextConfig, compute_class_vectors, load_texts, weigh_sentences
 
 
 def text_stage(task: Task, config: TextConfig) -> Stage:
     """Returns the stage that reads prompts/ and encodes the sentences of every class."""
-    texts = texts_of(task.label_space, config)
+    texts = load_texts(task.label_space, config)
 
     def make() -> TextPart:
         vectors = task.encoder.encode_sentences([s for group in texts.sentences for s in group])
-        weights = sentence_weights(texts, vectors, config)
+        weights = weigh_sentences(texts, vectors, config)
         print(f"text: {len(vectors)} sentences from {', '.join(texts.files)}", flush=True)
         return TextPart(
             label_space=task.label_space,
@@ -23,7 +23,7 @@ def text_stage(task: Task, config: TextConfig) -> Stage:
             names=texts.names,
             sentences=texts.sentences,
             sentence_weights=[of_class.tolist() for of_class in weights],
-            text_features=class_vectors(vectors, weights),
+            text_features=compute_class_vectors(vectors, weights),
         )
 
     inputs = {"classes": list(task.label_space.names), "text": as_plain(config)}

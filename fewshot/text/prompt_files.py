@@ -1,6 +1,6 @@
-"""The text files in `prompts/`: class texts, one JSON file a data set, and templates.
+"""Reads the files in `prompts/`: class texts, one JSON file per data set, and templates.
 
-Read strictly: what `prompts/schema.json` does not describe is refused with the file's name.
+Reading is strict: what `prompts/schema.json` does not describe is refused with the file's name.
 """
 
 import json
@@ -18,20 +18,20 @@ PROMPTS = ROOT / "prompts"
 TEMPLATES = PROMPTS / "templates.json"
 CLASS_TEXTS = PROMPTS / "classes"
 SCHEMA = PROMPTS / "schema.json"
-MAX_BYTES = 1 << 24  # of a file; read as JSON it may take 30 times that
+MAX_BYTES = 1 << 24  # of a file; its JSON may take 30 times that in memory
 
 
 @dataclass(frozen=True)
 class ClassText:
-    """What is known in words of one class. `reading` is empty where its folder's name is plain."""
+    """The texts of one class."""
 
-    key: str  # the class as its data set writes it
+    key: str  # the name of the class in its data set
     name: str
     aliases: tuple[str, ...]
     superclass: str
     sentences: tuple[str, ...]
-    reading: str = ""
-    contest: bool = True  # not left out of the contest
+    reading: str = ""  # how an unclear key was understood, and why
+    contest: bool = True  # whether the contest has the class
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,21 @@ class TextFile:
 
     path: Path
     domain: str
-    templates: str
-    size: int
-    least: int
+    templates: str  # name of the set of templates
+    size: int  # number of classes
+    least: int  # least number of sentences per class
     classes: tuple[ClassText, ...]
 
 
 def read_text_file(path: Path) -> TextFile:
-    """One file of class texts. Raises `DataError` naming the file and what is wrong with it."""
+    """Reads one file of class texts. Raises `DataError` naming the file and the problem."""
     content = read_json(path)
     try:
         _validator()(content)
     except fastjsonschema.JsonSchemaValueException as error:
         name = error.name or ""
-        where = name.replace("data.", "", 1)
-        raise DataError(
-            f"{path}: {error.message.replace(name, where, 1)} ({SCHEMA.name} has the format)"
-        ) from None
+        message = error.message.replace(name, name.replace("data.", "", 1), 1)
+        raise DataError(f"{path}: {message} ({SCHEMA.name} has the format)") from None
     entries = [
         ClassText(
             entry["class"],
@@ -74,14 +72,15 @@ def read_text_file(path: Path) -> TextFile:
 
 
 def read_text_files(folder: Path) -> list[TextFile]:
-    """All files of class texts in a folder, in the order of their names."""
+    """Reads all files of class texts in a folder, in the order of their names."""
     return [read_text_file(path) for path in sorted(folder.glob("*.json"))]
 
 
 def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
-    """{set: templates}. Each holds {} for the class's name once, and may hold {superclass} once.
+    """Reads {name of a set: its templates}.
 
-    Raises `DataError` naming the file and the template.
+    A template contains {} for the class's name once, and may contain {superclass} once. Raises
+    `DataError` naming the file and the template.
     """
     templates = read_json(path)
     if not isinstance(templates, dict) or not templates.get("plain"):
@@ -102,23 +101,24 @@ def load_templates(path: Path = TEMPLATES) -> dict[str, list[str]]:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file in UTF-8. Raises `DataError` naming it where it is not one, and for a name that
-    stands twice in an object.
+    """Reads a JSON file in UTF-8.
+
+    Raises `DataError` naming the file if it is not one, or a name occurs twice in an object.
     """
     content = read_file(path, MAX_BYTES)
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_object)
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_make_object)
     except RecursionError:
         raise DataError(f"{path}: nests lists or objects too deep") from None
-    except ValueError as error:  # of JSON, of UTF-8, and ours
+    except ValueError as error:  # of JSON, of UTF-8, or of `_make_object`
         raise DataError(f"{path}: {error}") from None
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict:
+def _make_object(pairs: list[tuple[str, object]]) -> dict:
     result = {}
     for name, value in pairs:
         if name in result:
-            raise ValueError(f"{name!r} stands twice in one object")
+            raise ValueError(f"{name!r} occurs twice in one object")
         result[name] = value
     return result
 

@@ -64,16 +64,16 @@ def test_a_read_that_hangs_is_named_and_waited_for(workers, tmp_path, capsys):
 HUNG = """
 import sys
 from pathlib import Path
-from data.decoding import in_order, reading
+from data.decoding import map_in_order, track_read
 from runtime.signals import exit_on_signal
 
 def read(path):
-    with reading(path):
+    with track_read(path):
         print("begun", flush=True)
         return path.read_bytes()
 
 with exit_on_signal("program"):
-    list(in_order(read, [Path(sys.argv[1])], 2))
+    list(map_in_order(read, [Path(sys.argv[1])], 2))
 """
 
 

@@ -12,7 +12,7 @@ from fewshot.features.encoder import Encoder
 from fewshot.features.towers import clip_tower
 from fewshot.stages.lora import LoraStageConfig, train_lora
 from fewshot.stages.prompt import PromptConfig, train_prompt, tuned_text
-from fewshot.text.class_texts import class_vectors
+from fewshot.text.class_texts import compute_class_vectors
 from models.lora import LoraAdapters
 from tests.helpers.made_parts import text_part
 from tests.helpers.tiny_clip import write_tiny_clip
@@ -100,7 +100,7 @@ def test_the_merged_encoder_is_the_trained_model(place, tmp_path):
 
 def test_class_vectors_are_made_again_through_the_merged_tower(place, tmp_path):
     encoder, paths = place
-    text = class_vectors(encoder.encode_sentences(SENTENCES), [[1]] * 3)
+    text = compute_class_vectors(encoder.encode_sentences(SENTENCES), [[1]] * 3)
     features = encoder.encode_images(paths)[0][:, None]
     prompt = PromptConfig(epochs=2)
     run = Run(tmp_path / "p", dataclasses.asdict(prompt), "prompt")

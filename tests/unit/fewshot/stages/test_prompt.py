@@ -8,7 +8,7 @@ import pytest
 from engine.run_log import Run
 from fewshot.features.encoder import Encoder
 from fewshot.stages.prompt import PromptConfig, train_prompt
-from fewshot.text.class_texts import class_vectors
+from fewshot.text.class_texts import compute_class_vectors
 from models.normalize import unit_rows
 from tests.helpers.tiny_clip import write_tiny_clip
 
@@ -25,7 +25,7 @@ def encoder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sentences(encoder):
     drawings = [f"a drawing of a {name}." for name in NAMES]
-    return class_vectors(encoder.encode_sentences(drawings), [[1]] * 3)
+    return compute_class_vectors(encoder.encode_sentences(drawings), [[1]] * 3)
 
 
 @pytest.fixture(scope="module")

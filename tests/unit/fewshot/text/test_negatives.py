@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fewshot.text.negatives import NEGATIVES, load_negatives, mine_negatives, plain_name
+from fewshot.text.negatives import NEGATIVES, load_negatives, mine_negatives, normalize_name
 
 
 def unit(rows):
@@ -29,9 +29,9 @@ def test_file_is_large_plain_and_without_doubles():
     assert len(found["phrases"]) >= 150 and all(" " in phrase for phrase in found["phrases"])
     assert set(content["near"]) == {"dogs", "cars", "dishes", "animals"}
     assert all(len(words) >= 30 for words in content["near"].values())
-    words = [plain_name(word) for kind in ("nouns", "phrases", "near") for word in found[kind]]
+    words = [normalize_name(word) for kind in ("nouns", "phrases", "near") for word in found[kind]]
     assert len(set(words)) == len(words)
-    assert not set(words) & {plain_name(name) for name in CLASSES}
+    assert not set(words) & {normalize_name(name) for name in CLASSES}
 
 
 def test_file_has_one_list_a_line_so_that_changes_can_be_read():
@@ -49,7 +49,7 @@ def test_file_has_one_list_a_line_so_that_changes_can_be_read():
         ({"nouns": {}, "phrases": []}, "needs nouns, phrases and near"),
         ({"nouns": {"a": ["Axe"]}, "phrases": [], "near": {}}, "'Axe' must be lower-case"),
         ({"nouns": {"a": ["caf\u00e9"]}, "phrases": [], "near": {}}, "lower-case ASCII"),
-        ({"nouns": {"a": ["axe"], "b": ["axe"]}, "phrases": [], "near": {}}, "'axe' stands twice"),
+        ({"nouns": {"a": ["axe"], "b": ["axe"]}, "phrases": [], "near": {}}, "'axe' occurs twice"),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path, content, words):
@@ -74,7 +74,7 @@ def test_names_are_compared_plainly():
         "pelvis": "pelvis",
         "axe": "axe",
     }.items():
-        assert plain_name(name) == plain
+        assert normalize_name(name) == plain
 
 
 def at(degrees):
