@@ -111,7 +111,7 @@ def find_default_split(data: str | Path) -> Path:
             return path
     raise DataError(
         f"{drawn}: no such split; draw one with: "
-        f"python -m scripts.make_split --data {data} --shots {SHOTS} --seed {SEED}"
+        f"python -m scripts.make_split --data {data} --shots_per_class {SHOTS} --seed {SEED}"
     )
 
 

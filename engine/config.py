@@ -44,18 +44,20 @@ def parse(
     arguments: Sequence[str],
     program: str,
     default: ConfigType | None = None,
+    *,
+    flags: bool = False,
 ) -> ConfigType:
     """Reads `--field value` pairs into `config_class`; `--help` prints all fields and their help.
 
     program: how messages and OLD_SPELLINGS call the command. Fields that the arguments leave out
-    are those of `default`, or else of the class.
+    are those of `default`, or else of the class. flags: a boolean field is set by its name alone.
     """
     return tyro.cli(
         config_class,
         args=current_arguments(arguments, program),
         prog=program,
         default=tyro.MISSING_NONPROP if default is None else default,
-        config=(tyro.conf.FlagConversionOff,),
+        config=(tyro.conf.FlagCreatePairsOff,) if flags else (tyro.conf.FlagConversionOff,),
         use_underscores=True,
     )
 
@@ -87,6 +89,12 @@ def current_arguments(arguments: Sequence[str], program: str) -> list[str]:
 def _notice(program: str, old: str, new: str) -> None:
     if is_main_process():
         print(f"{program}: {old} is {new} now; the old spelling ends with 0.2", file=sys.stderr)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the arguments before and after the word `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:end]), list(arguments[end + 1 :])
 
 
 def as_plain(config: "DataclassInstance") -> dict[str, Any]:

@@ -5,88 +5,109 @@
     python -m scripts.grid simclr --axis lr 0.3 0.6 --axis batch_size 256 512 \
         --then "linear_eval --root Dataset/cifar10" --phase self_supervised -- --epochs 100
 
-`--then` runs a second recipe on the `encoder.pkl` that the first one left.
-Each combination has a folder of its own, in which the recipe keeps its result: a grid that was
-stopped goes on where it was. The table, also as `table.csv`, has the mean over seeds and half of
+The words after `--` go to the recipe. `--then` runs a second recipe on the `encoder.pkl` that the
+first one leaves. Each combination has its own folder with the recipe's result, so a grid that was
+stopped continues. The table, also written as `table.csv`, has the mean over the seeds and half of
 its 95 % interval (Student's t).
 """
 
-import argparse
 import csv
 import itertools
 import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.environment import ensure_environment
 
 ensure_environment()
 
+from tyro.conf import Positional, UseAppendAction
+
+from engine.config import parse, split_arguments
 from fewshot.evaluation.metrics import interval
 from runtime.files import atomic_write
 from runtime.paths import ROOT
+from runtime.signals import STATUS
+from runtime.table import table
 
 
-def result_of(given: argparse.Namespace, fields: dict[str, str], seed: int) -> dict:
-    """Trains and tests one combination. Raises SystemExit where the recipe fails."""
-    name = ",".join(f"{field}={value}".replace("/", "_") for field, value in fields.items())
-    folder = given.out / (name or "plain") / f"seed{seed}"
-    words = [word for field, value in fields.items() for word in (f"--{field}", value)]
-    command = [sys.executable, str(ROOT / "train.py"), given.recipe, *given.fields, *words]
-    command += ["--out", str(folder), "--seed", str(seed)]
-    commands = [command]
-    if given.then:
-        commands.append([*command[:2], *shlex.split(given.then), *command[-4:]])
-        commands[1] += ["--encoder", str(folder / "encoder.pkl")]
-    print(f"grid: {name or 'plain'}, seed {seed}", flush=True)
+@dataclass(frozen=True)
+class Config:
+    """Runs a baseline recipe over a grid; words after -- go to the recipe."""
+
+    recipe: Positional[str]
+    """recipe of train.py that leaves a result"""
+    phase: str
+    """folder of the result, as the recipe prints it"""
+    out: Path = Path("runs/grid")
+    """folder to fill, with one folder per combination"""
+    axis: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """a field of the recipe and its values; give one --axis per field"""
+    then: str = ""
+    """second recipe and its fields, as one word"""
+    seeds: tuple[int, ...] = (1,)
+    """seeds to average over"""
+
+
+def result_of(config: Config, fields: Sequence[str], point: dict[str, str], seed: int) -> dict:
+    """Trains and tests one combination, and returns its result.
+
+    point: {field: value} on the grid's axes; fields: words that every combination gets. Raises
+    SystemExit if a recipe fails or was stopped.
+    """
+    name = ",".join(f"{field}={value}".replace("/", "_") for field, value in point.items())
+    name = name or "plain"
+    folder = config.out / name / f"seed{seed}"
+    words = [word for field, value in point.items() for word in (f"--{field}", value)]
+    common = ["--out", str(folder), "--seed", str(seed)]
+    commands = [[config.recipe, *fields, *words, *common]]
+    if config.then:
+        encoder = ["--encoder", str(folder / "encoder.pkl")]
+        commands.append([*shlex.split(config.then), *common, *encoder])
+    print(f"grid: {name}, seed {seed}", flush=True)
     for command in commands:
-        status = subprocess.run(command, check=False).returncode
-        if status in (75, 130):  # it was stopped, and said so: runtime/signals.py
+        train = [sys.executable, str(ROOT / "train.py"), *command]
+        status = subprocess.run(train, check=False).returncode
+        if status in STATUS.values():  # a signal stopped it, and it has said so
             sys.exit(status)
         if status:
-            sys.exit(f"grid: {' '.join(command[1:])} failed (see above)")
-    path = folder / given.phase / "result.json"
+            sys.exit(f"grid: train.py {' '.join(command)} failed (see above)")
+    path = folder / config.phase / "result.json"
     if not path.exists():
-        made = ", ".join(sorted(p.parent.name for p in folder.glob("*/result.json"))) or "none"
-        sys.exit(f"grid: {path} is missing; --phase names one of those with a result: {made}")
+        phases = ", ".join(sorted(p.parent.name for p in folder.glob("*/result.json"))) or "none"
+        sys.exit(f"grid: {path} is missing; --phase names one of those with a result: {phases}")
     return json.loads(path.read_text(encoding="utf-8"))["result"]
 
 
-def main() -> None:
-    """Runs every combination and prints the table."""
-    shown = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shown)
-    parser.add_argument("recipe", help="a recipe of train.py that leaves a result")
-    parser.add_argument("--phase", required=True, help="folder of the result, as the recipe prints")
-    parser.add_argument("--out", type=Path, default=Path("runs/grid"), help="folder to fill")
-    parser.add_argument("--axis", nargs="+", action="append", default=[], help="field and values")
-    parser.add_argument("--then", default="", help="a second recipe with its fields, as one")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.epilog = "what follows -- goes to the recipe"
-    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    given = parser.parse_args(sys.argv[1:split])
-    given.fields = sys.argv[split + 1 :]
-    names = [axis[0] for axis in given.axis]
+def row_of(point: dict[str, str], results: Sequence[dict]) -> dict[str, str]:
+    """Returns a row of the table: the point on the grid, and each accuracy over the seeds."""
+    row = dict(point)
+    for name in [name for name, value in results[0].items() if isinstance(value, float)]:
+        mean, half = interval([100 * result[name] for result in results])
+        row[name] = f"{mean:.2f}" if len(results) == 1 else f"{mean:.2f} ± {half:.2f}"
+    return row
+
+
+def main(arguments: list[str]) -> None:
+    """Runs every combination, writes table.csv and prints it."""
+    own_arguments, fields = split_arguments(arguments)
+    config = parse(Config, own_arguments, "grid")
+    names = [name for name, *_ in config.axis]
     rows = []
-    for values in itertools.product(*(axis[1:] for axis in given.axis)):
-        fields = dict(zip(names, values, strict=True))
-        results = [result_of(given, fields, seed) for seed in given.seeds]
-        shares = [name for name, value in results[0].items() if isinstance(value, float)]
-        row = dict(fields)
-        for share in shares:
-            mean, half = interval([100 * result[share] for result in results])
-            row[share] = f"{mean:.2f}" if len(results) == 1 else f"{mean:.2f} ± {half:.2f}"
-        rows.append(row)
-    with atomic_write(given.out / "table.csv") as file:
+    for values in itertools.product(*(values for _, *values in config.axis)):
+        point = dict(zip(names, values, strict=True))
+        rows.append(row_of(point, [result_of(config, fields, point, s) for s in config.seeds]))
+    with atomic_write(config.out / "table.csv") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    print(f"\ntest scores in percent, seeds {', '.join(map(str, given.seeds))}")
-    for row in [dict(zip(rows[0], rows[0], strict=True)), *rows]:
-        print("  ".join(f"{row[name]:>16}" for name in rows[0]))
+    print(f"\ntest scores in percent, seeds {', '.join(map(str, config.seeds))}")
+    print(table([list(row.values()) for row in rows], list(rows[0])))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,20 +2,20 @@
 
     python -m scripts.make_demo Dataset/demo        (about 3 s, 1.5 MB)
 
-Half of the digits, with captions, is for pre-training (`captions.jsonl`, `PretrainSet/`). The
-other half is the contest: `classes.txt`, `classes_b.txt`, `train.txt`, `TrainSet/`, `TestSetB/`
-and, apart from these, `TestSetB_labels.txt`. No image is in two parts, and new classes are in the
-test set only. The contest's images look unlike those of pre-training (`contest_look`), as a
-contest's photos differ from the web's: that is what the few shots can teach.
+Half of the digits is for pre-training, with captions: `captions.jsonl` and `PretrainSet/`. The
+other half is the contest: `classes.txt`, `classes_b.txt`, `train.txt`, `TrainSet/` and `TestSetB/`.
+The labels of the test images lie apart in `TestSetB_labels.txt`. No image is in two parts, and new
+classes are in the test set only. The contest's images look unlike those of pre-training
+(`contest_look`), as a contest's photos differ from the web's. The few shots can teach that.
 """
 
-import argparse
 import hashlib
 import json
 import math
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,19 @@ import numpy as np
 import PIL
 from PIL import Image
 from sklearn.datasets import load_digits
+from tyro.conf import Positional
 
+from engine.config import parse
+from engine.session import exit_on_error
 from weight_files.hashing import sha256_of
 
-MARKER = "made_by_make_demo.json"  # what this tool wrote: nothing else is ever deleted
+MARKER = "made_by_make_demo.json"  # lists what this script wrote: nothing else is ever deleted
 DOMAIN = "Digit"
 BASE = ("zero", "one", "two", "four", "five", "seven", "eight")  # class ids 0..6
 NEW = ("three", "six", "nine")  # class ids 7..9
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TRAIN_IMAGES = 12  # a base class
-SIZE = 32  # pixels a side of every image
+TRAIN_IMAGES = 12  # per base class
+SIZE = 32  # side of every image in pixels
 MARGIN = 2  # pixels around the digit
 CAPTIONS = (
     "a photo of the digit {}.",
@@ -47,19 +50,19 @@ CAPTIONS = (
     "a small picture of a {}.",
 )
 
-# What the contest's images are and those of pre-training are not: tinted paper, grey-blue ink, and
-# digits that lie a little turned and off the centre. The paper is what counts. A CLIP pre-trained
-# on the plain look without crops is right on about 94 % of the plain digits; on this paper
-# zero-shot falls to about 72 %, and on paper of .48 to 27 %. With the random crops of
-# `train.sh --demo` it falls to 81 % only; four shots a class bring 92 %.
-PAPER = np.array([0.36, 0.30, 0.22])  # the background's red, green and blue, 0 to 1
-INK = np.array([0.15, 0.20, 0.35])  # what full ink lacks of white
+# The contest's images have tinted paper, grey-blue ink, and digits that are a little turned and off
+# the centre. Those of pre-training have none of this. The paper matters most. A CLIP pre-trained on
+# the plain look without crops is right on about 94 % of the plain digits. On this paper zero-shot
+# falls to about 72 %, and on paper of 0.48 to 27 %. With the random crops of `train.sh --demo` it
+# falls to 81 % only, and four shots per class bring 92 %.
+PAPER = np.array([0.36, 0.30, 0.22])  # red, green and blue of the background, 0 to 1
+INK = np.array([0.15, 0.20, 0.35])  # how much darker than white full ink is
 TILT_SPREAD = 3.0  # degrees, standard deviation between images
 OFFSET_SPREAD = 0.3  # pixels, standard deviation in x and in y
 
 
 def plain_look(digit: np.ndarray) -> Image.Image:
-    """A digit [8,8] of 0..16 as white ink on black, [32,32] grey."""
+    """Returns a digit [8,8] of 0..16 as white ink on black, [32,32] grey."""
     pixels = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
     inner = SIZE - 2 * MARGIN
     image = Image.new("L", (SIZE, SIZE))
@@ -68,7 +71,7 @@ def plain_look(digit: np.ndarray) -> Image.Image:
 
 
 def contest_look(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """A digit [8,8] as the contest shows it: a little askew, in tinted ink on paper, [32,32,3]."""
+    """Returns a digit [8,8] as the contest shows it: askew, in tinted ink on paper, [32,32,3]."""
     angle = math.radians(TILT_SPREAD * rng.standard_normal())
     shift = OFFSET_SPREAD * rng.standard_normal(2)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -84,20 +87,23 @@ def contest_look(digit: np.ndarray, rng: np.random.Generator) -> Image.Image:
 
 
 def divide(labels: np.ndarray, rng: np.random.Generator) -> tuple[list[int], ...]:
-    """(pre-training, training, test) rows: half of each digit, 12 of each base class, the rest."""
+    """Returns the rows for pre-training, training and test.
+
+    These are half of each digit, 12 of each base class, and the rest.
+    """
     pretrain, train, test = [], [], []
     for value, word in enumerate(WORDS):
         rows = rng.permutation(np.flatnonzero(labels == value)).tolist()
         half = len(rows) // 2
-        taken = half + (TRAIN_IMAGES if word in BASE else 0)
+        end = half + (TRAIN_IMAGES if word in BASE else 0)
         pretrain += rows[:half]
-        train += rows[half:taken]
-        test += rows[taken:]
+        train += rows[half:end]
+        test += rows[end:]
     return pretrain, train, test
 
 
 def write_pretraining(folder: Path, rows: list[int], digits, rng: np.random.Generator) -> None:
-    """`PretrainSet/N.png` in shuffled order, and `captions.jsonl`, each with a caption drawn."""
+    """Writes `PretrainSet/N.png` in shuffled order, and `captions.jsonl` with drawn captions."""
     (folder / "PretrainSet").mkdir()
     lines = []
     for number, row in enumerate(rng.permutation(rows), 1):
@@ -111,7 +117,7 @@ def write_pretraining(folder: Path, rows: list[int], digits, rng: np.random.Gene
 def write_contest(
     folder: Path, train: list[int], test: list[int], digits, rng: np.random.Generator
 ) -> None:
-    """Class lists, training images with their list, and test images with their labels apart."""
+    """Writes class lists, training images and their list, test images and their labels."""
     ids = {word: i for i, word in enumerate(BASE + NEW)}
     classes = [f"{DOMAIN}_{word} {i}" for word, i in ids.items()]
     write_lines(folder / "classes_b.txt", classes)
@@ -138,22 +144,25 @@ def write_contest(
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
-    """A text file of these lines."""
+    """Writes a text file of these lines."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def files_below(folder: Path) -> list[str]:
-    """Relative paths of all files and links, sorted, but the marker and what desktops leave."""
-    found = []
+    """Returns the sorted relative paths of all files and links.
+
+    Leaves out the marker and files that desktops write.
+    """
+    paths = []
     for parent, folders, names in os.walk(folder):
         names += [name for name in folders if Path(parent, name).is_symlink()]
         names = [n for n in names if n not in (".DS_Store", "Thumbs.db") and n[:2] != "._"]
-        found += [Path(parent, name).relative_to(folder).as_posix() for name in names]
-    return sorted(name for name in found if name != MARKER)
+        paths += [Path(parent, name).relative_to(folder).as_posix() for name in names]
+    return sorted(name for name in paths if name != MARKER)
 
 
 def recipe(seed: int) -> str:
-    """A hash of everything that the demo's bytes follow from."""
+    """Returns a hash of everything that the demo's bytes depend on."""
     versions = f"{seed} {np.__version__} {PIL.__version__}"
     return hashlib.sha256(versions.encode() + Path(__file__).read_bytes()).hexdigest()
 
@@ -171,9 +180,9 @@ def build(folder: Path, seed: int) -> None:
 
 
 def is_current(folder: Path, seed: int) -> bool:
-    """Whether the folder holds this very demo, whole.
+    """Returns whether the folder holds exactly this demo.
 
-    Raises ValueError where it does not, and a rebuild would lose files that are not this tool's.
+    Raises ValueError if a rebuild would lose files that this script has not written.
     """
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
@@ -189,15 +198,15 @@ def is_current(folder: Path, seed: int) -> bool:
     if foreign:
         raise ValueError(
             f"{folder}: holds {foreign[0]}, which is not the demo's ({len(foreign)} such files); "
-            "nothing was changed: name another folder, or move them away"
+            "nothing was changed; name another folder, or move them away"
         )
     return False
 
 
 def make(folder: Path, seed: int) -> bool:
-    """Builds the demo beside `folder` and puts it there; returns whether there was need to.
+    """Builds the demo next to `folder`, then moves it there. Returns False if it was up to date.
 
-    Raises ValueError where `folder` is a file or holds files of other origin.
+    Raises ValueError if `folder` is a file or holds files that this script has not written.
     """
     folder = Path(os.path.realpath(folder))
     if folder.exists() and not folder.is_dir():
@@ -215,17 +224,23 @@ def make(folder: Path, seed: int) -> bool:
     return True
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Writes the embedded demo as a contest tree.")
-    parser.add_argument("folder", type=Path, help="a folder of its own, such as Dataset/demo")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    try:
-        made = make(given.folder, given.seed)
-    except (ValueError, OSError) as error:
-        sys.exit(f"make_demo: {error}")
-    print(f"make_demo: {given.folder} {'written' if made else 'is up to date'}")
+@dataclass(frozen=True)
+class Config:
+    """Writes the embedded demo as a contest tree."""
+
+    folder: Positional[Path]
+    """folder of its own, such as Dataset/demo"""
+    seed: int = 0
+    """seed of the division and of the contest's look"""
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the demo, unless it is there already."""
+    config = parse(Config, arguments, "make_demo")
+    with exit_on_error("make_demo"):
+        is_new = make(config.folder, config.seed)
+    print(f"make_demo: {config.folder} {'written' if is_new else 'is up to date'}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,12 +1,12 @@
-"""Draws a few-shot split of a data set and writes it where the recipes look for it.
+"""Draws a few-shot list from a data set and writes it where the recipes look for it.
 
-    python -m scripts.make_split --data Dataset --shots 4 --seed 1
+    python -m scripts.make_split --data Dataset --shots_per_class 4 --seed 1
 
-The file is one JSON line an image; track it with git, so that a result can be made again.
+The file has one JSON line per image. Track it with git, so that a result can be repeated.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.environment import ensure_environment
@@ -15,34 +15,45 @@ ensure_environment("tyro")
 
 from data.few_shot_dataset import open_dataset
 from data.few_shot_splits import draw_split, find_short_classes, split_path, write_split
+from engine.config import parse
+from engine.session import exit_on_error
 from runtime.files import printable
 
 
-def make(data: Path, shots: int, seed: int, out: Path | None, force: bool) -> None:
-    """Draws, writes and says what was written; warns of classes with too few images."""
-    tree = open_dataset(data)
-    items = draw_split(tree, shots, seed)
-    path = out or split_path(data, shots, seed)
-    write_split(path, items, tree, force)
-    for name, count in find_short_classes(tree, shots).items():
+@dataclass(frozen=True)
+class Config:
+    """Draws a few-shot list from a data set."""
+
+    data: Path = Path("Dataset")
+    """contest tree, folder with one folder per class, or list of images"""
+    shots_per_class: int = 4
+    """images to draw per class"""
+    seed: int = 1
+    """seed of the draw"""
+    out: Path | None = None
+    """file to write; by default Dataset/splits/<name>_<shots>shot_seed<seed>.jsonl"""
+    force: bool = False
+    """replace a file that differs"""
+
+
+def make(config: Config) -> None:
+    """Draws and writes the list, and warns of classes with too few images."""
+    dataset, shots = open_dataset(config.data), config.shots_per_class
+    samples = draw_split(dataset, shots, config.seed)
+    path = config.out or split_path(config.data, shots, config.seed)
+    write_split(path, samples, dataset, config.force)
+    for name, count in find_short_classes(dataset, shots).items():
         print(printable(f"warning: {name} has {count} of {shots} images"), file=sys.stderr)
-    classes = len({item.label for item in items})
-    print(printable(f"make_split: {len(items)} images of {classes} classes -> {path}"))
+    classes = len({sample.label for sample in samples})
+    print(printable(f"make_split: {len(samples)} images of {classes} classes -> {path}"))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Draws a few-shot split of a data set.")
-    parser.add_argument("--data", type=Path, default=Path("Dataset"), help="tree, folder or list")
-    parser.add_argument("--shots", type=int, default=4, help="images a class")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="default: Dataset/splits/<name>_4shot_seed1.jsonl")
-    parser.add_argument("--force", action="store_true", help="replace a split that differs")
-    given = parser.parse_args(arguments)
-    try:
-        make(given.data, given.shots, given.seed, given.out, given.force)
-    except (ValueError, OSError) as error:
-        sys.exit(f"make_split: {printable(str(error))}")
+def main(arguments: list[str]) -> None:
+    """Draws a few-shot list; a mistake ends with one line."""
+    config = parse(Config, arguments, "make_split", flags=True)
+    with exit_on_error("make_split"):
+        make(config)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,6 +1,5 @@
 """scripts/validate.py says yes to a good file and, in one line, what is wrong with a bad one."""
 
-import sys
 import zipfile
 
 import pytest
@@ -12,7 +11,7 @@ LINES = CONTENT.splitlines(keepends=True)
 
 
 @pytest.fixture
-def check(tmp_path, monkeypatch, capsys):
+def check(tmp_path, capsys):
     """Validates a text, as result.txt and inside result.zip; returns what was said, or None."""
     (tmp_path / "classes.txt").write_text("".join(f"Animal_{k} {k}\n" for k in range(6)))
     (tmp_path / "TestSetB").mkdir()
@@ -20,10 +19,8 @@ def check(tmp_path, monkeypatch, capsys):
         (tmp_path / f"TestSetB/image_{number}.jpg").touch()
 
     def said(name):
-        command = ["validate", str(tmp_path / name), "--data", str(tmp_path)]
-        monkeypatch.setattr(sys, "argv", command)
         try:
-            validate.main()
+            validate.main([str(tmp_path / name), "--data", str(tmp_path)])
         except SystemExit as error:
             return str(error.code)
         assert "valid, 3 images" in capsys.readouterr().out

@@ -130,7 +130,7 @@ def test_where_splits_stand():
 
 def test_the_default_split_is_the_one_drawn_then_the_one_tracked(tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "SPLITS", tmp_path)
-    with pytest.raises(DataError, match="make_split --data a/demo --shots 4 --seed 1"):
+    with pytest.raises(DataError, match="make_split --data a/demo --shots_per_class 4 --seed 1"):
         find_default_split("a/demo")
     for name in ("demo.jsonl", "demo_4shot_seed1.jsonl"):
         (tmp_path / name).touch()
@@ -142,7 +142,8 @@ def test_the_tool(tmp_path, capsys):
         (tmp_path / "data" / f"c{i}").mkdir(parents=True)
         for j in range(i + 1):
             (tmp_path / "data" / f"c{i}" / f"{j}.jpg").touch()
-    command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "s.jsonl"), "--shots"]
+    command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "s.jsonl")]
+    command += ["--shots_per_class"]
     make_split.main([*command, "2"])
     printed = capsys.readouterr()
     assert "5 images of 3 classes" in printed.out

@@ -48,8 +48,7 @@ def test_downloads_once(server, tmp_path, capsys):
 def test_the_tool_prints_the_place(server, tmp_path, capsys, monkeypatch):
     entry = dataclasses.replace(DATASETS["cifar10"], archives=(server.archive,))
     monkeypatch.setitem(DATASETS, "cifar10", entry)
-    monkeypatch.setattr("sys.argv", ["get_data.py", "cifar10", "--root", str(tmp_path)])
-    get_data.main()
+    get_data.main(["cifar10", "--root", str(tmp_path)])
     assert capsys.readouterr().out == f"{tmp_path / FILE}\n"
     assert (tmp_path / FILE).read_bytes() == CONTENT
 
