@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.folders import is_image
-from weight_files.limits import one_line
+from weight_files.limits import to_one_line
 
 JSON_SUFFIXES = (".jsonl", ".json")
 MAX_BYTES = 1 << 27  # of a list; the contest's list has 10 MB
@@ -29,7 +29,7 @@ class DataError(ValueError):
     """
 
     def __str__(self) -> str:
-        return one_line(super().__str__(), 1000)
+        return to_one_line(super().__str__(), 1000)
 
 
 def read_file(path: str | Path, max_bytes: int) -> bytes:

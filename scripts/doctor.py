@@ -84,12 +84,12 @@ class Subject:
     @cached_property
     def parameters(self) -> dict[Path, int | ValueError]:
         """The number of parameters of each file, or why it cannot be opened; needs NumPy."""
-        from weight_files.reader import count_numbers, safe_load
+        from weight_files.reader import count_parameters, safe_load
 
         counts: dict[Path, int | ValueError] = {}
         for path in self.weights + self.parts:
             try:
-                counts[path] = count_numbers(safe_load(path))
+                counts[path] = count_parameters(safe_load(path))
             except ValueError as error:
                 counts[path] = error
         return counts
@@ -340,9 +340,9 @@ def _describe(path: Path, count: int | ValueError) -> Finding:
 
 def public_name(digest: str) -> str:
     """Returns what the publisher calls the file with this SHA-256."""
-    from weight_files.known_weights import known_by_content
+    from weight_files.known_weights import find_by_sha256
 
-    known = known_by_content(digest)
+    known = find_by_sha256(digest)
     return f"{known.name}, {known.what}" if known else "no public file that is known here"
 
 

@@ -1,6 +1,6 @@
-"""Downloading a large file whole or not at all: resumed, checked, by one process at a time.
+"""Downloads a large file whole or not at all: resumed, verified, by one process at a time.
 
-Needs no package until bytes come: the doctor reads the modules that stand on this one first.
+Needs no package before the download starts, because the doctor imports it from a bare interpreter.
 """
 
 import fcntl
@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 from weight_files.hashing import digest_of
 
-TIMEOUT_S = 30.0  # without a byte
-PIECE = 1 << 20  # bytes read at once
-ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}  # as `hashlib` and as people call them
+TIMEOUT_S = 30.0  # that may pass without a byte
+CHUNK = 1 << 20  # bytes read at once
+ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}  # names of `hashlib`, and for messages
 
 
 def download_file(
@@ -27,12 +27,13 @@ def download_file(
     algorithm: str = "sha256",
     quiet: bool | None = False,
 ) -> None:
-    """Downloads `url` to `target`, of which `digest` is the digest; `name` is what errors call it.
+    """Downloads `url` to `target` and verifies its hash; `name` stands for it in error messages.
 
-    What comes goes to `<target>.part`, goes on where it was interrupted, and takes its name once
-    its digest is right; a second process waits for the first. Missing folders are made. `quiet` is
-    tqdm's `disable`: None draws a progress bar on a terminal only. Raises ValueError that says
-    which file to put where, by which digest, if the download fails or brings something else.
+    The bytes go to `<target>.part`. A download that was interrupted goes on from there, and the
+    file gets its name once its hash is `digest`. A second process waits for the first. Missing
+    folders are made. `quiet` is tqdm's `disable`: None draws a progress bar on a terminal only.
+    Raises ValueError if the download fails or the hash is wrong. Its message says which file to
+    put where.
     """
     try:
         _download(url, target, digest, algorithm, quiet)
@@ -51,21 +52,21 @@ def _download(url: str, target: Path, digest: str, algorithm: str, quiet: bool |
         if target.is_file():  # another process was first; its part became the target
             return
         before = -1
-        while not _fetch(url, file, quiet):  # the connection broke: go on while that brings bytes
+        while not _fetch(url, file, quiet):  # the connection broke: go on as long as bytes come
             if file.tell() <= before:
                 raise OSError(f"the connection breaks at byte {file.tell()}")
             before = file.tell()
         file.flush()
-        found = digest_of(part, algorithm)
-        if found != digest:
+        actual = digest_of(part, algorithm)
+        if actual != digest:
             part.unlink()
-            raise OSError(f"what came has {ALGORITHMS[algorithm]} {found}")
+            raise OSError(f"the downloaded file has {ALGORITHMS[algorithm]} {actual}")
         os.replace(part, target)
 
 
 def _fetch(url: str, file: BinaryIO, quiet: bool | None) -> bool:
-    """Appends what is missing to `file`; True once the server has no more."""
-    from tqdm import tqdm  # here, for the doctor reads this module before anything is installed
+    """Appends the missing bytes to `file`; returns whether the server has no more."""
+    from tqdm import tqdm  # here, because the doctor imports this module without packages
 
     start = file.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
@@ -74,7 +75,7 @@ def _fetch(url: str, file: BinaryIO, quiet: bool | None) -> bool:
     except urllib.error.HTTPError as error:
         with error:
             if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return True  # all of it is there; the digest decides
+                return True  # all bytes are there; the hash decides
         raise
     with response:
         if response.status != HTTPStatus.PARTIAL_CONTENT:  # the server sends it from the start
@@ -84,7 +85,7 @@ def _fetch(url: str, file: BinaryIO, quiet: bool | None) -> bool:
         title = Path(file.name).name.removesuffix(".part")
         size = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
         with tqdm(**size, desc=title, disable=quiet) as bar:
-            while piece := response.read(PIECE):
-                file.write(piece)
-                bar.update(len(piece))
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
     return file.tell() >= total

@@ -1,6 +1,6 @@
-"""Public weight files by their published SHA-256: what a file is, whatever it is called.
+"""Public weight files by their published SHA-256, whatever a file is called.
 
-`known_weights.json` holds what their publishers say: OpenAI's download addresses carry the whole
+`known_weights.json` holds what their publishers say. OpenAI's download addresses carry the whole
 hash, file names of torchvision and DeiT its first 8 digits, and Hugging Face lists each file's.
 """
 
@@ -14,36 +14,36 @@ LIST = Path(__file__).with_name("known_weights.json")
 
 @dataclass(frozen=True)
 class KnownFile:
-    """One public file. `sha256` is the whole hash, or as many of its first digits as are known."""
+    """One public weight file."""
 
-    name: str  # for a CLIP of OpenAI's, what `--weights` calls it
-    file: str  # its name, with its folder's where the name alone says nothing
+    name: str  # if it is a CLIP of OpenAI's, the name that `--weights` takes
+    file: str  # its file name, with its folder if the name alone says nothing
     what: str
-    sha256: str
+    sha256: str  # the whole hash, or as many of its first digits as are known
     source: str
     bytes: int | None = None
 
-    def is_content(self, sha256: str) -> bool:
-        """Whether a file of this hash is this one."""
+    def has_sha256(self, sha256: str) -> bool:
+        """Returns whether a file with this hash is this one."""
         return sha256.startswith(self.sha256)
 
-    def is_called(self, path: str | Path) -> bool:
-        """Whether a file of this path goes by this one's name."""
+    def has_name(self, path: str | Path) -> bool:
+        """Returns whether a file at this path has this one's name."""
         return Path(path).match(self.file)
 
 
 @cache
 def known_weights() -> tuple[KnownFile, ...]:
-    """The list, in its order."""
+    """Returns all known files, in the order of the list."""
     entries = json.loads(LIST.read_text(encoding="utf-8"))
     return tuple(KnownFile(**entry) for entry in entries)
 
 
-def known_by_content(sha256: str) -> KnownFile | None:
-    """The public file of this hash."""
-    return next((each for each in known_weights() if each.is_content(sha256)), None)
+def find_by_sha256(sha256: str) -> KnownFile | None:
+    """Returns the public file with this hash, or None."""
+    return next((file for file in known_weights() if file.has_sha256(sha256)), None)
 
 
-def known_by_name(path: str | Path) -> KnownFile | None:
-    """The public file that a file of this path claims to be."""
-    return next((each for each in known_weights() if each.is_called(path)), None)
+def find_by_name(path: str | Path) -> KnownFile | None:
+    """Returns the public file that a file at this path claims to be, or None."""
+    return next((file for file in known_weights() if file.has_name(path)), None)

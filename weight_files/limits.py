@@ -1,4 +1,4 @@
-"""Errors, limits and bounded reading of weight files that nobody vouches for."""
+"""Errors, limits and bounded reading of weight files from strangers."""
 
 import io
 import os
@@ -10,7 +10,7 @@ EXPANSION_ROOM = 256 << 20  # ... and this many bytes more
 MAX_STEPS = 1_000_000  # pickle operations, a few seconds; a ViT-B/32 takes up to 26,000
 MAX_DEPTH = 64  # containers within containers
 MAX_LINE = 4096  # bytes of a text argument, such as a class name
-MAX_ERROR = 300  # characters of an error that come from the file
+MAX_ERROR = 300  # characters of an error message that come from the file
 
 T = TypeVar("T")
 
@@ -20,11 +20,11 @@ class UnsafeFile(ValueError):
 
 
 class BadFile(ValueError):
-    """The file is damaged, cut off, or not a weight file that is supported."""
+    """The file is damaged, cut off, or not a supported weight file."""
 
 
 class Budget:
-    """What one file may still cost: operations and bytes. The defaults follow from its size."""
+    """The operations and bytes that reading one file may still cost; the limits follow its size."""
 
     def __init__(self, file_bytes: int) -> None:
         if file_bytes > MAX_FILE_BYTES:
@@ -32,16 +32,16 @@ class Budget:
         self.steps = MAX_STEPS
         self.bytes = min(MAX_FILE_BYTES, EXPANSION * file_bytes + EXPANSION_ROOM)
 
-    def step(self) -> None:
-        """Counts one operation; raises BadFile once there were more than MAX_STEPS."""
+    def count_step(self) -> None:
+        """Counts one operation; raises BadFile after more than MAX_STEPS."""
         self.steps -= 1
         if self.steps < 0:
             raise BadFile(f"takes more than {MAX_STEPS} operations to read")
 
-    def spend(self, count: int, what: str) -> None:
-        """Counts bytes about to be allocated for `what`; raises BadFile beyond the limit."""
+    def spend(self, count: int, purpose: str) -> None:
+        """Counts bytes that will be allocated for `purpose`; raises BadFile beyond the limit."""
         if count > self.bytes:
-            raise BadFile(f"declares {count} bytes for {what}, out of proportion to the file")
+            raise BadFile(f"declares {count} bytes for {purpose}, out of proportion to the file")
         self.bytes -= count
 
 
@@ -58,19 +58,22 @@ class Stream:
             self._file, self.size = source, os.fstat(source.fileno()).st_size
 
     def tell(self) -> int:
-        """Bytes read so far."""
+        """Returns the number of bytes read so far."""
         return self._file.tell()
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes; fewer at the end. Allocates no more than is there."""
+        """Returns at most `count` bytes, fewer at the end, and allocates no more than is there."""
         return self._file.read(max(0, min(count, self.size - self.tell())))
 
     def readline(self) -> bytes:
-        """One line of at most MAX_LINE bytes."""
+        """Returns one line of at most MAX_LINE bytes."""
         return self._file.readline(max(0, min(MAX_LINE, self.size - self.tell())))
 
-    def take(self, count: int, what: str) -> bytes | memoryview:
-        """Exactly `count` bytes, not copied where they are in memory; raises BadFile if cut off."""
+    def read_exactly(self, count: int, what: str) -> bytes | memoryview:
+        """Returns exactly `count` bytes, without a copy if they are in memory.
+
+        Raises BadFile if the file is cut off; `what` names the bytes in the message.
+        """
         start = self.tell()
         if not 0 <= count <= self.size - start:
             raise BadFile(f"is cut off: {what} needs {count} bytes, {self.size - start} are left")
@@ -80,30 +83,34 @@ class Stream:
         return self._memory[start : start + count]
 
 
-def one_line(text: str, most: int = MAX_ERROR) -> str:
-    """A text that a file may have had a hand in, as one line of at most `most` characters that any
-    terminal shows as they are: others are escaped.
+def to_one_line(text: str, most: int = MAX_ERROR) -> str:
+    """Returns a text from a strange file as one line of at most `most` characters.
+
+    Characters that a terminal does not show as they are get escaped.
     """
     cut = text if len(text) <= most else f"{text[:most]}..."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
-def shown(value: object) -> str:
-    """The start of a text for an error; of anything else its type, for its text may be endless."""
+def describe(value: object) -> str:
+    """Returns the start of a text for an error message; of other values the type only.
+
+    The text of another value may be endless.
+    """
     return value[:40] if isinstance(value, str) else type(value).__name__
 
 
-def checked(value: object, kind: type[T]) -> T:
-    """The value; raises BadFile where it is of another type."""
+def require_type(value: object, kind: type[T]) -> T:
+    """Returns the value; raises BadFile if it is of another type."""
     if not isinstance(value, kind):
-        raise BadFile(f"is damaged: {type(value).__name__} stands where something else belongs")
+        raise BadFile(f"is damaged: {type(value).__name__} instead of {kind.__name__}")
     return value
 
 
-def checked_sizes(sizes: tuple) -> tuple[int, ...]:
-    """The sizes, strides or offsets: at most 32 of 63 bits each; raises BadFile otherwise."""
+def require_sizes(sizes: tuple) -> tuple[int, ...]:
+    """Returns sizes, strides or offsets; raises BadFile unless they are at most 32 of 63 bits."""
     if type(sizes) is not tuple or len(sizes) > 32:
-        raise BadFile("is damaged: a shape is no short tuple")
+        raise BadFile("is damaged: a shape is not a short tuple")
     if not all(type(size) is int and 0 <= size < 1 << 63 for size in sizes):
-        raise BadFile("is damaged: a shape holds something else than sizes")
+        raise BadFile("is damaged: a shape holds something other than sizes")
     return sizes

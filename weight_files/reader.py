@@ -1,6 +1,6 @@
-"""`safe_load`: opens any supported weight file without torch, and without running anything in it.
+"""`safe_load` opens any supported weight file without torch, and without running code from it.
 
-The format is decided by content: a plain pickle (NumPy arrays, Jittor variables or torch tensors),
+The content decides the format: a plain pickle (NumPy arrays, Jittor variables or torch tensors),
 torch's zip, torch's older chain of pickles, TorchScript, or safetensors.
 """
 
@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from weight_files import safetensors_file, torch_files
-from weight_files.limits import MAX_STEPS, BadFile, Budget, Stream, UnsafeFile, one_line
-from weight_files.rebuild import Rebuilder
-from weight_files.tensors import Storage
-from weight_files.unpickle import Machine
-
-__all__ = ["BadFile", "UnsafeFile", "count_numbers", "safe_load"]
+from weight_files.allow_list import AllowList
+from weight_files.limits import MAX_STEPS, BadFile, Budget, Stream, UnsafeFile, to_one_line
+from weight_files.pickle_machine import PickleMachine
 
 JITTOR_END = b"HCAJSLHD"  # `jt.save` appends a SHA-1 of 20 bytes and this
-NOT_WEIGHTS = {  # first bytes of files that end up under a weight file's name
+JITTOR_END_BYTES = 28
+NOT_WEIGHTS = {  # first bytes of other files that get a weight file's name
     b"version https://git-lfs": "is a Git LFS pointer; fetch the file itself with `git lfs pull`",
     b"<": "is a web page, so the download went wrong",
     b"\x1f\x8b": "is compressed with gzip; unpack it first",
@@ -29,12 +27,12 @@ NOT_WEIGHTS = {  # first bytes of files that end up under a weight file's name
 
 
 def safe_load(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a weight file: arrays, numbers, text and containers of these.
+    """Returns the dictionary in a weight file: arrays, numbers, text and containers of these.
 
-    float16 stays, bfloat16 comes as float32; arrays are read-only views on what was read, or
-    copies. Raises UnsafeFile where the file names anything but weights (nothing is run), BadFile
-    where it is damaged or of another format; both are ValueErrors of one line. Raises OSError where
-    it cannot be opened.
+    float16 stays, and bfloat16 becomes float32. Arrays are read-only views on the bytes read, or
+    copies. Raises UnsafeFile if the file names anything but weights (nothing is run), and BadFile
+    if it is damaged or of another format; both are ValueErrors of one line. Raises OSError if it
+    cannot be opened.
     """
     if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for a writer
         raise BadFile(f"{path} is a pipe, not a weight file")
@@ -42,21 +40,29 @@ def safe_load(path: str | Path) -> dict[str, Any]:
         try:
             return _load(file)
         except UnsafeFile as error:
-            reason = one_line(str(error))
+            reason = to_one_line(str(error))
             raise UnsafeFile(f"{path}: refused, nothing in it was run: {reason}") from None
         except BadFile as error:
-            raise BadFile(f"{path} {one_line(str(error))}") from None
-        except Exception as error:  # a damaged file may trip any step: all become one line
-            detail = one_line(f"{type(error).__name__}: {error}")
+            raise BadFile(f"{path} {to_one_line(str(error))}") from None
+        except Exception as error:  # a damaged file may fail at any step: all become one line
+            detail = to_one_line(f"{type(error).__name__}: {error}")
             raise BadFile(f"{path} is damaged or not a weight file ({detail})") from error
 
 
-def count_numbers(value: Any) -> int:
-    """How many numbers the floating-point arrays in a file's contents hold: its parameters."""
+def unpickle(content: bytes) -> Any:
+    """Returns the object of a pickle in memory, under the same allow-list and limits as a file.
+
+    Raises UnsafeFile, BadFile, or another exception if the pickle is damaged.
+    """
+    return _unpickle(Stream(content), Budget(len(content)))
+
+
+def count_parameters(value: Any) -> int:
+    """Returns how many numbers the floating-point arrays in a file's contents hold."""
     if isinstance(value, dict):
-        return sum(count_numbers(item) for item in value.values())
+        return sum(count_parameters(item) for item in value.values())
     if isinstance(value, list | tuple):
-        return sum(count_numbers(item) for item in value)
+        return sum(count_parameters(item) for item in value)
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     return value.size if kind == "f" else 0
 
@@ -66,8 +72,8 @@ def _load(file: BinaryIO) -> dict[str, Any]:
     budget = Budget(stream.size)
     start = file.read(24)
     file.seek(0)
-    for bytes_, message in NOT_WEIGHTS.items():
-        if start.startswith(bytes_):
+    for first_bytes, message in NOT_WEIGHTS.items():
+        if start.startswith(first_bytes):
             raise BadFile(message)
     if start.startswith(b"PK"):
         item = torch_files.read_zip(file, budget)
@@ -76,58 +82,53 @@ def _load(file: BinaryIO) -> dict[str, Any]:
     elif start.startswith(torch_files.LEGACY_START):
         item = torch_files.read_legacy(stream, budget)
     else:
-        item = _read_pickle(file, stream, budget)
+        _drop_checksum(file, stream)
+        item = _unpickle(stream, budget)
+        if stream.tell() != stream.size:
+            raise BadFile(f"is damaged: {stream.size - stream.tell()} bytes follow the pickle")
     if not isinstance(item, dict) or not all(isinstance(name, str) for name in item):
         raise BadFile(f"holds no dictionary by name, but {type(item).__name__}")
-    _expanded(item, {})
+    _check_expansion(item, {})
     return item
 
 
-def _expanded(item: object, known: dict[int, int]) -> int:
-    """How many items a walk through the containers meets, each as often as it stands in others.
+def _unpickle(stream: Stream, budget: Budget) -> Any:
+    allow_list = AllowList(budget, nested=partial(torch_files.read_nested_storage, budget=budget))
+    return allow_list.finish(PickleMachine(stream, allow_list).run())
 
-    A few lists that each hold the one before twice would keep every such walk busy for ever.
+
+def _check_expansion(item: object, counts: dict[int, int]) -> int:
+    """Returns how many items a walk through the containers meets; raises BadFile if too many.
+
+    An item counts once for each container that holds it. A few lists that each hold the previous
+    one twice would otherwise keep every such walk busy for ever.
     """
     if not isinstance(item, dict | list | tuple):
         return 1
-    if id(item) not in known:
+    if id(item) not in counts:
         values = item.values() if isinstance(item, dict) else item
-        known[id(item)] = 1 + sum(_expanded(value, known) for value in values)
-        if known[id(item)] > MAX_STEPS:
+        counts[id(item)] = 1 + sum(_check_expansion(value, counts) for value in values)
+        if counts[id(item)] > MAX_STEPS:
             raise BadFile("holds the same containers within each other far too often")
-    return known[id(item)]
-
-
-def _read_pickle(file: BinaryIO, stream: Stream, budget: Budget) -> object:
-    """The object of a plain pickle; the check sum of `jt.save` is verified where there is one."""
-    _drop_checksum(file, stream)
-    rebuilder = Rebuilder(budget, nested=partial(_nested, budget=budget))
-    item = rebuilder.finish(Machine(stream, rebuilder).run())
-    if stream.tell() != stream.size:
-        raise BadFile(f"is damaged: {stream.size - stream.tell()} bytes follow the pickle")
-    return item
-
-
-def _nested(data: bytes, budget: Budget) -> Storage:
-    """The storage in the bytes by which a plain pickle holds a torch tensor."""
-    return torch_files.read_legacy(Stream(data), budget, nest=True)
+    return counts[id(item)]
 
 
 def _drop_checksum(file: BinaryIO, stream: Stream) -> None:
-    """Checks and hides the end that `jt.save` appends, if it is there."""
-    if stream.size < 28:
+    """Verifies and hides the checksum that `jt.save` appends, if it is there."""
+    length = stream.size - JITTOR_END_BYTES
+    if length < 0:
         return
-    file.seek(stream.size - 28)
-    end = file.read(28)
+    file.seek(length)
+    end = file.read(JITTOR_END_BYTES)
     file.seek(0)
     if not end.endswith(JITTOR_END):
         return
-    digest, left = hashlib.sha1(usedforsecurity=False), stream.size - 28
+    digest, left = hashlib.sha1(usedforsecurity=False), length
     while left:
-        piece = file.read(min(left, 1 << 20))
-        digest.update(piece)
-        left -= len(piece)
+        chunk = file.read(min(left, 1 << 20))
+        digest.update(chunk)
+        left -= len(chunk)
     file.seek(0)
     if digest.digest() != end[:20]:
-        raise BadFile("is damaged: its check sum is not that of its contents")
-    stream.size -= 28
+        raise BadFile("is damaged: its checksum is not that of its contents")
+    stream.size = length

@@ -10,11 +10,11 @@ from math import prod
 
 import numpy as np
 
-from weight_files.limits import BadFile, Budget, checked, checked_sizes
+from weight_files.limits import BadFile, Budget, require_sizes, require_type
 
-STORAGES = {  # torch's storage classes and the NumPy type of their bytes; bfloat16 becomes float32
+STORAGE_TYPES = {  # torch's storage classes and NumPy's type of their bytes
     "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",
+    "BFloat16Storage": "<u2",  # becomes float32
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "ByteStorage": "|u1",
@@ -28,57 +28,67 @@ STORAGES = {  # torch's storage classes and the NumPy type of their bytes; bfloa
 
 @dataclass(eq=False)
 class Storage:
-    """A run of numbers that tensors look into; `data` is read when first needed."""
+    """A run of numbers that tensors are windows of; `data` is read when first needed."""
 
-    kind: str  # a key of STORAGES
+    kind: str  # a key of STORAGE_TYPES
     key: str
     numel: int
     data: bytes | memoryview | None = None
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of one number."""
-        return np.dtype(STORAGES[self.kind]).itemsize
+    def dtype(self) -> np.dtype:
+        return np.dtype(STORAGE_TYPES[self.kind])
 
 
 @dataclass(eq=False)
-class Tensor:
-    """A tensor to be: a window with this offset, shape and strides, counted in elements."""
+class TensorPlan:
+    """A tensor that is not read yet: a window of a storage, counted in elements."""
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    def is_contiguous(self) -> bool:
+        """Returns whether the elements lie row by row without gaps."""
+        step = 1
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size != 1 and stride != step:
+                return False
+            step *= size
+        return True
 
-def tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_: object) -> Tensor:
-    """What `torch._utils._rebuild_tensor_v2` stands for; gradient flags and hooks are left out."""
-    checked_sizes((offset,)), checked_sizes(shape), checked_sizes(strides)
+
+def plan_tensor(
+    storage: Storage, offset: int, shape: tuple, strides: tuple, *_: object
+) -> TensorPlan:
+    """Stands in for `torch._utils._rebuild_tensor_v2`; ignores gradient flags and hooks."""
+    for sizes in ((offset,), shape, strides):
+        require_sizes(sizes)
     if len(shape) != len(strides):
         raise BadFile(f"is damaged: shape {shape} has strides {strides}")
-    return Tensor(checked(storage, Storage), offset, shape, strides)
+    return TensorPlan(require_type(storage, Storage), offset, shape, strides)
 
 
-def tensor_array(
-    tensor: Tensor, read: Callable[[Storage], bytes | memoryview] | None, budget: Budget
+def tensor_to_array(
+    tensor: TensorPlan, read: Callable[[Storage], bytes | memoryview] | None, budget: Budget
 ) -> np.ndarray:
-    """The array of a tensor: a view where the storage holds it in order, else a copy.
+    """Returns the array of a tensor: a view if the storage holds it in order, else a copy.
 
-    `read` fetches a storage's bytes; None where all storages have theirs.
+    `read` fetches a storage's bytes; it is None if all storages have theirs.
     """
-    storage, dtype = tensor.storage, np.dtype(STORAGES[tensor.storage.kind])
+    storage, dtype = tensor.storage, tensor.storage.dtype
     count = prod(tensor.shape)
     if storage.data is None and count and read:
         storage.data = read(storage)
-    data = b"" if storage.data is None else storage.data  # b"" where no number is needed
-    last = tensor.offset + sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
-    )
+    data = b"" if storage.data is None else storage.data  # b"" if no number is needed
+    pairs = zip(tensor.shape, tensor.strides, strict=True)
+    last = tensor.offset + sum((size - 1) * stride for size, stride in pairs)
     if count and last >= storage.numel:
         raise BadFile(f"is damaged: a tensor reaches element {last} of {storage.numel}")
     if not count:
         array = np.empty(tensor.shape, dtype)
-    elif in_order(tensor):
+    elif tensor.is_contiguous():
         array = np.frombuffer(data, dtype, count, tensor.offset * dtype.itemsize)
         array = array.reshape(tensor.shape)
     else:
@@ -86,21 +96,11 @@ def tensor_array(
         flat = np.frombuffer(data, dtype, storage.numel)[tensor.offset :]
         strides = [stride * dtype.itemsize for stride in tensor.strides]
         array = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).copy()
-    return widened(array, budget) if storage.kind == "BFloat16Storage" else array
+    return bf16_to_float32(array, budget) if storage.kind == "BFloat16Storage" else array
 
 
-def widened(bits: np.ndarray, budget: Budget) -> np.ndarray:
-    """float32 numbers from the uint16 bits of bfloat16, which are the upper half of a float32."""
+def bf16_to_float32(bits: np.ndarray, budget: Budget) -> np.ndarray:
+    """Returns float32 numbers for the uint16 bits of bfloat16, the upper half of a float32."""
     budget.spend(bits.size * 4, "a bfloat16 tensor")
     wide = bits.astype(np.uint32)
     return np.left_shift(wide, np.uint32(16), out=wide).view(np.float32)
-
-
-def in_order(tensor: Tensor) -> bool:
-    """Whether the elements lie row by row without gaps."""
-    step = 1
-    for size, stride in zip(reversed(tensor.shape), reversed(tensor.strides), strict=True):
-        if size != 1 and stride != step:
-            return False
-        step *= size
-    return True

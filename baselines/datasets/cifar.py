@@ -18,9 +18,7 @@ from baselines.datasets.archives import (
 )
 from baselines.datasets.image_sets import ImageSet, Norm, part_folder_set
 from data.lists import DataError, read_file
-from weight_files.limits import Budget, Stream
-from weight_files.rebuild import Rebuilder
-from weight_files.unpickle import Machine
+from weight_files.reader import unpickle
 
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes per image: all red, then all green, then all blue
@@ -220,8 +218,7 @@ def _channels_last(pixels: np.ndarray) -> np.ndarray:
 def _unpickle(content: bytes, path: Path) -> dict:
     """Returns the dictionary of a pickle by Python 2; its byte strings become Latin-1 text."""
     try:
-        rebuilder = Rebuilder(Budget(len(content)))
-        item = rebuilder.finish(Machine(Stream(content), rebuilder).run())
+        item = unpickle(content)
     except Exception as error:  # a damaged file may fail at any step
         detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise DataError(

@@ -16,7 +16,7 @@ import numpy as np
 
 from data.lists import DataError, read_file
 from runtime.files import atomic_write
-from weight_files.zip_files import DAMAGED, opened_zip, read_member
+from weight_files.zip_files import ZIP_ERRORS, open_zip, read_member
 
 TOP = 5  # ids a line
 MEMBER = "result.txt"  # the zip's only file
@@ -99,7 +99,7 @@ def zip_result(result: str | Path, archive: str | Path) -> None:
 def validate_zip(path: str | Path, names: Sequence[str], num_classes: int) -> None:
     """Holds a zip to its form: `result.txt` alone, and that valid. Raises ValueError."""
     try:
-        with opened_zip(path) as opened:
+        with open_zip(path) as opened:
             members = opened.infolist()
             names_in = [member.filename for member in members]
             if names_in != [MEMBER]:
@@ -109,7 +109,7 @@ def validate_zip(path: str | Path, names: Sequence[str], num_classes: int) -> No
             content = read_member(opened, members[0])
     except DataError:
         raise
-    except DAMAGED as error:
+    except ZIP_ERRORS as error:
         if isinstance(error, OSError) and error.filename is not None:  # the disk's fault
             raise
         raise DataError(f"{path}: is no intact zip ({error})") from error

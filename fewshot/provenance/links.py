@@ -18,7 +18,7 @@ from data.few_shot_dataset import Sample
 from engine.code_version import ROOT
 from runtime.files import atomic_write, printable
 from weight_files.hashing import sha256_of
-from weight_files.known_weights import known_by_content, known_by_name, known_weights
+from weight_files.known_weights import find_by_name, find_by_sha256, known_weights
 
 OK, CHANGED, MISSING, NOT_RECORDED = "ok", "changed", "missing", "not recorded"
 RESULT = "result"  # what stands at the end of a chain
@@ -82,9 +82,9 @@ def weight_link(name: str, path: Path, recorded: str | None, into: Iterable[str]
     another, counts as changed whatever was recorded.
     """
     link = file_link(name, path, recorded, into)
-    known, claimed = known_by_content(link.found or link.recorded), known_by_name(path)
+    known, claimed = find_by_sha256(link.found or link.recorded), find_by_name(path)
     note = f"known: {known.what} ({known.name})" if known else "unknown file"
-    if claimed and link.found and not claimed.is_content(link.found):
+    if claimed and link.found and not claimed.has_sha256(link.found):
         note = f"{note}, called like {claimed.what} ({claimed.name})"
         return replace(link, state=CHANGED, note=note)
     return replace(link, note="; ".join(filter(None, (link.note, note))))

@@ -17,7 +17,7 @@ from fewshot.stages.parts import Parts
 from fewshot.stages.typed_data import to_plain
 from runtime.files import atomic_write
 from weight_files.hashing import sha256_of
-from weight_files.reader import count_numbers
+from weight_files.reader import count_parameters
 
 RULES = {  # what contests ask to be stated; this kit does none of it
     "test_labels_used": False,
@@ -81,5 +81,5 @@ def parameters(encoders: Encoders, parts: Parts) -> dict[str, int]:
     if encoders.auxiliary:
         counts["auxiliary weights"] = encoders.auxiliary.parameters
     for stage, part in parts.by_stage.items():
-        counts[f"{stage}.pkl"] = count_numbers(to_plain(part))
+        counts[f"{stage}.pkl"] = count_parameters(to_plain(part))
     return counts | {"sum": sum(counts.values())}

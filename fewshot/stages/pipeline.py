@@ -20,7 +20,7 @@ from runtime.distributed import barrier, is_main_process
 from runtime.signals import check_stop
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
-from weight_files.reader import count_numbers
+from weight_files.reader import count_parameters
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Pipeline:
             **vars(self._origin(name)),
             output=path.name,
             sha256=sha256_of(path),
-            numbers=count_numbers(safe_load(path)),
+            numbers=count_parameters(safe_load(path)),
             seconds=seconds,
         )
         write_record(self.folder, [records[stage] for stage in self.stages if stage in records])

@@ -8,7 +8,7 @@ import pytest
 
 from jclip import loading
 from tests.helpers.file_server import serving
-from weight_files.known_weights import known_by_content
+from weight_files.known_weights import find_by_sha256
 
 FILE = np.random.default_rng(0).bytes(3 << 20)
 SHA = hashlib.sha256(FILE).hexdigest()
@@ -27,7 +27,7 @@ def test_names_and_hashes():
     assert len(loading.available_models()) == 9 and "ViT-B/32" in loading.available_models()
     for name, (file, sha) in loading.MODELS.items():
         assert len(sha) == 64 and int(sha, 16) and file.endswith(".pt")
-        assert known_by_content(sha).name == name
+        assert find_by_sha256(sha).name == name
 
 
 def test_downloads_once(server, tmp_path, capsys):
@@ -62,7 +62,7 @@ def test_starts_again_where_the_server_knows_no_ranges(server, tmp_path):
 
 def test_wrong_content(server, tmp_path):
     server.data = FILE[:-1] + b"?"
-    with pytest.raises(ValueError, match="what came has SHA-256") as error:
+    with pytest.raises(ValueError, match="has SHA-256") as error:
         loading.find_or_download("tiny", tmp_path)
     assert str(tmp_path / "tiny.pt") in str(error.value) and SHA in str(error.value)
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from jclip.loading import MODELS, SITE
-from weight_files.known_weights import known_by_content, known_by_name, known_weights
+from weight_files.known_weights import find_by_name, find_by_sha256, known_weights
 
 
 def test_every_entry_is_well_formed_and_its_source_shows_its_hash():
@@ -35,13 +35,13 @@ def test_openai_files_are_those_that_are_downloaded():
     ],
 )
 def test_a_file_claims_to_be_one_by_its_name(path, name):
-    found = known_by_name(path)
+    found = find_by_name(path)
     assert (found and found.name) == name
 
 
 def test_a_file_is_known_by_its_whole_hash_or_the_digits_there_are():
     sha256 = MODELS["RN50"][1]
-    assert known_by_content(sha256).file == "RN50.pt"
-    assert known_by_content(sha256[:-1] + "0") is None
-    assert known_by_content("f37072fd" + "0" * 56).file == "resnet18-f37072fd.pth"
-    assert known_by_content("") is None
+    assert find_by_sha256(sha256).file == "RN50.pt"
+    assert find_by_sha256(sha256[:-1] + "0") is None
+    assert find_by_sha256("f37072fd" + "0" * 56).file == "resnet18-f37072fd.pth"
+    assert find_by_sha256("") is None

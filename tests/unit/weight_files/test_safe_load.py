@@ -52,7 +52,7 @@ def test_numpy_pickles_of_every_protocol(tmp_path, protocol):
         np.testing.assert_array_equal(loaded[key], value)
 
 
-def test_jittor_file_and_its_check_sum(tmp_path):
+def test_jittor_file_and_its_checksum(tmp_path):
     import jittor as jt
 
     numbers = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
@@ -66,7 +66,7 @@ def test_jittor_file_and_its_check_sum(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(numbers.tobytes()) + 3] ^= 1  # a number changes, the pickle stays well formed
     path.write_bytes(data)
-    with pytest.raises(BadFile, match="check sum"):
+    with pytest.raises(BadFile, match="checksum"):
         safe_load(path)
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from runtime.paths import ROOT
 from tests.robustness.hostile_weights import LEGACY, Calls, text
-from weight_files import limits as bounded
-from weight_files import safe_load
+from weight_files import limits, safe_load
 from weight_files.reader import BadFile, UnsafeFile
 
 GOLDEN = ROOT / "tests/golden/weights"
@@ -169,10 +168,10 @@ def window(offset: int, size: int, stride: int) -> bytes:
         (window(0, 5, 1), "reaches element 4 of 4"),
         (window(1, 4, 1), "reaches element 4 of 4"),
         (window(0, 2, 4), "reaches element 4 of 4"),
-        (window(0, 2, -1), "something else than sizes"),
-        (window(-1, 1, 1), "something else than sizes"),
+        (window(0, 2, -1), "sizes"),
+        (window(-1, 1, 1), "sizes"),
         (window(0, 1 << 40, 0), "out of proportion"),
-        (window(0, 1 << 70, 0), "something else than sizes"),
+        (window(0, 1 << 70, 0), "sizes"),
         (number(0) + number(2) + b"\x85" + number(1) + number(1) + b"\x86", "has strides"),
     ],
 )
@@ -192,7 +191,7 @@ def test_storages_of_another_size(tmp_path):
 
 
 def test_zip_bomb(tmp_path, monkeypatch):
-    monkeypatch.setattr(bounded, "EXPANSION_ROOM", 1 << 20)  # 256 MiB would take long to write
+    monkeypatch.setattr(limits, "EXPANSION_ROOM", 1 << 20)  # 256 MiB would take long to write
     count = 1 << 20
     data = tensor_zip(window(0, count, 1), numel=count, stored=bytes(4 * count))
     assert len(data) < 8192
@@ -217,9 +216,9 @@ def test_zip_compressed_otherwise(tmp_path, method):
 
 
 def test_limits_of_steps_and_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(bounded, "MAX_STEPS", 100)
+    monkeypatch.setattr(limits, "MAX_STEPS", 100)
     refused(tmp_path / "steps", b"\x80\x02](" + b"N" * 200 + b"e.", "more than 100 operations")
-    monkeypatch.setattr(bounded, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(limits, "MAX_FILE_BYTES", 100)
     refused(tmp_path / "size", bytes(101), "more than the 100")
 
 

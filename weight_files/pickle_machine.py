@@ -1,48 +1,39 @@
-"""A pickle machine that can build plain containers and call what it is given, and nothing else.
+"""A pickle machine that builds plain containers and calls only what an allow-list admits.
 
-Python's own unpickler imports and calls whatever a file names. This one never imports: a name is
-looked up in an allow-list (`weight_files.rebuild`), and a file that names anything else is
-refused at
-that name. The operations are those of https://docs.python.org/3/library/pickletools.html, protocols
-0 to 5, less the ones for foreign classes, extension codes and buffers outside the file.
+Python's own unpickler imports and calls whatever a file names. This one never imports: it looks a
+name up in an allow-list (`weight_files.allow_list`), and refuses a file that names anything else.
+The operations are those of https://docs.python.org/3/library/pickletools.html, protocols 0 to 5,
+without the ones for foreign classes, extension codes and buffers outside the file.
 """
 
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from weight_files.limits import BadFile, Stream, UnsafeFile
 
+if TYPE_CHECKING:
+    from weight_files.allow_list import AllowList
+
 PLAIN_KEYS = (str, int, float, type(None))  # no tuples: hashing a deep one overflows the C stack
-MAX_INT = 1 << 63  # of keys and memo places: longer ones can be chosen to have all the same hash
+MAX_INT = 1 << 63  # of keys and memo indices: longer ones can be chosen to share one hash
 
 
 @dataclass(frozen=True)
-class Allowed:
-    """One name of the allow-list: `call` builds its object, or is None for a mere marker."""
+class AllowedName:
+    """One name of the allow-list: `call` builds its object; it is None if only the name counts."""
 
     name: str
     call: Callable | None = None
 
 
-class World(Protocol):
-    """What names, calls and references outside the pickle mean; see
-    `weight_files.rebuild.Rebuilder`."""
-
-    def step(self) -> None: ...
-    def find(self, module: str, name: str) -> Allowed: ...
-    def new(self, kind: object) -> object: ...
-    def build(self, target: object, state: object) -> None: ...
-    def persistent(self, identity: object) -> object: ...
-
-
-class Machine:
+class PickleMachine:
     """The stack, the marks and the memo of one pickle."""
 
-    def __init__(self, stream: Stream, world: World) -> None:
-        self.stream, self.world = stream, world
+    def __init__(self, stream: Stream, allow_list: "AllowList") -> None:
+        self.stream, self.allow_list = stream, allow_list
         self.stack: list = []
         self.marked: list[list] = []  # the stacks below each open mark
         self.memo: dict[int, object] = {}
@@ -51,7 +42,7 @@ class Machine:
         """Reads one pickle, up to its last byte, and returns its object."""
         file: Any = self.stream  # of a file, genops asks for no more than a Stream has
         for operation, argument, _ in pickletools.genops(file):
-            self.world.step()
+            self.allow_list.budget.count_step()
             if operation.name == "STOP":
                 return self.stack.pop()
             if operation.name in PUSHED:
@@ -84,15 +75,15 @@ class Machine:
         self.stack.append(self.stack[-1])
 
     def put(self, index: int | None) -> None:
-        place = len(self.memo) if index is None else int(index)
-        if not 0 <= place < MAX_INT:
-            raise BadFile("is damaged: a pickle counts its parts beyond all measure")
-        self.memo[place] = self.stack[-1]
+        index = len(self.memo) if index is None else int(index)
+        if not 0 <= index < MAX_INT:
+            raise BadFile("is damaged: a pickle's memo index is too large")
+        self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
         self.stack.append(self.memo[int(index)])
 
-    def tuple_of(self, count: int) -> None:
+    def make_tuple(self, count: int) -> None:
         if len(self.stack) < count:
             raise BadFile("is damaged: a pickle takes more than it has")
         items = tuple(self.stack[len(self.stack) - count :])
@@ -120,77 +111,74 @@ class Machine:
         value, key = self.stack.pop(), self.stack.pop()
         self.update([key, value])
 
-    def dictionary(self, _: object) -> None:
+    def make_dict(self, _: object) -> None:
         items = self.pop_mark()
         self.stack.append({})
         self.update(items)
 
-    def global_name(self, argument: str | None) -> None:
+    def find_global(self, argument: str | None) -> None:
         if argument is None:
             name, module = self.stack.pop(), self.stack.pop()
         else:
             module, _, name = argument.partition(" ")
         if not isinstance(module, str) or not isinstance(name, str):
-            raise BadFile("is damaged: a class name is no text")
-        self.stack.append(self.world.find(module, name))
+            raise BadFile("is damaged: a class name is not a text")
+        self.stack.append(self.allow_list.find(module, name))
 
     def call(self, _: object) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if (
-            not isinstance(function, Allowed)
-            or function.call is None
-            or type(arguments) is not tuple
-        ):
-            name = function.name if isinstance(function, Allowed) else type(function).__name__
-            raise UnsafeFile(f"{name} is called")
+        if not isinstance(function, AllowedName):
+            raise UnsafeFile(f"{type(function).__name__} is called")
+        if function.call is None or type(arguments) is not tuple:
+            raise UnsafeFile(f"{function.name} is called")
         self.stack.append(function.call(*arguments))
 
-    def new(self, _: object) -> None:
+    def make_object(self, _: object) -> None:
         arguments, kind = self.stack.pop(), self.stack.pop()
         if arguments != ():
             raise BadFile("is damaged: an object is made with arguments")
-        self.stack.append(self.world.new(kind))
+        self.stack.append(self.allow_list.make_object(kind))
 
-    def build(self, _: object) -> None:
+    def set_state(self, _: object) -> None:
         state = self.stack.pop()
-        self.world.build(self.stack[-1], state)
+        self.allow_list.set_state(self.stack[-1], state)
 
-    def persistent(self, _: object) -> None:
-        self.stack.append(self.world.persistent(self.stack.pop()))
+    def find_persistent(self, _: object) -> None:
+        self.stack.append(self.allow_list.find_storage(self.stack.pop()))
 
 
 IGNORED = {"PROTO", "FRAME"}
 PUSHED = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
 PUSHED |= {"STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"}
 PUSHED |= {"BYTEARRAY8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
-OPERATIONS: dict[str, Callable[[Machine, Any], object]] = {
+OPERATIONS: dict[str, Callable[[PickleMachine, Any], object]] = {
     "NONE": lambda m, _: m.push(None),
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),
     "EMPTY_LIST": lambda m, _: m.push([]),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_TUPLE": lambda m, _: m.push(()),
-    "TUPLE1": lambda m, _: m.tuple_of(1),
-    "TUPLE2": lambda m, _: m.tuple_of(2),
-    "TUPLE3": lambda m, _: m.tuple_of(3),
+    "TUPLE1": lambda m, _: m.make_tuple(1),
+    "TUPLE2": lambda m, _: m.make_tuple(2),
+    "TUPLE3": lambda m, _: m.make_tuple(3),
     "TUPLE": lambda m, _: m.push(tuple(m.pop_mark())),
     "LIST": lambda m, _: m.push(m.pop_mark()),
-    "DICT": Machine.dictionary,
+    "DICT": PickleMachine.make_dict,
     "APPEND": lambda m, _: m.extend([m.stack.pop()]),
     "APPENDS": lambda m, _: m.extend(m.pop_mark()),
-    "SETITEM": Machine.set_item,
+    "SETITEM": PickleMachine.set_item,
     "SETITEMS": lambda m, _: m.update(m.pop_mark()),
-    "MARK": Machine.mark,
-    "POP": Machine.pop,
-    "POP_MARK": Machine.pop_mark,
-    "DUP": Machine.duplicate,
-    "MEMOIZE": Machine.put,
-    "GLOBAL": Machine.global_name,
-    "STACK_GLOBAL": Machine.global_name,
-    "REDUCE": Machine.call,
-    "NEWOBJ": Machine.new,
-    "BUILD": Machine.build,
-    "BINPERSID": Machine.persistent,
+    "MARK": PickleMachine.mark,
+    "POP": PickleMachine.pop,
+    "POP_MARK": PickleMachine.pop_mark,
+    "DUP": PickleMachine.duplicate,
+    "MEMOIZE": PickleMachine.put,
+    "GLOBAL": PickleMachine.find_global,
+    "STACK_GLOBAL": PickleMachine.find_global,
+    "REDUCE": PickleMachine.call,
+    "NEWOBJ": PickleMachine.make_object,
+    "BUILD": PickleMachine.set_state,
+    "BINPERSID": PickleMachine.find_persistent,
 }
-OPERATIONS |= dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.put)
-OPERATIONS |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.get)
+OPERATIONS |= dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), PickleMachine.put)
+OPERATIONS |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), PickleMachine.get)
