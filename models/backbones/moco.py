@@ -1,6 +1,6 @@
-"""A second, frozen image encoder beside CLIP: a ResNet-50 trained by MoCo v3, without labels.
+"""A second, frozen image encoder next to CLIP: a ResNet-50 trained by MoCo v3, without labels.
 
-Sources: MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057); beside CLIP as in AMU-Tuning
+Sources: MoCo v3 (Chen et al. 2021, https://arxiv.org/abs/2104.02057); next to CLIP as in AMU-Tuning
 (Tang et al., CVPR 2024, https://arxiv.org/abs/2404.08958). Shapes: B images, R pixels a side.
 """
 

@@ -3,7 +3,7 @@
     f' = gamma f + beta |f|        t' = gamma_t t + beta_t |t|
 
 Source: Zhang et al., "DePT: Decoupled Prompt Tuning", CVPR 2024 (the scales and shifts, and
-separate ones for image and text). DePT learns them beside a linear classifier that text rows train
+separate ones for image and text). DePT learns them next to a linear classifier that text rows train
 too. Here the text is the classifier, and LP++ is fitted afterwards.
 
 Shapes: N rows, C classes, K classes with shots, E embedding.

@@ -3,8 +3,8 @@
     logits_k = f . w_k + b_k        w_k = S^-1 mu_k        b_k = log(1/K) - mu_k . S^-1 mu_k / 2
 
 Source: Wang et al., "A Hard-to-Beat Baseline for Training-Free CLIP-based Adaptation", ICLR 2024.
-The paper picks the weight of these logits beside zero-shot on a validation set. Here the shots give
-it, each scored as if it had been left out. Runs on the host, in float64.
+The paper picks the weight of these logits next to zero-shot on a validation set. Here the shots
+give it, each scored as if it had been left out. Runs on the host, in float64.
 
 Shapes: N shots, C classes, E embedding.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from models.heads.linear_head import LinearHead
 from models.normalize import canonical_order, check_labels, check_rows, unit_rows
 
-# Bounds of the weight beside zero-shot, whose margins are many times smaller than those of GDA.
+# Bounds of the weight next to zero-shot, whose margins are many times smaller than those of GDA.
 # With two shots per class, leaving one out says too little, so that the weight does not reach 0.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.01, 1.0
 

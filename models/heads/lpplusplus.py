@@ -5,7 +5,7 @@
 Source: Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP", CVPR 2024
 (blend of text and weights, steps derived from the features, a fixed number of updates).
 Differences from the paper, with their reasons in docs/: a metric, a penalty whose strength is
-chosen on folds of the shots, and offsets with steps of their own in place of one alpha per class.
+chosen on folds of the shots, and offsets with steps of their own instead of one alpha per class.
 
 Shapes: N rows, C classes, K classes with shots, E embedding.
 """

@@ -1,4 +1,4 @@
-"""Softmax regression beside text logits, in Jittor, with the gradients written out.
+"""Softmax regression next to text logits, in Jittor, with the gradients written out.
 
     logits[N,C] = rows . w_c + alpha_c cos(row, t_c) + b_c
 
@@ -79,14 +79,14 @@ class SoftmaxRegression:
         return to_weights, to_offsets, difference, losses
 
     def _plain_difference(self) -> tuple[jt.Var, jt.Var]:
-        """Returns what `kernels.softmax_gradient` does, by Jittor's own operators."""
+        """Returns what `kernels.softmax_gradient` does, by Jittor's operators."""
         logits = self.logits()
         top = logits.max(dim=1, keepdims=True)
         powers = jt.exp(logits - top)
         total = powers.sum(dim=1, keepdims=True)
-        own = (logits * self.targets).sum(dim=1, keepdims=True)
+        target_logits = (logits * self.targets).sum(dim=1, keepdims=True)
         difference = (powers / total - self.targets) * self.mask
-        return difference, jt.log(total) + top - own
+        return difference, jt.log(total) + top - target_logits
 
     def mean_loss(self, losses: jt.Var) -> float:
         """Returns the mean of losses[N,1] over the training rows, added up in float64."""
@@ -96,8 +96,8 @@ class SoftmaxRegression:
         """Returns the cross-entropy [N] of every row in float64, held-out rows included."""
         logits = self.logits().numpy().astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
-        own = (logits * self.targets.numpy()).sum(axis=1)
-        return np.log(np.exp(logits).sum(axis=1)) - own
+        target_logits = (logits * self.targets.numpy()).sum(axis=1)
+        return np.log(np.exp(logits).sum(axis=1)) - target_logits
 
 
 def largest_eigenvalue(rows: np.ndarray) -> float:

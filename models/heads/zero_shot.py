@@ -7,13 +7,13 @@ import numpy as np
 
 from models.normalize import unit_rows
 
-ZERO_SHOT_SCALE = 100.0  # CLIP's own temperature
+ZERO_SHOT_SCALE = 100.0  # CLIP's temperature
 
 
 def text_logits(features: np.ndarray, text: np.ndarray, scale: float) -> np.ndarray:
     """Returns logits[N,C]: `scale` times the cosines of features[N,E] and text[C,E].
 
-    Sums run in float64, so that the score of a row does not depend on the rows beside it.
+    Sums run in float64, so that the score of a row does not depend on other rows.
     """
     cosines = unit_rows(features.astype(np.float64)) @ unit_rows(text.astype(np.float64)).T
     return (scale * cosines).astype(np.float32)
@@ -25,14 +25,14 @@ def fit_text_scale(cosines: np.ndarray, labels: np.ndarray) -> float:
     Text that fits the shots keeps CLIP's scale of 100; misleading text gets a smaller one. The
     loss is convex in the scale, and is minimised by Newton's method.
     """
-    own = cosines[np.arange(len(labels)), labels]  # [N], of the correct class
+    target_cosines = cosines[np.arange(len(labels)), labels]  # [N]
     scale = ZERO_SHOT_SCALE
     for _ in range(50):
         logits = scale * cosines
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         mean = (p * cosines).sum(axis=1)
-        slope = (mean - own).mean()
+        slope = (mean - target_cosines).mean()
         curvature = ((p * cosines**2).sum(axis=1) - mean**2).mean()
         newton = float(np.clip(scale - slope / (curvature + 1e-12), 0.0, ZERO_SHOT_SCALE))
         if abs(newton - scale) < 1e-6:

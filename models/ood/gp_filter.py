@@ -27,13 +27,13 @@ from scipy.special import logsumexp
 
 from models.normalize import canonical_order, check_labels, unit_rows
 
-IMAGE_SHARE = 0.04  # a: weight of an image's log-likelihood ratio beside CLIP's logits
+IMAGE_SHARE = 0.04  # a: weight of an image's log-likelihood ratio next to CLIP's logits
 NEGATIVE_SHARE = 0.8  # b: weight of the negatives' log-mass
 NAME_SHARE = 0.9  # rho: share of a class mean's variance that its name explains
 PRIOR_VARIANCE = 2.0  # tau^2: variance of a class mean, in variances of a shot about it
 SHRINKAGE = 0.9  # of the covariance within classes towards a multiple of I
 KINDS = ("new", "negatives")
-PARTS = ("base", "look", "other")  # "look": the base classes as their names alone predict them
+PARTS = ("base", "predicted", "other")  # "predicted": base classes without their own shots
 
 
 class GPFilter:
@@ -81,7 +81,7 @@ class GPFilter:
         self._named = np.array([float(has_names)])
         self._parts = {
             "base": part(base, process.means),
-            "look": part(0 * base, process.predicted),
+            "predicted": part(0 * base, process.predicted),
             "other": part(other, process.other_means) if has_names else (other, no_offsets),
         }
         scores, without = self._leave_out(views, mean, labels, (base, other), process, metric)
@@ -98,7 +98,7 @@ class GPFilter:
         """Returns float64 [N], the log-odds that features[N,E] show a base class.
 
         A row of zeros, which stands for an unreadable image, has log-odds 0. Scores are rounded to
-        float32, so that the rows beside a row do not change its last bits. Raises ValueError before
+        float32, so that other rows do not change a row's last bits. Raises ValueError before
         `fit`, and for rows of another width or not finite.
         """
         if not hasattr(self, "_parts"):
@@ -140,14 +140,14 @@ class GPFilter:
         result.threshold_ = float(arrays["threshold"][0])
         return result
 
-    def _raw(self, base: np.ndarray, look: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def _raw(self, base: np.ndarray, predicted: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Returns [N]: log-mass of the base classes less that of what else the image may show."""
         log_odds = logsumexp(base, axis=1)
         if self._named[0]:
             return log_odds - logsumexp(other, axis=1)
         if other.shape[1]:
             log_odds = log_odds - NEGATIVE_SHARE * logsumexp(other, axis=1)
-        return log_odds - logsumexp(look, axis=1)
+        return log_odds - logsumexp(predicted, axis=1)
 
     def _leave_out(
         self,
@@ -163,22 +163,24 @@ class GPFilter:
         The second array, which leaves out the shots and the name of the class, tells what an image
         of an unknown class looks like. It is NaN if it is not needed or no class remains.
         """
-        own_means, own = process.leave_one_out_means(labels), (np.arange(len(labels)), labels)
+        own_means = process.leave_one_out_means(labels)
+        targets = np.arange(len(labels)), labels  # index of each row's own class
         scores, without = np.full((2, *views.shape[:2]), np.nan)
         for view in range(views.shape[1]):
             rows = views[:, view]
             ratio = metric.leave_out(rows - mean)
             base = rows @ text[0].T
-            own_logits = base[own] + IMAGE_SHARE * ratio(own_means, paired=True)
+            own_logits = base[targets] + IMAGE_SHARE * ratio(own_means, paired=True)
             base = base + IMAGE_SHARE * ratio(process.means)
-            base[own] = own_logits
-            look, other = IMAGE_SHARE * ratio(process.predicted), rows @ text[1].T
+            base[targets] = own_logits
+            predicted = IMAGE_SHARE * ratio(process.predicted)
+            other = rows @ text[1].T
             if self._named[0]:
                 other = other + IMAGE_SHARE * ratio(process.other_means)
-            scores[:, view] = self._raw(base, look, other)
+            scores[:, view] = self._raw(base, predicted, other)
             if not self._named[0] and base.shape[1] > 1:
-                base[own] = look[own] = -np.inf
-                without[:, view] = self._raw(base, look, other)
+                base[targets] = predicted[targets] = -np.inf
+                without[:, view] = self._raw(base, predicted, other)
         return scores, without
 
 

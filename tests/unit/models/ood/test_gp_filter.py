@@ -191,7 +191,7 @@ def test_state_round_trip(tmp_path):
     state = gp_filter.state()
     for wrong in (
         {name: values for name, values in state.items() if name != "scale"},
-        state | {"look_weights": state["look_weights"][:-1]},
+        state | {"predicted_weights": state["predicted_weights"][:-1]},
         state | {"other_offsets": state["other_offsets"][:-1]},
     ):
         with pytest.raises(ValueError, match="not the state"):
