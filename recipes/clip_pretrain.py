@@ -82,7 +82,7 @@ class CaptionBatches:
     """
 
     def __init__(self, images: np.ndarray, captions: list[str], config: Config):
-        """images[N,P,3,R,R]: P views of each image. Raises ValueError if a batch is not full."""
+        """images[N,P,3,R,R]: P views of each image. Raises ValueError for fewer than one batch."""
         self.images, self.config = images, config
         self.size, self.micro_batches = config.batch_size, WHOLE
         self.tokens = jclip.tokenize(captions)

@@ -95,7 +95,7 @@ def simclr_transform(
     """One view for SimCLR (Chen et al. 2020, appendix A).
 
     A random crop, mirrored, colours jittered, sometimes grey, sometimes blurred. `strength` of the
-    colours and probability of the blur are by default .5 and 0 up to 64 pixels a side, as in
+    colours and probability of the blur are by default .5 and 0 up to 64 pixels per side, as in
     SimCLR's appendix B.9 for CIFAR-10, and 1 and .5 above.
     """
     strength = (0.5 if side <= SMALL else 1.0) if strength is None else strength

@@ -1,4 +1,4 @@
-"""Every baseline recipe from its command to its result, on small made images."""
+"""Every baseline recipe from its command to its result, on small generated images."""
 
 import json
 import subprocess
@@ -26,9 +26,9 @@ def train(photos, tmp_path):
     def run(recipe, *fields, out="run"):
         command = [sys.executable, str(ROOT / "train.py"), recipe, *COMMON, "--root", str(photos)]
         command += ["--out", str(tmp_path / out), *map(str, fields)]
-        found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert found.returncode == 0, found.stdout + found.stderr
-        return found.stdout
+        completed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        return completed.stdout
 
     return run
 
@@ -64,9 +64,11 @@ def test_fine_tuning_unfreezes_what_it_is_told(train, tmp_path):
     fields = ("--network", "vit_tiny", "--image_size", 32, "--unfreeze", "last 1 blocks")
     harder = ("--mix", 0.5, "--randaugment", 9, "--erase", 0.5, "--ema", 0.9)
     train("caltech_finetune", *fields, "--batch_size", 6, "--epochs", 2, *harder)
-    found = result(tmp_path / "run/vit_tiny")
-    assert found["trained"] == 444_864 + 2 * 192 + 3 * 193  # a block, the last norm, the classifier
-    assert found["images"] == 12
+    completed = result(tmp_path / "run/vit_tiny")
+    assert (
+        completed["trained"] == 444_864 + 2 * 192 + 3 * 193
+    )  # a block, the last norm, the classifier
+    assert completed["images"] == 12
     for name in ("confusion.csv", "confusion.png", "curves.png", "summary.csv", "best.pkl"):
         assert (tmp_path / "run/vit_tiny" / name).stat().st_size > 0
 
@@ -85,16 +87,16 @@ def test_student_and_teacher(train, tmp_path):
     small = ("--patch_size", 16, "--depth", 1, "--batch_size", 6, "--epochs", 2)
     small += ("--teacher_network", "vit_tiny", "--labelled", 3)
     train("student_teacher", *small, "--phases", "teacher", "student", "st_class")
-    made = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
-    assert made == {"teacher", "student", "st_class"}
+    phases = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
+    assert phases == {"teacher", "student", "st_class"}
     lines = (tmp_path / "run/student/metrics.jsonl").read_text().splitlines()
     assert "angle loss" in json.loads(lines[0]) and "distance loss" in json.loads(lines[0])
     for semi in ("none", "pseudo", "fixmatch"):
         fields = ("--phases", "ssl", "--semi", semi, "--threshold", 0.4, "--ratio", 1)
-        said = train("student_teacher", *small, *fields, "--batch_size", 3, out="semi")
+        output = train("student_teacher", *small, *fields, "--batch_size", 3, out="semi")
         assert result(tmp_path / f"semi/ssl_{semi}")["images"] == 12
-        made = {name for name in ("teacher", "student") if f"{name} epoch" in said}
-        assert made == ({"teacher", "student"} if semi == "none" else set())  # one for all three
+        phases = {name for name in ("teacher", "student") if f"{name} epoch" in output}
+        assert phases == ({"teacher", "student"} if semi == "none" else set())  # one for all three
 
 
 def test_a_grid_goes_on_and_has_one_table(photos, tmp_path):
@@ -129,6 +131,6 @@ def test_a_grid_goes_on_and_has_one_table(photos, tmp_path):
 def test_a_mistake_gets_one_line(photos, tmp_path, fields, words):
     command = [sys.executable, str(ROOT / "train.py"), fields[0], *COMMON, "--root", str(photos)]
     command += ["--out", str(tmp_path), *fields[1:]]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode in (1, 2) and words in found.stderr
-    assert "Traceback" not in found.stderr
+    completed = subprocess.run(command, capture_output=True, text=True)
+    assert completed.returncode in (1, 2) and words in completed.stderr
+    assert "Traceback" not in completed.stderr

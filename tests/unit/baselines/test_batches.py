@@ -32,14 +32,14 @@ TRANSFORMS = (compose.cifar_transform(8, NORM),)
 
 def by_key(batches, epoch):
     """key -> (bytes of each copy, label) of an epoch."""
-    found = {}
+    copies_by_key = {}
     for images, labels, rows in batches.epoch(epoch):
         copies = images if isinstance(images, tuple) else (images,)
         for place, row in enumerate(rows):
             key = batches.image_set.keys[row]
-            assert key not in found
-            found[key] = tuple(copy[place].tobytes() for copy in copies), int(labels[place])
-    return found
+            assert key not in copies_by_key
+            copies_by_key[key] = tuple(copy[place].tobytes() for copy in copies), int(labels[place])
+    return copies_by_key
 
 
 @pytest.mark.parametrize("copies", [1, 2])

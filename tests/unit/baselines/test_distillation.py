@@ -37,12 +37,12 @@ def run(name, inputs):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient_are_the_reference_codes(name, case):
-    found, names = load_golden("baselines/losses"), LOSSES[name][1]
-    value, gradients = run(name, [found[f"{case}.{key}"] for key in names])
-    assert abs(value - found[f"{case}.{name}.value"]) < VALUE
+    golden, names = load_golden("baselines/losses"), LOSSES[name][1]
+    value, gradients = run(name, [golden[f"{case}.{key}"] for key in names])
+    assert abs(value - golden[f"{case}.{name}.value"]) < VALUE
     trained = 2 if name == "nt_xent" else 1
     for key, gradient in zip(names[:trained], gradients[:trained], strict=True):
-        expected = found[f"{case}.{name}.{key}"]
+        expected = golden[f"{case}.{name}.{key}"]
         rows = slice(None)
         if name == "rkd_angle":
             # between equal rows the reference divides by 1e-12 and its gradient is of no use
@@ -68,19 +68,19 @@ def test_degenerate_rows_leave_no_nan(name, fill):
 def test_distances_keep_their_digits_where_rows_are_near():
     base = np.random.default_rng(0).normal(size=(1, 8))
     rows = (base + 1e-3 * np.random.default_rng(1).normal(size=(5, 8))).astype(np.float32)
-    found = distill.relative_distances(jt.array(rows)).numpy()
+    computed = distill.relative_distances(jt.array(rows)).numpy()
     wide = rows.astype(np.float64)
     exact = np.linalg.norm(wide[:, None] - wide[None], axis=2)
     exact /= exact.sum() / 20
-    assert np.abs(found - exact).max() < 1e-6  # the squared form loses 1e-3 here
+    assert np.abs(computed - exact).max() < 1e-6  # the squared form loses 1e-3 here
 
 
 def test_angles_are_cosines_at_the_first_row():
     rows = np.array([[0, 0], [2, 0], [0, 3]], np.float32)
-    found = distill.angles(jt.array(rows)).numpy()
-    assert found[0, 1, 2] == 0 and found[0, 1, 1] == pytest.approx(1, abs=1e-6)  # float32
-    assert found[1, 0, 2] == pytest.approx(2 / np.sqrt(13), abs=1e-6)  # float32
-    assert found[0, 0, 1] == 0  # row 0 from itself has no direction
+    computed = distill.angles(jt.array(rows)).numpy()
+    assert computed[0, 1, 2] == 0 and computed[0, 1, 1] == pytest.approx(1, abs=1e-6)  # float32
+    assert computed[1, 0, 2] == pytest.approx(2 / np.sqrt(13), abs=1e-6)  # float32
+    assert computed[0, 0, 1] == 0  # row 0 from itself has no direction
 
 
 def test_fixmatch_counts_sure_rows_and_divides_by_all():

@@ -16,18 +16,18 @@ NAMES = ("weight", "bias", "zero", "kernel")
 
 
 def test_six_steps_are_the_reference_codes():
-    found = load_golden("baselines/training")
-    weights = {name: jt.array(found[f"start.{name}"]) for name in NAMES}
+    golden = load_golden("baselines/training")
+    weights = {name: jt.array(golden[f"start.{name}"]) for name in NAMES}
     optimizer = Lars(list(weights.values()), lr=0.1, weight_decay=0.01)
     for step in range(6):
         optimizer.lr = 0.5 / (step + 1)
-        loss = sum((weights[n] * jt.array(found[f"grads.{n}"][step])).sum() for n in NAMES)
+        loss = sum((weights[n] * jt.array(golden[f"grads.{n}"][step])).sum() for n in NAMES)
         optimizer.step(loss)
     for name in NAMES:
         # float32: six steps of a few roundings of numbers around 1
-        np.testing.assert_allclose(weights[name].numpy(), found[f"lars.{name}"], rtol=0, atol=2e-6)
-    moved = np.abs(found["lars.weight"] - found["start.weight"]).max()
-    assert 1e-4 < moved < 0.1 < np.abs(found["lars.bias"] - found["start.bias"]).max()
+        np.testing.assert_allclose(weights[name].numpy(), golden[f"lars.{name}"], rtol=0, atol=2e-6)
+    moved = np.abs(golden["lars.weight"] - golden["start.weight"]).max()
+    assert 1e-4 < moved < 0.1 < np.abs(golden["lars.bias"] - golden["start.bias"]).max()
 
 
 def test_what_is_frozen_stays():
@@ -107,9 +107,9 @@ def test_three_updates_are_the_reference_codes():
     for step in (1, 2, 3):
         set_to(net, step)
         ema.update()
-    found = {name: value.numpy() for name, value in ema.average.state_dict().items()}
-    assert len(found) == 6
-    for name, array in found.items():
+    arrays = {name: value.numpy() for name, value in ema.average.state_dict().items()}
+    assert len(arrays) == 6
+    for name, array in arrays.items():
         expected = load_golden("baselines/training")[f"ema.{name}"]
         np.testing.assert_allclose(array, expected, rtol=0, atol=5e-7)  # float32 around 1
         if "running" in name:
@@ -167,15 +167,18 @@ def test_the_network_takes_the_averages_weights_over():
     ema = ModelEma(net, decay=0.9)
     set_to(net, 1)
     ema.update()
-    kept = checkpoint.module_arrays(ema.average)
+    expected = checkpoint.module_arrays(ema.average)
     ema.copy_to_network()
     for name, array in checkpoint.module_arrays(net).items():
-        assert array.tobytes() == kept[name].tobytes()
+        assert array.tobytes() == expected[name].tobytes()
     set_to(net, 2)  # they stay two networks
-    assert checkpoint.module_arrays(ema.average)["0.weight"].tobytes() == kept["0.weight"].tobytes()
+    assert (
+        checkpoint.module_arrays(ema.average)["0.weight"].tobytes()
+        == expected["0.weight"].tobytes()
+    )
 
 
-def averaged(start, steps):
+def average_states(start, steps):
     net = make()
     set_to(net, start)
     ema = ModelEma(net, 0.9)
@@ -186,14 +189,18 @@ def averaged(start, steps):
 
 
 def test_a_checkpoint_holds_it(tmp_path):
-    unbroken, half, resumed = averaged(0, (1, 2, 3)), averaged(0, (1, 2)), averaged(3, ())
+    unbroken, half, resumed = (
+        average_states(0, (1, 2, 3)),
+        average_states(0, (1, 2)),
+        average_states(3, ()),
+    )
     checkpoint.restore_module(resumed, checkpoint.module_arrays(half), tmp_path)
     set_to(resumed.network, 3)
     resumed.update()
-    expected, found = (checkpoint.module_arrays(each) for each in (unbroken, resumed))
+    expected, arrays = (checkpoint.module_arrays(each) for each in (unbroken, resumed))
     assert {"updates", "average.0.weight", "network.0.weight"} <= set(expected)
     for name, array in expected.items():
-        assert array.tobytes() == found[name].tobytes(), name
+        assert array.tobytes() == arrays[name].tobytes(), name
 
 
 def test_updates_are_carried_out_at_once():

@@ -49,18 +49,18 @@ def root(request, monkeypatch, tmp_path):
 
 
 def test_all_forms_hold_the_same(root):
-    found = open_caltech(root, "all", 101)
+    images = open_caltech(root, "all", 101)
     names = ("Faces", "Faces_easy", "accordion", "yin_yang")
-    assert found.class_names == names
-    assert found.labels.tolist() == np.repeat(range(4), 3).tolist()
-    assert found.keys[:4] == (
+    assert images.class_names == names
+    assert images.labels.tolist() == np.repeat(range(4), 3).tolist()
+    assert images.keys[:4] == (
         "Faces/image_0001.jpg",
         "Faces/image_0002.jpg",
         "Faces/image_0003.jpg",
         "Faces_easy/image_0001.jpg",
     )
     assert np.array_equal(
-        np.asarray(found.image(0)), small_archives.opened(small_archives.jpeg(11))
+        np.asarray(images.image(0)), small_archives.opened(small_archives.jpeg(11))
     )
     assert open_caltech(root, "all", 100).class_names == ("Faces", "accordion", "yin_yang")
     assert open_caltech(root, "all", 102).class_names == CLASSES
@@ -68,8 +68,8 @@ def test_all_forms_hold_the_same(root):
 
 def test_the_split_does_not_depend_on_the_number_of_classes(root):
     parts = {n: load_dataset("caltech101", root, "test", classes=n) for n in (100, 101, 102)}
-    for few, many in ((100, 101), (101, 102)):
-        assert set(parts[few].keys) < set(parts[many].keys)
+    for smaller, larger in ((100, 101), (101, 102)):
+        assert set(parts[smaller].keys) < set(parts[larger].keys)
 
 
 def test_wrong_number_of_classes(tmp_path):
@@ -104,8 +104,8 @@ def test_the_real_subset(tmp_path):
     with tarfile.open(path) as archive:
         archive.extractall(tmp_path)
     for classes in (100, 101, 102):
-        found = open_caltech(tmp_path, "all", classes)
-        assert len(found.class_names) == classes and len(found) == 14 * classes
+        images = open_caltech(tmp_path, "all", classes)
+        assert len(images.class_names) == classes and len(images) == 14 * classes
     train, test = (load_dataset("caltech101", tmp_path, part) for part in ("train", "test"))
     assert np.bincount(train.labels).tolist() == [11] * 101  # round(0.8 * 14)
     assert np.bincount(test.labels).tolist() == [3] * 101

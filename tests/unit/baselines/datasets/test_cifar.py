@@ -1,4 +1,4 @@
-"""CIFAR from every form it comes in, and what a broken or hostile one says."""
+"""CIFAR in every form, and the errors for broken or hostile files."""
 
 import os
 import pickle
@@ -35,33 +35,33 @@ def unpacked(folder, name, binary, **changed):
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_archive(monkeypatch, tmp_path, name, binary, part):
     path = official(monkeypatch, tmp_path, name, binary)
-    found = open_cifar(name, tmp_path, part)
+    image_set = open_cifar(name, tmp_path, part)
     count = {"train": 20, "test": 4}[part]
     classes = {"cifar10": 10, "cifar100": 100}[name]
-    assert np.array_equal(found.images, small_archives.cifar_pixels(part, count))
-    assert found.images.flags.c_contiguous
+    assert np.array_equal(image_set.images, small_archives.cifar_pixels(part, count))
+    assert image_set.images.flags.c_contiguous
     test = [3, 0, classes - 1, 3]
-    assert found.labels.tolist() == (
+    assert image_set.labels.tolist() == (
         test if part == "test" else [(7 * i) % classes for i in range(20)]
     )
-    assert found.labels.dtype == np.int32
-    assert found.class_names == tuple(
+    assert image_set.labels.dtype == np.int32
+    assert image_set.class_names == tuple(
         small_archives.CIFAR10 if classes == 10 else small_archives.CIFAR100
     )
-    assert found.keys == tuple(f"{part}/{row}" for row in range(count))
-    assert np.array_equal(np.asarray(found.image(1)), found.images[1])
+    assert image_set.keys == tuple(f"{part}/{row}" for row in range(count))
+    assert np.array_equal(np.asarray(image_set.image(1)), image_set.images[1])
     assert os.listdir(tmp_path) == [path.name]  # nothing is unpacked
-    assert open_cifar(name, path, part).keys == found.keys  # the archive itself is named
+    assert open_cifar(name, path, part).keys == image_set.keys  # the archive itself is named
     renamed = path.rename(tmp_path / "mine (1).tgz")
-    assert np.array_equal(open_cifar(name, renamed, part).images, found.images)
+    assert np.array_equal(open_cifar(name, renamed, part).images, image_set.images)
 
 
 @pytest.mark.parametrize(("name", "binary"), FORMS)
 def test_unpacked(tmp_path, name, binary):
     folder = unpacked(tmp_path, name, binary)
     for root in (tmp_path, folder):
-        found = open_cifar(name, root, "test")
-        assert np.array_equal(found.images, small_archives.cifar_pixels("test", 4))
+        image_set = open_cifar(name, root, "test")
+        assert np.array_equal(image_set.images, small_archives.cifar_pixels("test", 4))
 
 
 def test_class_folders(tmp_path):
@@ -71,16 +71,16 @@ def test_class_folders(tmp_path):
             path = tmp_path / part / small_archives.CIFAR10[row % 10] / f"{row}.png"
             path.parent.mkdir(exist_ok=True, parents=True)
             Image.fromarray(pixels[row]).save(path)
-    found = open_cifar("cifar10", tmp_path, "train")
-    assert found.keys[:3] == (
+    image_set = open_cifar("cifar10", tmp_path, "train")
+    assert image_set.keys[:3] == (
         "train/airplane/0.png",
         "train/airplane/10.png",
         "train/automobile/1.png",
     )
-    assert np.array_equal(found.images[:3], pixels[[0, 10, 1]])
-    assert found.class_names == tuple(small_archives.CIFAR10)
+    assert np.array_equal(image_set.images[:3], pixels[[0, 10, 1]])
+    assert image_set.class_names == tuple(small_archives.CIFAR10)
     test = open_cifar("cifar10", tmp_path, "test")  # has four of the classes
-    assert test.labels.tolist() == [0, 1, 2, 3] and test.class_names == found.class_names
+    assert test.labels.tolist() == [0, 1, 2, 3] and test.class_names == image_set.class_names
     with pytest.raises(DataError, match="holds 10 classes, cifar100 has 100"):
         open_cifar("cifar100", tmp_path, "train")
     Image.fromarray(pixels[0, :30]).save(tmp_path / "train/truck/19.png")
@@ -205,8 +205,8 @@ def test_the_real_subset(tmp_path, name, classes):
             for member in members[: 20 if classes == 10 else 1]:
                 archive.extract(member, tmp_path)
     (tmp_path / name / "train").symlink_to("test")  # only gives the names of the classes here
-    found = open_cifar(name, tmp_path / name, "test")
+    image_set = open_cifar(name, tmp_path / name, "test")
     count = {10: 20, 100: 1}[classes]
-    assert found.images.shape == (count * classes, 32, 32, 3)
-    assert np.bincount(found.labels).tolist() == [count] * classes
-    assert len(found.class_names) == classes
+    assert image_set.images.shape == (count * classes, 32, 32, 3)
+    assert np.bincount(image_set.labels).tolist() == [count] * classes
+    assert len(image_set.class_names) == classes

@@ -121,13 +121,13 @@ def test_class_folders(tmp_path):
         path.write_bytes(as_png(0))
     (tmp_path / "d/empty").mkdir()
     (tmp_path / "d/dog/notes.txt").write_text("x")
-    found = folder_set(tmp_path / "d")
-    assert found.class_names == ("cat", "dog", "train")
-    assert found.keys == ("cat/a b.PNG", "dog/9.png", "dog/10.png", "train/x.png")
-    assert found.labels.tolist() == [0, 1, 1, 2]
+    images_by_class = folder_set(tmp_path / "d")
+    assert images_by_class.class_names == ("cat", "dog", "train")
+    assert images_by_class.keys == ("cat/a b.PNG", "dog/9.png", "dog/10.png", "train/x.png")
+    assert images_by_class.labels.tolist() == [0, 1, 1, 2]
     assert folder_set(tmp_path / "d", skip=("dog",)).class_names == ("cat", "train")
-    given = folder_set(tmp_path / "d", class_names=("train", "dog", "cat", "fox"))
-    assert given.labels.tolist() == [2, 1, 1, 0]
+    ordered = folder_set(tmp_path / "d", class_names=("train", "dog", "cat", "fox"))
+    assert ordered.labels.tolist() == [2, 1, 1, 0]
     with pytest.raises(DataError, match="dog: the training images have no class of this name"):
         folder_set(tmp_path / "d", class_names=("cat", "train"))
     with pytest.raises(DataError, match="nowhere: holds no image"):

@@ -1,4 +1,4 @@
-"""One door to the data sets: names, parts, and what it says where there is none."""
+"""The registry of data sets: names, parts, and the error if the data are missing."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,9 @@ def test_folders_with_parts(tmp_path):
     put(tmp_path, "train/cat/1.jpg", "train/dog/2.jpg", "val/dog/3.jpg", "test/cat/4.jpg")
     assert load_dataset("folder", tmp_path).keys == ("train/cat/1.jpg", "train/dog/2.jpg")
     for part, key, label in (("val", "val/dog/3.jpg", 1), ("test", "test/cat/4.jpg", 0)):
-        found = load_dataset("folder", tmp_path, part)
-        assert found.keys == (key,) and found.labels.tolist() == [label]
-        assert found.class_names == ("cat", "dog")
+        image_set = load_dataset("folder", tmp_path, part)
+        assert image_set.keys == (key,) and image_set.labels.tolist() == [label]
+        assert image_set.class_names == ("cat", "dog")
     with pytest.raises(DataError, match="extra: no such folder"):
         load_dataset("folder", tmp_path, "extra")
     put(tmp_path, "test/fox/1.jpg")

@@ -1,4 +1,4 @@
-"""Drawn splits: stratified, nested, independent of order, kept as files."""
+"""Drawn splits: stratified, nested, independent of order, stored as files."""
 
 import json
 
@@ -137,8 +137,8 @@ def test_a_split_is_drawn_once_and_kept(tmp_path):
         "label": 0,
         "part": "train",
     }
-    kept = read_or_draw_split(path, whole, seed=6)  # the file decides
-    assert np.array_equal(kept["val"], val) and path.read_text() == text
+    stored = read_or_draw_split(path, whole, seed=6)  # the file decides
+    assert np.array_equal(stored["val"], val) and path.read_text() == text
     order = np.random.default_rng(0).permutation(len(KEYS))
     shuffled = image_set(LABELS[order], [KEYS[row] for row in order])
     again = read_or_draw_split(path, shuffled)

@@ -133,12 +133,12 @@ def test_no_image(place):
 def test_a_broken_image_is_named(place):
     name = "train/n01443537/images/n01443537_2.JPEG"
     root, _ = place(changed(**{name: b"<html>"}))
-    found = open_tiny_imagenet(root, "train")
-    assert found.image(0).size == (64, 64)
+    image_set = open_tiny_imagenet(root, "train")
+    assert image_set.image(0).size == (64, 64)
     with pytest.raises(DataError, match="n01443537_2.JPEG: UnidentifiedImageError.*replace this"):
-        found.image(1)
+        image_set.image(1)
     with pytest.raises(DataError, match="n01443537_2.JPEG"):
-        found.in_memory()
+        image_set.in_memory()
 
 
 def test_nothing_there(tmp_path):

@@ -1,3 +1,5 @@
+"""Soft targets, mixup and CutMix by hand and by their distributions."""
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,9 @@ TARGETS = soft_targets(np.arange(6), 6)
 
 
 def test_soft_targets_share_the_smoothing():
-    found = soft_targets(np.array([2, 0]), 4, 0.2)
+    targets = soft_targets(np.array([2, 0]), 4, 0.2)
     np.testing.assert_allclose(
-        found, [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05]], atol=1e-7
+        targets, [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05]], atol=1e-7
     )
     np.testing.assert_array_equal(TARGETS, np.eye(6))
     with pytest.raises(IndexError, match="labels run from 0 to 4, classes are 4"):
@@ -37,14 +39,14 @@ def test_mixup_blends_images_as_it_blends_targets():
 
 
 def test_mixup_draws_from_beta():
-    kept = []
+    weights = []
     for seed in range(500):
         rng = np.random.default_rng(seed)
         _, targets = mixup(IMAGES[:2], TARGETS[:2], rng, alpha=2.0)
         if targets[0, 0] != 1:  # both rows may be drawn as their own partners
-            kept.append(targets[0, 0])
-    assert 200 < len(kept) < 300
-    assert abs(np.mean(kept) - 0.5) < 0.06 and abs(np.var(kept) - 0.05) < 0.015  # Beta(2, 2)
+            weights.append(targets[0, 0])
+    assert 200 < len(weights) < 300
+    assert abs(np.mean(weights) - 0.5) < 0.06 and abs(np.var(weights) - 0.05) < 0.015  # Beta(2, 2)
 
 
 def test_cutmix_exchanges_one_rectangle_and_counts_its_pixels():

@@ -1,4 +1,4 @@
-"""Each transform equals torchvision's where it has one, and draws what it says."""
+"""Each operation equals torchvision's, if it has one, and draws by its documented rule."""
 
 import numpy as np
 import pytest
@@ -82,11 +82,11 @@ def test_padded_crop_is_a_window_of_the_padded_image(mode):
 def test_padded_crop_reaches_every_place_evenly():
     ramp = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     rng = np.random.default_rng(0)
-    found = {}
+    counts = {}
     for _ in range(900):
         cut = ops.random_padded_crop(ramp, rng, padding=1).tobytes()
-        found[cut] = found.get(cut, 0) + 1
-    assert len(found) == 9 and min(found.values()) > 60  # 100 each, four deviations below
+        counts[cut] = counts.get(cut, 0) + 1
+    assert len(counts) == 9 and min(counts.values()) > 60  # 100 each, four deviations below
 
 
 def test_padding_that_cannot_be_is_refused():

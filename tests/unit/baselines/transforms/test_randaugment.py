@@ -1,4 +1,4 @@
-"""RandAugment's operations are torchvision's; what is drawn is what it says."""
+"""RandAugment's operations equal torchvision's, and are drawn with equal probability."""
 
 import collections
 
@@ -24,9 +24,9 @@ def test_operation_is_torchvisions(name):
     operation, level = name.split(".")
     value = operation_value(operation, abs(int(level)), IMAGE.size)
     ours = OPERATIONS[operation](IMAGE, -value if int(level) < 0 else value)
-    apart = np.abs(np.asarray(ours).astype(int) - load_golden("baselines/images")[name])
-    # one level: torchvision keeps its amounts in float32, and blended levels are cut to integers
-    assert apart.max() <= 1 and (apart > 0).mean() < 0.01
+    difference = np.abs(np.asarray(ours).astype(int) - load_golden("baselines/images")[name])
+    # one level: torchvision keeps its values in float32, and blended levels are cut to integers
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
 def test_solarize_inverts_from_its_threshold_on():
@@ -34,35 +34,35 @@ def test_solarize_inverts_from_its_threshold_on():
     np.testing.assert_array_equal(np.asarray(ours), load_golden("baselines/images")["solarise.128"])
 
 
-def counted(magnitude, draws=2000):
-    """How often each (operation, amount) came, by watching them."""
-    found = collections.Counter()
-    kept = dict(OPERATIONS)
+def count_operations(magnitude, draws=2000):
+    """Returns how often each (operation, value) is applied."""
+    counts = collections.Counter()
+    originals = dict(OPERATIONS)
     try:
         for name in OPERATIONS:
             OPERATIONS[name] = lambda image, value, name=name: (
-                found.update([(name, value)]) or image
+                counts.update([(name, value)]) or image
             )
         for seed in range(draws // 2):
             rand_augment(IMAGE, np.random.default_rng(seed), magnitude=magnitude)
     finally:
-        OPERATIONS.update(kept)
-    return found
+        OPERATIONS.update(originals)
+    return counts
 
 
 def test_operations_and_signs_are_drawn_evenly():
-    found = counted(9)
-    assert found.total() == 2000
+    counts = count_operations(9)
+    assert counts.total() == 2000
     by_name = collections.Counter()
-    for (name, _), times in found.items():
+    for (name, _), times in counts.items():
         by_name[name] += times
     assert len(by_name) == 14 and 95 < min(by_name.values()) and max(by_name.values()) < 191
-    rotations = {value: times for (name, value), times in found.items() if name == "Rotate"}
+    rotations = {value: times for (name, value), times in counts.items() if name == "Rotate"}
     assert set(rotations) == {9.0, -9.0} and min(rotations.values()) > 40
 
 
 def test_a_range_draws_its_own_magnitude_for_each_operation():
-    thresholds = {value for (name, value) in counted((1, 30)) if name == "Solarize"}
+    thresholds = {value for (name, value) in count_operations((1, 30)) if name == "Solarize"}
     assert len(thresholds) > 25 and min(thresholds) == 0 and max(thresholds) <= 255 * 29 / 30
 
 
