@@ -1,6 +1,6 @@
 """The demo's data and its two small CLIPs, pre-trained once per version of the code."""
 
-import os
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,7 +43,9 @@ def cached_demo(cache: Path) -> Path:
     """Returns a folder below `cache` with what `write_demo` writes; makes it if the code is new."""
     folder = cache / code_digest(CODE, version("jittor"))[:16]
     if not folder.is_dir():
-        temporary = cache / f".{folder.name}.{os.getpid()}"
+        for outdated in cache.iterdir():
+            shutil.rmtree(outdated)
+        temporary = cache / f".{folder.name}"
         write_demo(temporary)
         temporary.rename(folder)
     return folder

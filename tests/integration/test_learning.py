@@ -7,7 +7,7 @@ code, and lie in pytest's cache.
 
 The same code gives the same figures, so a bound is what a change of code may cost. The noise is
 0.65 points: the largest standard deviation over the three seeds among the rows that another row is
-compared with. It is that of "+ LoRA"; the others vary by at most 0.5.
+compared with. It is that of LoRA; the others vary by at most 0.5.
 """
 
 import json
@@ -24,13 +24,13 @@ from tests.helpers.demo import CROPS, cached_demo
 SEEDS = (1, 2, 3)
 NOISE = 0.65
 LEAST_GAIN = {  # row: the row before it, and the points that it gains at least
-    "+ prompt queue": ("zero-shot", 1.0),  # half of the 2.1 that were measured
-    "+ LoRA": ("+ prompt queue", 4.0),  # of 7.9
-    "+ LP++": ("+ LoRA", -NOISE),  # of 0.0
-    "+ channel re-weighting": ("+ LP++", -NOISE),  # of 0.0
-    "+ auxiliary": ("+ channel re-weighting", -NOISE),  # of 0.7
-    "blended": ("+ auxiliary", -NOISE),  # of 0.2
-    "zero-shot + GDA": ("zero-shot", 3.0),  # of 5.9
+    "prompts": ("zero_shot", 1.0),  # half of the 2.1 that were measured
+    "lora": ("prompts", 4.0),  # of 7.9
+    "lpplusplus": ("lora", -NOISE),  # of 0.0
+    "channel": ("lpplusplus", -NOISE),  # of 0.0
+    "auxiliary": ("channel", -NOISE),  # of 0.7
+    "ensemble": ("auxiliary", -NOISE),  # of 0.2
+    "gda": ("zero_shot", 3.0),  # of 5.9
 }
 
 
@@ -49,7 +49,7 @@ def scores(request, tmp_path_factory):
         train = {"shots": out / "shots.jsonl", "runs": out / "runs", "crops": CROPS, "lora": lora}
         clip_fewshot.run(clip_fewshot.Config(**common, **train))
         test = {"out": out, "labels": demo / "demo/TestSetB_labels.txt", "views": 1}
-        predict.main(predict.Config(**common, **test, report=False))
+        predict.run(predict.Config(**common, **test, report=False))
         found.append(json.loads((out / "scores.json").read_text()))
     return found
 
@@ -66,10 +66,10 @@ def test_a_stage_is_no_worse_than_the_row_before_it(scores, row):
 
 
 def test_pre_training_and_the_whole_method_reach_what_they_reached(scores):
-    assert mean_percent(scores, "rows", "zero-shot", "base") >= 81.2 - NOISE
-    assert mean_percent(scores, "rows", "blended", "base") >= 92.2 - NOISE
-    assert mean_percent(scores, "rows", "blended", "all") >= 81.4 - NOISE
+    assert mean_percent(scores, "rows", "zero_shot", "base") >= 81.2 - NOISE
+    assert mean_percent(scores, "rows", "ensemble", "base") >= 92.2 - NOISE
+    assert mean_percent(scores, "rows", "ensemble", "all") >= 81.4 - NOISE
     zero_shot, ensemble = (
-        mean_percent(scores, "end_to_end", row, "harmonic") for row in ("zero-shot", "blended")
+        mean_percent(scores, "end_to_end", row, "harmonic") for row in ("zero_shot", "ensemble")
     )
     assert ensemble - zero_shot >= 4.0  # half of the 8.2 points that were measured
