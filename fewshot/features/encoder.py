@@ -90,7 +90,7 @@ class Encoder:
 
     def with_lora(self, config: LoraConfig, state: dict) -> "Encoder":
         """Returns this encoder with LoRA merged into its CLIP; `state` is that of the adapters."""
-        digest = hashlib.sha256(repr(state["config"]).encode())
+        digest = hashlib.sha256(repr(config.plain()).encode())
         for name, array in sorted(state["arrays"].items()):
             digest.update(name.encode() + array.tobytes())
         load_tower = partial(lora_tower, config=config, state=state)
@@ -99,15 +99,6 @@ class Encoder:
     def with_auxiliary_weights(self, weights: Path) -> "Encoder":
         """Returns an encoder of the auxiliary weights with the other settings of this one."""
         return dataclasses.replace(self, weights=weights, load_tower=auxiliary_tower)
-
-    def encode_images(self, paths: Sequence[Path]) -> tuple[np.ndarray, dict[int, BrokenImage]]:
-        """Returns features[N,E] of the centre views, and the broken images by index.
-
-        Features are float32, in the order of `paths`. The row of a broken image is zero.
-        """
-        with _progress_bar(len(paths), "image") as bar:
-            (features,), broken = encode_views([self], paths, CENTRE_VIEW, bar.update)
-        return features[:, 0], broken
 
     def encode_training_views(self, paths: Sequence[Path], views: Views) -> np.ndarray:
         """Returns features[N,P,E] of P views of each image.

@@ -32,7 +32,5 @@ def train_auxiliary(
         trained_count=state["weights"].size + state["offsets"].size,
         selection={"ridge, weight": "by leave-one-out cross-entropy over the shots"},
         weights_sha256=weights_sha256,
-        ridge=bias.ridge_,
-        weight=bias.weight_,
         state=state,
     )

@@ -12,7 +12,7 @@ from data.views import Views
 from engine.config import as_plain
 from fewshot.stages.parts import ChannelPart, GdaPart, HeadPart, LoraPart, PromptPart, TextPart
 from fewshot.stages.pipeline import Stage
-from fewshot.stages.prompt import TunedText, tuned_text
+from fewshot.stages.prompt import encode_class_vectors
 from fewshot.stages.task import Task, mean_views
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
@@ -32,9 +32,9 @@ def head_stage(task: Task, config: HeadConfig) -> Stage:
 
     def make(text: TextPart, prompt: PromptPart, lora: LoraPart) -> HeadPart:
         encoder = task.tuned_encoder(lora)
-        tuned = tuned_text(encoder, prompt, text, task.views.seed)
+        class_vectors = encode_class_vectors(encoder, prompt, text, task.views.seed)
         features = encoder.encode_training_views(task.shots.paths, task.views)
-        return train_head(config, features, task.labels, tuned, task.views)
+        return train_head(config, features, task.labels, class_vectors, task.views)
 
     inputs = task.inputs_with_views | {"head": as_plain(config)}
     return Stage("head", HeadPart, inputs, make, ("text", "prompt", "lora"))
@@ -62,19 +62,20 @@ def gda_stage(task: Task) -> Stage:
 
 
 def train_head(
-    config: HeadConfig, features: np.ndarray, labels: np.ndarray, text: TunedText, views: Views
+    config: HeadConfig,
+    features: np.ndarray,
+    labels: np.ndarray,
+    class_vectors: np.ndarray,
+    views: Views,
 ) -> HeadPart:
-    """Fits LP++ to features[N,P,E] and text vectors of CLIP with LoRA merged."""
-    head = LPPlusPlus(n_iter=config.n_iter).fit(mean_views(features), labels, text.class_vectors)
+    """Fits LP++ to features[N,P,E] and class_vectors[K,E] of CLIP with LoRA merged."""
+    head = LPPlusPlus(n_iter=config.n_iter).fit(mean_views(features), labels, class_vectors)
     state = head.state()
     return HeadPart(
         trained_count=state["weights"].size + state["offsets"].size,
-        metrics=_last_loss(head),
         selection=_selection(labels),
         views=views,
-        text_features=text.text_features,
-        queue_vectors=text.queue_vectors,
-        class_vectors=text.class_vectors,
+        class_vectors=class_vectors,
         state=state,
     )
 
@@ -93,7 +94,6 @@ def train_channel(
     )
     return ChannelPart(
         trained_count=channel.count,
-        metrics=_last_loss(head),
         selection=_selection(labels),
         channel_state=channel.state(),
         head_state=head.state(),
@@ -111,11 +111,6 @@ def train_gda(features: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> G
         weight=weight,
         state=state,
     )
-
-
-def _last_loss(head: LPPlusPlus) -> dict[str, float]:
-    """Returns the loss after the last update; nothing if there was none."""
-    return {"loss": head.loss_history_[-1]} if head.loss_history_ else {}
 
 
 def _selection(labels: np.ndarray) -> dict[str, str]:

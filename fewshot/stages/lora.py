@@ -135,9 +135,9 @@ def train_lora(
         micro_batches=MicroBatches(config.grad_accum),
     )
 
-    variables, metrics = list(adapters.parameters()), {}
+    variables = list(adapters.parameters())
     if config.epochs:
-        metrics = fit(
+        fit(
             lora_step(model, tokens, frozen, encoder.logit_scale),
             jt.optim.AdamW(variables, config.lr, weight_decay=config.weight_decay),
             batches,
@@ -149,7 +149,6 @@ def train_lora(
         )
     return LoraPart(
         trained_count=adapters.count,
-        metrics=metrics,
         config=config.adapters,
         state=adapters.state(),
     )

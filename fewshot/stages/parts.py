@@ -30,8 +30,6 @@ class Part:
 
     trained_count: int = 0
     """how many numbers were trained"""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """figures of the last epoch or update"""
     selection: dict[str, str] = field(default_factory=dict)
     """the settings that were chosen on the shots, and how"""
 
@@ -72,7 +70,6 @@ class PromptPart(Part):
     epochs: list[int]  # [Q]
     weights: np.ndarray  # [Q]
     contexts: np.ndarray  # [Q,M,D] or [Q,K,M,D]
-    queue_vectors: np.ndarray  # [K,E]
     class_vectors: np.ndarray  # [K,E]
 
 
@@ -89,8 +86,6 @@ class HeadPart(Part):
     """Class vectors through CLIP with LoRA merged, and LP++ fitted to its features."""
 
     views: Views  # of each shot: test images take the same crops
-    text_features: np.ndarray  # [K,E]
-    queue_vectors: np.ndarray  # [K,E]
     class_vectors: np.ndarray  # [K,E]
     state: Arrays  # of LPPlusPlus
 
@@ -127,8 +122,6 @@ class AuxiliaryPart(Part):
     """A logit bias from a second encoder."""
 
     weights_sha256: str  # of the second encoder
-    ridge: float
-    weight: float
     state: Arrays  # of AuxiliaryBias
 
 

@@ -7,7 +7,7 @@ N shots, P views of each, J of K base classes per step, Q entries of the queue, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -95,14 +95,6 @@ class LearnedPrompt(jt.nn.Module):
         self.learner, self.queue = learner, queue
 
 
-class TunedText(NamedTuple):
-    """Class vectors[K,E] of the base classes through CLIP with LoRA merged."""
-
-    text_features: np.ndarray  # of the hand-made sentences
-    queue_vectors: np.ndarray  # of the averaged prompts
-    class_vectors: np.ndarray  # of both
-
-
 def prompt_stage(task: Task, config: PromptConfig) -> Stage:
     """Returns the stage that learns the context on cached features of the shots' views."""
 
@@ -141,9 +133,8 @@ def train_prompt(
         if epoch % config.push_every == 0:
             queue.push(epoch, learner.context.numpy())
 
-    metrics = {}
     if config.epochs:
-        metrics = fit(
+        fit(
             prompt_step(learner, sentence_vectors, encoder.logit_scale, config.anchor),
             jt.optim.AdamW([learner.context], config.lr, weight_decay=0.0),
             batches,
@@ -165,7 +156,6 @@ def train_prompt(
     )
     return PromptPart(
         trained_count=int(np.prod(contexts[0].shape)),
-        metrics=metrics,
         tokens=config.tokens,
         words=config.words,
         position=config.position,
@@ -174,7 +164,6 @@ def train_prompt(
         epochs=list(epochs),
         weights=weights,
         contexts=np.stack(contexts),
-        queue_vectors=queue_vectors,
         class_vectors=blend_with_sentences(queue_vectors, sentence_vectors, config.beta),
     )
 
@@ -230,19 +219,19 @@ def queue_features(
     return np.stack([features(jt.array(context)) for context in contexts])
 
 
-def tuned_text(encoder: Encoder, prompt: PromptPart, text: TextPart, seed: int) -> TunedText:
-    """Returns the base classes' vectors through the text tower of `encoder`, which has LoRA merged.
+def encode_class_vectors(
+    encoder: Encoder, prompt: PromptPart, text: TextPart, seed: int
+) -> np.ndarray:
+    """Returns class_vectors[K,E] through the text tower of `encoder`, which has LoRA merged.
 
-    LoRA was not trained with the prompts, so their averages are computed again.
+    LoRA was not trained with the prompts, so the average of their features is computed again.
     """
     base = text.label_space.base_ids
     names = [text.names[label] for label in base]
     weights = [text.sentence_weights[label] for label in base]
     sentences = [sentence for label in base for sentence in text.sentences[label]]
-    encoded = encoder.encode_sentences(sentences)
-    vectors = compute_class_vectors(encoded, weights)
+    sentence_vectors = compute_class_vectors(encoder.encode_sentences(sentences), weights)
     learner = new_learner(encoder, names, prompt, seed)
     entries = queue_features(learner, list(prompt.contexts), len(names), encoder.device)
     queue_vectors = average_entries(entries, prompt.weights)
-    mixed = blend_with_sentences(queue_vectors, vectors, prompt.beta)
-    return TunedText(vectors, queue_vectors, mixed)
+    return blend_with_sentences(queue_vectors, sentence_vectors, prompt.beta)

@@ -10,6 +10,7 @@ from PIL import Image
 from data.views import Crops, Views
 from fewshot.features.encoder import CENTRE_VIEW, Encoder, encode_views
 from kernels import cpu_operator
+from tests.helpers.centre_features import encode_centres
 from tests.helpers.tiny_clip import TINY, write_tiny_clip
 
 
@@ -33,7 +34,7 @@ def encoder(place, cache, **settings):
 def truth(place, tmp_path_factory):
     """{file name: feature}, in the order of the numbers, one thread."""
     paths = [place / f"a/image_{number}.png" for number in range(70)]
-    features, broken = encoder(place, tmp_path_factory.mktemp("cache")).encode_images(paths)
+    features, broken = encode_centres(encoder(place, tmp_path_factory.mktemp("cache")), paths)
     assert not broken and len(np.unique(features, axis=0)) == 70
     return {path.name: row.tobytes() for path, row in zip(paths, features, strict=True)}
 
@@ -43,7 +44,7 @@ def truth(place, tmp_path_factory):
 def test_order_workers_and_batches_change_no_bit(place, truth, tmp_path, workers, batch):
     order = np.random.default_rng(workers * 100 + batch).permutation(70)
     paths = [place / f"a/image_{number}.png" for number in order]
-    features, _ = encoder(place, tmp_path, workers=workers, batch_size=batch).encode_images(paths)
+    features, _ = encode_centres(encoder(place, tmp_path, workers=workers, batch_size=batch), paths)
     assert {p.name: f.tobytes() for p, f in zip(paths, features, strict=True)} == truth
 
 
@@ -52,7 +53,7 @@ def test_names_and_company_change_no_bit(place, truth, tmp_path):
         shutil.copy(place / f"a/image_{number}.png", tmp_path / f"x{(number * 7) % 40}.png")
     shutil.copy(place / "a/image_3.png", tmp_path / "copy.png")
     paths = sorted(tmp_path.glob("*.png"))
-    features, _ = encoder(place, tmp_path / "cache").encode_images(paths)
+    features, _ = encode_centres(encoder(place, tmp_path / "cache"), paths)
     found = {path.name: row.tobytes() for path, row in zip(paths, features, strict=True)}
     for number in range(40):
         assert found[f"x{(number * 7) % 40}.png"] == truth[f"image_{number}.png"]
@@ -61,14 +62,14 @@ def test_names_and_company_change_no_bit(place, truth, tmp_path):
 
 def test_the_cache_is_used_and_is_the_weights_own(place, truth, tmp_path):
     paths = [place / f"a/image_{number}.png" for number in range(3)]
-    first, _ = encoder(place, tmp_path).encode_images(paths)
+    first, _ = encode_centres(encoder(place, tmp_path), paths)
     (stored,) = tmp_path.iterdir()
     before = stored.stat().st_mtime_ns
-    again, _ = encoder(place, tmp_path).encode_images(paths[::-1])
+    again, _ = encode_centres(encoder(place, tmp_path), paths[::-1])
     assert again[::-1].tobytes() == first.tobytes()
     assert [p.stat().st_mtime_ns for p in tmp_path.iterdir()] == [before]
     write_tiny_clip(tmp_path / "other.pkl", seed=1)
-    other, _ = Encoder(tmp_path / "other.pkl", "cpu", tmp_path / "c").encode_images(paths)
+    other, _ = encode_centres(Encoder(tmp_path / "other.pkl", "cpu", tmp_path / "c"), paths)
     assert (other != first).all()
 
 
@@ -78,7 +79,7 @@ def test_broken_images_are_named_and_remembered(place, tmp_path):
     Image.new("RGB", (40_000, 1)).save(tmp_path / "sliver.png")
     paths = [tmp_path / "text.jpg", good, tmp_path / "gone.png", tmp_path / "sliver.png"]
     for _ in range(2):  # encoded, then from the cache
-        features, broken = encoder(place, tmp_path / "cache").encode_images(paths)
+        features, broken = encode_centres(encoder(place, tmp_path / "cache"), paths)
         assert sorted(broken) == [0, 2] and features[1].any() and features[3].any()
         assert not features[[0, 2]].any()
         assert "text.jpg" in str(broken[0]) and "No such file" in broken[2].cause
@@ -93,7 +94,7 @@ def test_each_image_is_decoded_once_for_several_encoders(place, truth, tmp_path)
         found, _ = encode_views(encoders, paths, CENTRE_VIEW, lambda: ticks.append(1))
         assert len(ticks) == 2
     assert found[0][1, 0].tobytes() == truth["image_1.png"]
-    assert found[1].tobytes() == encoders[1].encode_images(paths)[0].tobytes()
+    assert found[1].tobytes() == encode_centres(encoders[1], paths)[0].tobytes()
 
 
 def test_views_lie_behind_each_other(place, tmp_path):
@@ -101,21 +102,21 @@ def test_views_lie_behind_each_other(place, tmp_path):
     views = Views(4, Crops((0.5, 1.0)), 0)
     features = encoder(place, tmp_path).encode_training_views(paths, views)
     assert features.shape == (2, 4, TINY.embed_dim)
-    assert (features[:, 0] == encoder(place, tmp_path).encode_images(paths)[0]).all()
+    assert (features[:, 0] == encode_centres(encoder(place, tmp_path), paths)[0]).all()
     assert len(np.unique(features.reshape(8, -1), axis=0)) == 8
 
 
 def test_a_damaged_cache_is_named(place, tmp_path):
     paths = [place / "a/image_0.png"]
-    encoder(place, tmp_path).encode_images(paths)
+    encode_centres(encoder(place, tmp_path), paths)
     (stored,) = tmp_path.iterdir()
     stored.write_bytes(stored.read_bytes()[:100])
     with pytest.raises(ValueError, match=f"{stored.name}: is damaged .*; delete it and run again"):
-        encoder(place, tmp_path).encode_images(paths)
+        encode_centres(encoder(place, tmp_path), paths)
 
 
 def test_nothing_to_encode(place, tmp_path):
-    features, broken = encoder(place, tmp_path).encode_images([])
+    features, broken = encode_centres(encoder(place, tmp_path), [])
     assert features.shape == (0, TINY.embed_dim) and not broken
 
 
@@ -149,6 +150,6 @@ def test_what_one_encoder_cannot_take_is_unreadable_for_all(place, tmp_path):
 
     encoders = [encoder(place, tmp_path), Picky(place / "clip.pkl", "cpu", tmp_path / "other")]
     paths = [place / "a/image_0.png"]
-    encoders[0].encode_images(paths)  # cached already
+    encode_centres(encoders[0], paths)  # cached already
     (plain, other), broken = encode_views(encoders, paths, CENTRE_VIEW, lambda: None)
     assert broken[0].cause == "too small for this one" and not plain.any() and not other.any()
