@@ -243,18 +243,18 @@ def test_what_a_transform_refuses_is_broken(tmp_path, workers):
 def test_a_passing_failure_is_not_the_files_fault(tmp_path):
     noise().save(tmp_path / "a.png")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = []
+    open_files = []
     try:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 5, limits[1])
         )
         with pytest.raises(OSError, match="Too many open files"):
             while True:
-                held.append(open(tmp_path / "a.png", "rb"))
+                open_files.append(open(tmp_path / "a.png", "rb"))
         with pytest.raises(OSError, match="Too many open files"):
             decode(tmp_path / "a.png")
     finally:
-        for file in held:
+        for file in open_files:
             file.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert decode(tmp_path / "a.png").size == (40, 30)

@@ -216,15 +216,15 @@ def test_a_test_set_unpacked_into_its_own_name(tmp_path):
 def test_test_folders_keep_equal_names_apart(tmp_path):
     tree = open_dataset(contest(tmp_path))
     for name in ("Animal/Bee/1.jpg", "Animal/Bear/1.jpg", "Animal_Bear/1.jpg", "other/1.jpg"):
-        put(tmp_path / "held" / name)
-    items = {item.name: item.label for item in list_test_images(tree, "held")}
+        put(tmp_path / "TestSetC" / name)
+    items = {item.name: item.label for item in list_test_images(tree, "TestSetC")}
     assert items == {
         "Animal/Bear/1.jpg": 0,
         "Animal/Bee/1.jpg": 1,
         "Animal_Bear/1.jpg": 0,
         "other/1.jpg": None,
     }
-    assert {item.label for item in list_test_images(tmp_path, "held")} == {None}
+    assert {item.label for item in list_test_images(tmp_path, "TestSetC")} == {None}
 
 
 def test_missing_and_empty_test_sets(tmp_path):

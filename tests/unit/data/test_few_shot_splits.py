@@ -1,4 +1,4 @@
-"""Few-shot splits: what is drawn, where it is kept, and what a wrong file says."""
+"""Few-shot splits: the draw, the default path, and the errors of a wrong file."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Crops are drawn from an image's own pixels, within the stated shares and shapes."""
+"""Crops are drawn from an image's pixels, within the stated shares and shapes."""
 
 import hashlib
 
@@ -36,8 +36,8 @@ def test_boxes_lie_within_the_image_and_the_bounds(scale):
     "size, box", [((900, 30), (430, 0, 470, 30)), ((30, 900), (0, 430, 30, 470)), ((1, 1), None)]
 )
 def test_a_long_image_gives_its_middle(size, box):
-    found = crop_box(*size, (0.9, 1.0), np.random.default_rng(0))
-    assert found == (box or (0, 0, 1, 1))
+    actual = crop_box(*size, (0.9, 1.0), np.random.default_rng(0))
+    assert actual == (box or (0, 0, 1, 1))
 
 
 def test_a_crop_belongs_to_pixels_seed_and_view():
@@ -75,7 +75,7 @@ def test_the_first_view_is_the_centre_view(mode):
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
 @pytest.mark.parametrize("precision", ["fp32", "plain"])
 def test_each_further_view_is_the_random_view_of_its_number(mode, precision, monkeypatch):
-    """All at once by our own operator, or one by one by Pillow: the same bytes."""
+    """All at once by our operator, or one by one by Pillow: the same bytes."""
     monkeypatch.setattr(cpu_operator, "precision", precision)
     image, crops = photo().convert(mode), Crops((0.08, 1.0))
     views = make_views(make_preprocess(16), to_array, 16, crops, 5, 9)(image)

@@ -68,13 +68,13 @@ def test_cutting_text_changes_nothing():
     whole = model.encode_embedded(model.embed_tokens(tokens), ends).numpy()
     close(model.encode_text(tokens).numpy(), whole, ROUNDING)
     close(model.encode_text(jt.array(tokens)).numpy(), whole, ROUNDING)
-    tokens[:, ends.max() + 1 :] = 7  # what stands after the end is never looked at
+    tokens[:, ends.max() + 1 :] = 7  # tokens after the end are ignored
     close(model.encode_text(tokens).numpy(), whole, ROUNDING)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_image_feature_depends_on_its_row_alone(kind):
-    """Bit for bit, whatever the place in the batch and whatever else is in it."""
+    """The features are the same bytes at any position in any batch."""
     model, images, others = tiny(kind), images_of(8), images_of(8, seed=5)
     features = model.encode_image(images).numpy()
     order = np.array([3, 7, 0, 5, 1, 6, 2, 4])
@@ -100,12 +100,12 @@ def test_the_last_blocks_one_token_is_that_of_all(causal):
     for value in stack.parameters():
         value.update(jt.randn(value.shape) * 0.1)
     stack.eval()
-    x, place = jt.randn(6, 10, 32), np.array([0, 9, 3, 3, 7, 1])
+    x, positions = jt.randn(6, 10, 32), np.array([0, 9, 3, 3, 7, 1])
     with jt.no_grad():
         whole = x
         for block in stack.resblocks:
             whole = block(whole, causal)
-        assert stack(x, place).numpy().tobytes() == whole.numpy()[range(6), place].tobytes()
+        assert stack(x, positions).numpy().tobytes() == whole.numpy()[range(6), positions].tobytes()
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])

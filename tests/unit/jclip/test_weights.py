@@ -66,11 +66,11 @@ def test_jittor_variables_and_wrapping(tmp_path, state):
 def test_resnet():
     loaded, sizes = load_state(GOLDEN / "resnet_legacy.pth")
     digests = json.loads((GOLDEN / "resnet.json").read_text())
-    found = {
+    loaded_digests = {
         name: [list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()[:16]]
         for name, array in loaded.items()
     }
-    assert found == digests
+    assert loaded_digests == digests
     assert (sizes.vision_layers, sizes.vision_width, sizes.image_resolution) == (
         (1, 2, 1, 1),
         2,

@@ -32,7 +32,7 @@ def model() -> CLIP:
 
 @pytest.fixture
 def attach():
-    """Attaches adapters, with B away from 0 where `learned`, and takes them off at the end."""
+    """Attaches adapters, with B away from 0 if `learned`, and detaches them at the end."""
     attached = []
 
     def build(config: LoraConfig = LoraConfig(), seed: int = 0, learned: bool = True):  # noqa: B008
@@ -78,7 +78,7 @@ def test_first_step_in_the_mlp_is_the_model_but_for_the_rounding_of_its_activati
     before = features()
     attach(replace(EVERY, targets=("fc", "proj")), learned=False)
     for plain, adapted in zip(before, features(), strict=True):
-        # one operator computes the MLP where nothing is adapted; fp32, two blocks, values up to 3
+        # one operator computes the MLP if nothing is adapted; fp32, two blocks, values up to 3
         np.testing.assert_allclose(adapted, plain, rtol=0, atol=5e-6)
 
 
@@ -194,7 +194,7 @@ def test_each_choice_changes_what_it_names(attach, changes, blocks):
         rows = slice(None) if part is None else slice(part * width, (part + 1) * width)
         expected[rows] += arrays[f"{name}.B"] @ arrays[f"{name}.A"] / np.sqrt(2)
     for name, value in weights().items():
-        # one more rounding of the sum where the factor is applied in another order
+        # one more rounding of the sum if the factor is applied in another order
         np.testing.assert_allclose(value, before[name], rtol=0, atol=1e-6, err_msg=name)
 
 
@@ -232,13 +232,13 @@ def test_dropout_is_seeded_and_rests_in_evaluation(attach):
 
 def test_state_comes_back_from_a_file(attach, tmp_path):
     adapters = attach(EVERY, seed=1).eval()
-    kept = features()
+    expected = features()
     checkpoint.save(tmp_path / "lora.pkl", adapters.state())
     adapters.detach()
     other = attach(replace(EVERY, targets=EVERY.targets[::-1]), seed=2).eval()
-    assert (features()[0] != kept[0]).any()
+    assert (features()[0] != expected[0]).any()
     other.load(safe_load(tmp_path / "lora.pkl"))
-    for a, b in zip(kept, features(), strict=True):
+    for a, b in zip(expected, features(), strict=True):
         np.testing.assert_array_equal(b, a)
     other.train()
     assert not any(variable.is_stop_grad() for variable in other.parameters())

@@ -75,7 +75,7 @@ NEGATIVES = {
 
 
 @pytest.fixture
-def checked(tmp_path):
+def problems_after(tmp_path):
     """problems(change): the checker's lines after `change(dogs, food, negatives, templates)`."""
 
     def problems(change=lambda *_: None) -> list[str]:
@@ -96,7 +96,7 @@ def checked(tmp_path):
     return problems
 
 
-def said(dogs, number, sentence):
+def replace_sentence(dogs, number, sentence):
     dogs["classes"][number]["sentences"][0] = sentence
 
 
@@ -110,11 +110,11 @@ BROKEN = {
         "dog.json: collie: has 1 sentences, needs 2",
     ),
     "the same sentence": (
-        lambda dogs, *_: said(dogs, 1, "on a rough collie, the mane is huge"),
+        lambda dogs, *_: replace_sentence(dogs, 1, "on a rough collie, the mane is huge"),
         "dog.json: collie: occurs twice, in collie too: 'On a Rough-Collie the mane is huge.'",
     ),
     "77 tokens": (
-        lambda dogs, *_: said(dogs, 1, "collie" + " so" * 76),
+        lambda dogs, *_: replace_sentence(dogs, 1, "collie" + " so" * 76),
         "dog.json: collie: 79 tokens, CLIP reads 77: 'collie" + " so" * 76 + "'",
     ),
     "a name of 77 tokens": (
@@ -122,29 +122,29 @@ BROKEN = {
         "dog.json: collie: its name makes a template longer than 77 tokens",
     ),
     "no name": (
-        lambda dogs, *_: said(dogs, 1, "The long nose of a collier."),
+        lambda dogs, *_: replace_sentence(dogs, 1, "The long nose of a collier."),
         "dog.json: collie: names neither the class nor an alias: 'The long nose of a collier.'",
     ),
     "another's name": (
-        lambda dogs, *_: said(dogs, 0, "Border collies are smaller than a collie."),
+        lambda dogs, *_: replace_sentence(dogs, 0, "Border collies are smaller than a collie."),
         "dog.json: Border_collie: names collie ('collie'): "
         "'Border collies are smaller than a collie.'",
     ),
     "its name inside another's": (
-        lambda dogs, *_: said(dogs, 1, "A collie has the border-collie's nose."),
+        lambda dogs, *_: replace_sentence(dogs, 1, "A collie has the border-collie's nose."),
         "dog.json: collie: names Border_collie ('border collie'): "
         '"A collie has the border-collie\'s nose."',
     ),
     "a name of another file": (
-        lambda dogs, *_: said(dogs, 1, "A collie eats hot dogs."),
+        lambda dogs, *_: replace_sentence(dogs, 1, "A collie eats hot dogs."),
         "dog.json: collie: names hot_dog ('hot dogs'): 'A collie eats hot dogs.'",
     ),
     "word for word": (
-        lambda dogs, *_: said(dogs, 1, "Rough collies crouch low!"),
+        lambda dogs, *_: replace_sentence(dogs, 1, "Rough collies crouch low!"),
         "dog.json: collie: fits Border_collie word for word: 'Rough collies crouch low!'",
     ),
     "look-alike": (
-        lambda dogs, *_: said(dogs, 1, "The long nose of \u0430 collie."),
+        lambda dogs, *_: replace_sentence(dogs, 1, "The long nose of \u0430 collie."),
         "dog.json: collie: U+0430 (CYRILLIC SMALL LETTER A), write it in ASCII: "
         "'The long nose of \u0430 collie.'",
     ),
@@ -182,21 +182,24 @@ BROKEN = {
 }
 
 
-def test_what_keeps_the_rules_passes(checked):
-    assert checked() == []
+def test_what_keeps_the_rules_passes(problems_after):
+    assert problems_after() == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_each_rule_can_fail(checked, name):
+def test_each_rule_can_fail(problems_after, name):
     change, line = BROKEN[name]
-    assert checked(change) == [line, "1 problems"]
+    assert problems_after(change) == [line, "1 problems"]
 
 
-def test_classes_outside_the_contest_may_be_named_in_its_other_files(checked):
-    assert checked(lambda dogs, *_: said(dogs, 1, "A collie wants the steak.")) == []
+def test_classes_outside_the_contest_may_be_named_in_its_other_files(problems_after):
+    assert (
+        problems_after(lambda dogs, *_: replace_sentence(dogs, 1, "A collie wants the steak."))
+        == []
+    )
     line = "food.json: hot_dog: names steak ('steak'): 'This hot dog is no steak.'"
-    change = lambda dogs, food, *_: said(food, 0, "This hot dog is no steak.")  # noqa: E731
-    assert checked(change) == [line, "1 problems"]
+    change = lambda dogs, food, *_: replace_sentence(food, 0, "This hot dog is no steak.")  # noqa: E731
+    assert problems_after(change) == [line, "1 problems"]
 
 
 def many(path, sentences_of) -> "object":
@@ -241,8 +244,8 @@ def test_vocabularies_of_siblings_are_compared(tmp_path):
         check(many(tmp_path / "b.json", sentences))
 
 
-def test_own_names_are_blanked_longest_first(checked, tmp_path):
-    checked()
+def test_own_names_are_blanked_longest_first(problems_after, tmp_path):
+    problems_after()
     collie = read_text_file(tmp_path / "classes" / "dog.json").classes[1]
     assert blank_names(collie)[1] == ("on", "a", "{}", "the", "mane", "is", "huge")
 
@@ -258,8 +261,8 @@ def test_the_command_answers_with_its_status(tmp_path):
     assert "mine.json: thing a: names neither the class nor an alias: '0'" in bad.stderr
 
 
-def test_a_folder_without_class_texts_is_no_success(checked, tmp_path):
-    checked()
+def test_a_folder_without_class_texts_is_no_success(problems_after, tmp_path):
+    problems_after()
     for path in (tmp_path / "classes").iterdir():
         path.unlink()
     with pytest.raises(ValueError, match="classes: holds no file of class texts"):

@@ -13,7 +13,7 @@ from models.normalize import unit_rows
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """write(name, domain, classes): a file of class texts where the kit looks for them."""
+    """write(name, domain, classes): a file of class texts in the folder that the kit searches."""
     monkeypatch.setattr(text, "CLASS_TEXTS", tmp_path)
 
     def write(name, domain, classes):

@@ -24,12 +24,16 @@ papillon pug beagle collie""".split()
 
 def test_file_is_large_plain_and_without_doubles():
     content = json.loads(NEGATIVES.read_text(encoding="ascii"))
-    found = load_negatives()
-    assert len(content["nouns"]) >= 25 and len(found["nouns"]) >= 1500
-    assert len(found["phrases"]) >= 150 and all(" " in phrase for phrase in found["phrases"])
+    negatives = load_negatives()
+    assert len(content["nouns"]) >= 25 and len(negatives["nouns"]) >= 1500
+    assert len(negatives["phrases"]) >= 150 and all(
+        " " in phrase for phrase in negatives["phrases"]
+    )
     assert set(content["near"]) == {"dogs", "cars", "dishes", "animals"}
     assert all(len(words) >= 30 for words in content["near"].values())
-    words = [normalize_name(word) for kind in ("nouns", "phrases", "near") for word in found[kind]]
+    words = [
+        normalize_name(word) for kind in ("nouns", "phrases", "near") for word in negatives[kind]
+    ]
     assert len(set(words)) == len(words)
     assert not set(words) & {normalize_name(name) for name in CLASSES}
 
@@ -87,17 +91,17 @@ def test_the_farthest_share_remains_in_the_given_order():
     words = [f"word {letter}" for letter in "abcdefghij"]
     degrees = [50, 90, 20, 70, 60, 30, 85, 40, 35, 25]
     for share, expected in ((0.3, [1, 3, 6]), (0.1, [1]), (0.01, [1]), (1, range(10))):
-        found = mine_negatives(at(degrees), at([0]), words, ["class"], share=share)
-        assert found.tolist() == list(expected)
+        mined = mine_negatives(at(degrees), at([0]), words, ["class"], share=share)
+        assert mined.tolist() == list(expected)
 
 
 def test_near_synonyms_equal_names_and_doubles_are_dropped():
     words = ["cats", "kitten", "sea_gull", "Sea-Gulls", "stone", "pebble"]
     degrees = [90, 10, 60, 50, 80, 70]
-    found = mine_negatives(at(degrees), at([0]), words, ["Cat"], share=1)
-    assert [words[j] for j in found] == ["Sea-Gulls", "stone", "pebble"]  # cos 10 degrees is .985
-    kept = mine_negatives(at(degrees), at([0]), words, ["Cat"], share=1, near=0.99)
-    assert [words[j] for j in kept] == ["kitten", "Sea-Gulls", "stone", "pebble"]
+    mined = mine_negatives(at(degrees), at([0]), words, ["Cat"], share=1)
+    assert [words[j] for j in mined] == ["Sea-Gulls", "stone", "pebble"]  # cos 10 degrees is .985
+    with_near = mine_negatives(at(degrees), at([0]), words, ["Cat"], share=1, near=0.99)
+    assert [words[j] for j in with_near] == ["kitten", "Sea-Gulls", "stone", "pebble"]
     # the share is of what was not dropped: of four allowed words, half
     assert len(mine_negatives(at(degrees), at([0]), words, ["Cat"], share=0.5, near=0.99)) == 2
 

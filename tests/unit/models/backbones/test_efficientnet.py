@@ -54,10 +54,10 @@ def test_drop_path_zeroes_whole_images_in_training_only():
     path, x = DropPath(0.25), jt.ones((4000, 2, 2))
     values = path(x).numpy()
     assert (values == values[:, :1, :1]).all()
-    kept = values[:, 0, 0] > 0
-    np.testing.assert_allclose(values[kept], 1 / 0.75, rtol=1e-6)
+    is_kept = values[:, 0, 0] > 0
+    np.testing.assert_allclose(values[is_kept], 1 / 0.75, rtol=1e-6)
     # A binomial share of 4,000 deviates by .0068; five times that.
-    assert abs(kept.mean() - 0.75) < 0.035
+    assert abs(is_kept.mean() - 0.75) < 0.035
     path.eval()
     assert (path(x).numpy() == 1).all()
     path.train()

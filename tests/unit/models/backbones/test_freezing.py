@@ -47,8 +47,8 @@ def moved(module: jt.Module, name: str, groups: tuple[list, list]) -> set[str]:
 
 
 def beginnings(names: set[str]) -> set[str]:
-    kept = {name: 2 if name.startswith(("features.", "blocks.")) else 1 for name in names}
-    return {".".join(name.split(".")[:parts]) for name, parts in kept.items()}
+    part_counts = {name: 2 if name.startswith(("features.", "blocks.")) else 1 for name in names}
+    return {".".join(name.split(".")[:parts]) for name, parts in part_counts.items()}
 
 
 @pytest.mark.parametrize(

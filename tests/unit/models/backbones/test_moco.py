@@ -35,16 +35,16 @@ def weights(seed: int) -> dict[str, np.ndarray]:
     return {name: seeded_weight(name, shape, seed) for name, shape in shapes().items()}
 
 
-def as_checkpoint(state: dict[str, np.ndarray], taken: str, others: tuple[str, ...]) -> dict:
-    """As MoCo v3 stores it; the encoders beside the wanted one hold other numbers."""
-    names = {f"module.{taken}.{name}": value for name, value in state.items()}
+def as_checkpoint(state: dict[str, np.ndarray], encoder: str, others: tuple[str, ...]) -> dict:
+    """Returns a checkpoint as MoCo v3 stores it; the encoders `others` hold other numbers."""
+    names = {f"module.{encoder}.{name}": value for name, value in state.items()}
     names |= {
         f"module.{other}.{name}": value + 1 for other in others for name, value in state.items()
     }
-    for encoder in (taken, *others):
-        names[f"module.{encoder}.fc.0.weight"] = np.ones((4, 2), np.float32)
-        names[f"module.{encoder}.fc.1.num_batches_tracked"] = np.int64(7)
-        names[f"module.{encoder}.bn1.num_batches_tracked"] = np.array(7)
+    for prefix in (encoder, *others):
+        names[f"module.{prefix}.fc.0.weight"] = np.ones((4, 2), np.float32)
+        names[f"module.{prefix}.fc.1.num_batches_tracked"] = np.int64(7)
+        names[f"module.{prefix}.bn1.num_batches_tracked"] = np.array(7)
     names["module.predictor.0.weight"] = np.ones((4, 2), np.float32)
     return {"epoch": 1000, "arch": "resnet50", "state_dict": names, "optimizer": {"state": {}}}
 
@@ -93,15 +93,15 @@ def test_names_are_torchvisions():
 
 
 @pytest.mark.parametrize(
-    ("taken", "others"),
+    ("encoder", "others"),
     [
         ("base_encoder", ()),
         ("base_encoder", ("momentum_encoder",)),
         ("momentum_encoder", ()),
     ],
 )
-def test_checkpoints_of_moco(taken, others):
-    contents = as_checkpoint(small(), taken, others)
+def test_checkpoints_of_moco(encoder, others):
+    contents = as_checkpoint(small(), encoder, others)
     same(to_torchvision(contents, "file.pkl"), small())
     names = contents["state_dict"].items()
     bare = {name.removeprefix("module."): value for name, value in names}

@@ -11,15 +11,17 @@ from models.normalize import unit_rows
 CLASSES, WIDTH = 7, 64
 
 
-def problem(seed=0, shots=4, noise=2.0, told=2.0):
-    """(features, labels, logits) of shots and of 700 test rows; `told` is what the logits know."""
+def problem(seed=0, shots=4, noise=2.0, signal=2.0):
+    """(features, labels, logits) of shots and of 700 test rows; `signal` is in the logits."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(CLASSES, WIDTH))
 
     def rows(count):
         labels = np.arange(CLASSES).repeat(count)
         features = centres[labels] + noise * random.normal(size=(len(labels), WIDTH))
-        logits = 2 * told * np.eye(CLASSES)[labels] + 2 * random.normal(size=(len(labels), CLASSES))
+        logits = 2 * signal * np.eye(CLASSES)[labels] + 2 * random.normal(
+            size=(len(labels), CLASSES)
+        )
         return features.astype(np.float32), labels, logits.astype(np.float32)
 
     return rows(shots), rows(100)
@@ -29,11 +31,11 @@ def left_out_by_refits(rows, targets, penalty):
     """outputs[N,K]: for each row a ridge regression with an offset, fitted without it."""
     outputs = np.empty_like(targets)
     for i in range(len(rows)):
-        kept = np.arange(len(rows)) != i
+        is_kept = np.arange(len(rows)) != i
         design = np.hstack([rows, np.ones((len(rows), 1))])
         shrink = penalty * np.diag([1.0] * rows.shape[1] + [0.0])  # the offset is free
         solution = np.linalg.solve(
-            design[kept].T @ design[kept] + shrink, design[kept].T @ targets[kept]
+            design[is_kept].T @ design[is_kept] + shrink, design[is_kept].T @ targets[is_kept]
         )
         outputs[i] = design[i] @ solution
     return outputs
@@ -43,12 +45,12 @@ def test_weight_and_ridge_are_those_of_explicit_refits():
     (features, labels, logits), _ = problem(shots=3)
     rows, targets = unit_rows(features.astype(np.float64)), np.eye(CLASSES)[labels]
     size = ((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean()
-    found = []
+    candidates = []
     for ridge in RIDGES:
         outputs = left_out_by_refits(rows, targets, ridge * size)
         weight, loss = fit_weight(outputs, logits.astype(np.float64), labels)
-        found.append((loss, ridge, weight))
-    _, ridge, weight = min(found)
+        candidates.append((loss, ridge, weight))
+    _, ridge, weight = min(candidates)
     bias = AuxiliaryBias().fit(features, labels, logits)
     assert bias.ridge_ == ridge and weight > 1
     assert bias.weight_ == pytest.approx(weight, rel=1e-6)  # the same minimum, to Newton's halt
@@ -99,11 +101,11 @@ def test_the_order_of_rows_changes_no_byte():
     assert longer.state()["weights"].tobytes() == bias.state()["weights"].tobytes()
 
 
-@pytest.mark.parametrize("told", [0.0, 1.0, 3.0])
-def test_weight_is_the_minimum(told):
+@pytest.mark.parametrize("signal", [0.0, 1.0, 3.0])
+def test_weight_is_the_minimum(signal):
     random = np.random.default_rng(5)
     labels = np.arange(4).repeat(10)
-    logits = told * np.eye(4)[labels] + random.normal(size=(40, 4))
+    logits = signal * np.eye(4)[labels] + random.normal(size=(40, 4))
     outputs = 0.4 * np.eye(4)[labels] + random.normal(size=(40, 4)) / 2
     smooth = (40 * np.eye(4)[labels] + 0.25) / 41
 
@@ -112,8 +114,8 @@ def test_weight_is_the_minimum(told):
 
     bounds = [(0, None)] * 2
     least = minimize(loss, [1.0, 1.0], method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-14})
-    weight, found = fit_weight(outputs, logits, labels)
-    assert found == pytest.approx(least.fun, abs=1e-9)  # Newton halts at steps of 1e-10
+    weight, smallest = fit_weight(outputs, logits, labels)
+    assert smallest == pytest.approx(least.fun, abs=1e-9)  # Newton halts at steps of 1e-10
     assert weight == pytest.approx(least.x[1], abs=1e-3)  # flat at the minimum
     against, _ = fit_weight(-outputs, logits, labels)
     assert weight > 0.1 and against == 0
@@ -143,7 +145,7 @@ def test_a_stored_bias_is_the_same():
 
 def test_rows_that_do_not_fit_are_refused():
     (features, labels, logits), _ = problem()
-    for given, message in (
+    for arguments, message in (
         ((features[0], labels, logits), "do not fit"),
         ((features, labels[1:], logits), "do not fit"),
         ((features, labels, logits[1:]), "do not fit 28 labels"),
@@ -153,4 +155,4 @@ def test_rows_that_do_not_fit_are_refused():
         ((features, labels, logits * np.nan), "must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
-            AuxiliaryBias().fit(*given)
+            AuxiliaryBias().fit(*arguments)

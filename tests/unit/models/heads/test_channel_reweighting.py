@@ -104,10 +104,10 @@ def test_row_order_and_length_change_no_byte():
 
 def test_class_without_a_shot_takes_no_part():
     features, labels, text, _, _ = cone()
-    kept = labels != 2
-    some = ChannelReweighting(n_iter=10).fit(features[kept], labels[kept], text)
+    is_kept = labels != 2
+    some = ChannelReweighting(n_iter=10).fit(features[is_kept], labels[is_kept], text)
     others = ChannelReweighting(n_iter=10).fit(
-        features[kept], labels[kept] - (labels[kept] > 2), np.delete(text, 2, axis=0)
+        features[is_kept], labels[is_kept] - (labels[is_kept] > 2), np.delete(text, 2, axis=0)
     )
     for name, values in some.state().items():
         np.testing.assert_array_equal(values, others.state()[name])

@@ -108,10 +108,10 @@ def test_left_out_logits_equal_a_fit_without_the_row():
     residual = features - np.array([features[labels == k].mean(axis=0) for k in labels])
     ridge = np.trace(residual.T @ residual) / (len(labels) - 1)
     for i in range(len(labels) - 1):
-        kept = np.arange(len(labels)) != i
-        expected = by_hand(features[kept], labels[kept], 4, features[i : i + 1], ridge)
-        found = centred(head.held_out_[i : i + 1])
-        np.testing.assert_allclose(found, centred(expected), **CLOSE)
+        is_kept = np.arange(len(labels)) != i
+        expected = by_hand(features[is_kept], labels[is_kept], 4, features[i : i + 1], ridge)
+        actual = centred(head.held_out_[i : i + 1])
+        np.testing.assert_allclose(actual, centred(expected), **CLOSE)
     assert np.isnan(head.held_out_[-1]).all()
 
 
@@ -124,9 +124,9 @@ def test_weight_makes_the_left_out_shots_most_likely():
         logits = text + weight * head.held_out_
         return (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]).mean()
 
-    found = head.fit_weight(text, labels)
-    assert 0.02 < found < 0.98
-    assert loss(found) < min(loss(0.9 * found), loss(1.1 * found))
+    weight = head.fit_weight(text, labels)
+    assert 0.02 < weight < 0.98
+    assert loss(weight) < min(loss(0.9 * weight), loss(1.1 * weight))
     # labels that the features know nothing of: as little as is allowed
     shuffled = np.random.default_rng(0).permutation(labels)
     head = GaussianDiscriminant().fit(features, shuffled, 4)

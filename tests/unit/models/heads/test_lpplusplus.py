@@ -41,8 +41,8 @@ def loss_of(problem_rows, cosines, labels, weights, alphas, offsets=0.0, rho=0.0
     logits = problem_rows @ weights + alphas * cosines + offsets
     logits = logits - logits.max(axis=1, keepdims=True)
     entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
-    held = (weights**2).sum() + (np.asarray(offsets) ** 2).sum() / 4
-    return (entropy.sum() + rho / 2 * held) / len(labels)
+    squares = (weights**2).sum() + (np.asarray(offsets) ** 2).sum() / 4
+    return (entropy.sum() + rho / 2 * squares) / len(labels)
 
 
 def test_no_iterations_is_zero_shot():
@@ -102,13 +102,13 @@ def test_follows_scikit_learn():
 
 def test_class_without_a_shot_keeps_its_text():
     features, labels, text, test, _ = cone()
-    kept = labels != 2
-    head = LPPlusPlus(n_iter=20).fit(features[kept], labels[kept], text)
+    is_kept = labels != 2
+    head = LPPlusPlus(n_iter=20).fit(features[is_kept], labels[is_kept], text)
     assert not head.weights_[2].any() and head.offsets_[2] == 0
     assert (head.alphas_ == head.alphas_[0]).all() and head.alphas_[0] > 0
     # the others are learned as if the class did not exist
     others = LPPlusPlus(n_iter=20).fit(
-        features[kept], labels[kept] - (labels[kept] > 2), np.delete(text, 2, axis=0)
+        features[is_kept], labels[is_kept] - (labels[is_kept] > 2), np.delete(text, 2, axis=0)
     )
     np.testing.assert_array_equal(
         np.delete(head.decision_function(test), 2, axis=1), others.decision_function(test)

@@ -90,7 +90,7 @@ def test_calibration_is_against_the_same_views_without_their_class():
     mean = shots.mean(axis=0)
     process = NameProcess(base, other, shots - mean, labels)
     ratio = ShrunkMetric(shots - mean, labels).leave_out(shots - mean)
-    look = IMAGE_SHARE * ratio(process.predicted)
+    predicted = IMAGE_SHARE * ratio(process.predicted)
     logits = 20 * shots @ base.T + IMAGE_SHARE * ratio(process.means)
     own = process.leave_one_out_means(labels)
     scores, without = np.empty((2, len(labels)))
@@ -98,8 +98,8 @@ def test_calibration_is_against_the_same_views_without_their_class():
         rest = np.arange(len(base)) != k
         own_logit = 20 * shots[i] @ base[k] + IMAGE_SHARE * ratio(own, paired=True)[i]
         against = NEGATIVE_SHARE * logsumexp(20 * other @ shots[i])
-        scores[i] = np.logaddexp(logsumexp(logits[i, rest]), own_logit) - logsumexp(look[i])
-        without[i] = logsumexp(logits[i, rest]) - logsumexp(look[i, rest])
+        scores[i] = np.logaddexp(logsumexp(logits[i, rest]), own_logit) - logsumexp(predicted[i])
+        without[i] = logsumexp(logits[i, rest]) - logsumexp(predicted[i, rest])
         scores[i], without[i] = scores[i] - against, without[i] - against
     slope, offset = calibrate(scores[:, None], without[:, None], 0.95)
     # the fit stops at a gradient of 1e-4
@@ -301,9 +301,9 @@ def test_name_process_is_the_posterior_of_its_joint_distribution(counts):
     shots = rng.standard_normal((len(labels), 6))
     covariance, names = joint(text, other, labels), 6
 
-    def posterior(kept):
-        at = names + np.flatnonzero(kept)
-        return covariance[:names, at] @ np.linalg.solve(covariance[np.ix_(at, at)], shots[kept])
+    def posterior(is_kept):
+        at = names + np.flatnonzero(is_kept)
+        return covariance[:names, at] @ np.linalg.solve(covariance[np.ix_(at, at)], shots[is_kept])
 
     process = NameProcess(text, other, shots, labels)
     everything = posterior(np.ones(len(labels), bool))
@@ -340,9 +340,9 @@ def test_metric_and_ratio_are_those_of_gaussians():
     ratios, paired = metric.leave_out(rows)(means), metric.leave_out(rows)(shots, paired=True)
     for i, label in enumerate(labels):
         others = (labels == label) & (np.arange(6) != i)
-        kept = np.arange(6) != i
+        is_kept = np.arange(6) != i
         own = residual.copy()
         own[others] = shots[others] - (shots[others].mean(axis=0) if others.any() else 0)
-        without = shrunk(own[kept].T @ own[kept])
+        without = shrunk(own[is_kept].T @ own[is_kept])
         np.testing.assert_allclose(ratios[i], [ratio(rows[i], m, without) for m in means], **CLOSE)
         np.testing.assert_allclose(paired[i], ratio(rows[i], shots[i], without), **CLOSE)

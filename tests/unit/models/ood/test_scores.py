@@ -72,10 +72,10 @@ def test_order_of_names_and_neighbours_change_nothing():
 
 def test_threshold_keeps_the_share():
     scores = np.random.default_rng(2).standard_normal(77)
-    for kept in (0.5, 0.9, 0.95, 0.99):
-        threshold = threshold_at_tpr(scores, kept)
+    for target_tpr in (0.5, 0.9, 0.95, 0.99):
+        threshold = threshold_at_tpr(scores, target_tpr)
         assert threshold in scores
-        assert (scores >= threshold).mean() >= kept > (scores > threshold).mean()
+        assert (scores >= threshold).mean() >= target_tpr > (scores > threshold).mean()
 
 
 def test_bad_input_is_refused():

@@ -96,15 +96,15 @@ def test_some_classes_equal_those_of_all(per_class):
 
 
 def test_equal_contexts_of_each_class_equal_one_for_all():
-    shared, own = (PromptLearner(tiny(), NAMES, per_class=each) for each in (False, True))
+    shared, per_class = (PromptLearner(tiny(), NAMES, per_class=each) for each in (False, True))
     context = np.random.default_rng(3).normal(size=(4, 64)).astype(np.float32)
     alike = np.tile(context, (len(NAMES), 1, 1))
     np.testing.assert_array_equal(
-        own.encode_context(jt.array(alike)).numpy(),
+        per_class.encode_context(jt.array(alike)).numpy(),
         shared.encode_context(jt.array(context)).numpy(),
     )
     alike[1] += 1  # one class's context moves that class only
-    moved = own.encode_context(jt.array(alike)).numpy()
+    moved = per_class.encode_context(jt.array(alike)).numpy()
     changed = (moved != shared.encode_context(jt.array(context)).numpy()).any(axis=1)
     assert changed.tolist() == [False, True, False, False]
 
@@ -143,8 +143,8 @@ def test_gradient_is_that_of_the_embedded_words(position, per_class):
     whole = jt.grad((features * target).sum(), leaf).numpy()  # [C,L,D]
     first = {"front": [1] * 4, "middle": [1] * 4, "end": ends - 3}[position]
     second = {"front": [2] * 4, "middle": ends - 2, "end": ends - 2}[position]
-    places = np.stack([first, second], axis=1)  # [C,M]
-    expected = np.take_along_axis(whole, places[:, :, None], axis=1)  # [C,M,D]
+    positions = np.stack([first, second], axis=1)  # [C,M]
+    expected = np.take_along_axis(whole, positions[:, :, None], axis=1)  # [C,M,D]
     close(ours, expected if per_class else expected.sum(axis=0))
 
 
