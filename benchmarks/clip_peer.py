@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
 
 
 def openai_package(folder: Path):
@@ -49,7 +49,7 @@ def openai_model(clip, sizes: dict, seed: int) -> torch.nn.Module:
     """Returns OpenAI's CLIP in fp32 with seeded weights."""
     model = clip.model.CLIP(**sizes).float().eval()
     state = {
-        name: torch.from_numpy(clip_inputs.seeded_weight(name, tuple(value.shape), seed))
+        name: torch.from_numpy(seeded_inputs.seeded_weight(name, tuple(value.shape), seed))
         for name, value in model.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
@@ -168,7 +168,7 @@ def answer_pixels(clip, request: dict) -> dict[str, np.ndarray]:
     """Returns the preprocessed photos that `request["photos"]` specifies."""
     transform = clip.clip._transform(request["resolution"])
     return {
-        str(row): transform(clip_inputs.photo(*specification)).numpy()
+        str(row): transform(seeded_inputs.photo(*specification)).numpy()
         for row, specification in enumerate(request["photos"])
     }
 
@@ -178,8 +178,8 @@ def answer_features(clip, request: dict) -> dict[str, np.ndarray]:
     sizes, seed = request["sizes"], request["seed"]
     model = openai_model(clip, sizes, seed)
     torch.save(model.state_dict(), request["weights"])
-    images = clip_inputs.seeded_images(request["images"], sizes["image_resolution"], seed)
-    tokens = clip.clip.tokenize(list(clip_inputs.SENTENCES), truncate=True).numpy()
+    images = seeded_inputs.seeded_images(request["images"], sizes["image_resolution"], seed)
+    tokens = clip.clip.tokenize(list(seeded_inputs.SENTENCES), truncate=True).numpy()
     image, text = features(model, images, tokens)
     answer = {"OpenAI image": image, "OpenAI text": text}
     if isinstance(sizes["vision_layers"], int):

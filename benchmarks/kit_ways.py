@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 
 import jclip
 from benchmarks.worker import ROWS, Ways, random_pixels, serve
-from benchmarks.clip_inputs import VIT_B32
+from benchmarks.seeded_inputs import VIT_B32
 from benchmarks.published_lpplusplus import PublishedLPPlusPlus
 from data.decoding import decode
 from data.views import Crops, draw_crop, make_views, digest_pixels

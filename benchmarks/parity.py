@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import jclip
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
 from jclip.preprocess import make_preprocess
 from runtime.paths import ROOT
 
@@ -77,8 +77,8 @@ def compare_features(peer: Peer, name: str, sizes: jclip.ClipConfig, images: int
         "features", sizes=asdict(sizes), seed=SEED, weights=str(weights), images=images
     )
     model, _ = jclip.load(weights)
-    pixels = clip_inputs.seeded_images(images, sizes.image_resolution, SEED)
-    tokens = jclip.tokenize(list(clip_inputs.SENTENCES), truncate=True)
+    pixels = seeded_inputs.seeded_images(images, sizes.image_resolution, SEED)
+    tokens = jclip.tokenize(list(seeded_inputs.SENTENCES), truncate=True)
     ours = {"image": model.encode_image(pixels).numpy(), "text": model.encode_text(tokens).numpy()}
     weights.unlink()
     good = True
@@ -91,7 +91,7 @@ def compare_features(peer: Peer, name: str, sizes: jclip.ClipConfig, images: int
 
 def compare_tokens(peer: Peer) -> bool:
     """Whether the tokens of 10,000 varied strings are OpenAI's."""
-    texts = clip_inputs.varied_texts(TEXTS, SEED)
+    texts = seeded_inputs.varied_texts(TEXTS, SEED)
     theirs = peer.ask("tokens", texts=texts)["tokens"]
     differ = (jclip.tokenize(texts, truncate=True) != theirs).any(axis=1)
     print(f"tokens    OpenAI: {differ.sum()} of {len(texts)} strings differ", flush=True)
@@ -109,7 +109,7 @@ def compare_pixels(peer: Peer, resolution: int = 224) -> bool:
         f"{mode} {width}x{height}"
         for row, (mode, width, height, seed) in enumerate(photos)
         if not np.array_equal(
-            preprocess(clip_inputs.photo(mode, width, height, seed)), theirs[str(row)]
+            preprocess(seeded_inputs.photo(mode, width, height, seed)), theirs[str(row)]
         )
     ]
     print(f"pixels    OpenAI: {len(differ)} of {len(photos)} photos differ {differ}", flush=True)

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.clip_inputs import VIT_B32
 from benchmarks.clip_peer import declare_operator, huggingface_config
+from benchmarks.seeded_inputs import VIT_B32
 from benchmarks.worker import ROWS, Ways, random_pixels, serve
 
 LENGTH_STEP = 8  # a call's length in tokens is a multiple of it, so that few shapes are compiled

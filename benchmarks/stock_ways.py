@@ -15,7 +15,7 @@ import jittor as jt
 import numpy as np
 
 from benchmarks.worker import ROWS, Ways, random_pixels, serve
-from benchmarks.clip_inputs import VIT_B32
+from benchmarks.seeded_inputs import VIT_B32
 
 NAME = "JCLIP, stock Jittor, fp32"
 

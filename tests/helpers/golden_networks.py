@@ -4,7 +4,7 @@ import jittor as jt
 import numpy as np
 from jittor import nn
 
-from benchmarks.clip_inputs import seeded_images, seeded_weight
+from benchmarks.seeded_inputs import seeded_images, seeded_weight
 from models.backbones import networks
 from tests.helpers.golden import load_golden
 

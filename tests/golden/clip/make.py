@@ -4,7 +4,7 @@
 
 PEER is an environment with torch, torchvision, ftfy and regex; FOLDER a checkout of
 https://github.com/openai/CLIP. Weights, images and photos are drawn from seeds on both sides
-(`benchmarks/clip_inputs.py`), so that the files hold only what came out.
+(`benchmarks/seeded_inputs.py`), so that the files hold only what came out.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import clip_inputs, clip_peer
+from benchmarks import clip_peer, seeded_inputs
+from tests.golden.clip import tiny_models
 
 GOLDEN = Path(__file__).resolve().parent
 TEXTS = 300
@@ -31,21 +32,21 @@ def main() -> None:
     parser.add_argument("--openai-clip", type=Path, required=True, help="checkout of openai/CLIP")
     clip = clip_peer.openai_package(parser.parse_args().openai_clip)
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    features, shapes = tiny_models(clip)
+    features, shapes = run_tiny_models(clip)
     replace_file(GOLDEN / "features.npz", lambda file: np.savez_compressed(file, **features))
     write_json("parameters.json", shapes)
     write_json("tokens.json", tokens(clip))
     write_json("pixels.json", pixels(clip))
 
 
-def tiny_models(clip) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[int]]]]:
+def run_tiny_models(clip) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[int]]]]:
     """Features of the tiny models, and the names and shapes of their parameters."""
-    ids = clip.clip.tokenize(list(clip_inputs.SENTENCES), truncate=True).numpy()
+    ids = clip.clip.tokenize(list(seeded_inputs.SENTENCES), truncate=True).numpy()
     features, shapes = {}, {}
-    for kind, sizes in clip_inputs.TINY.items():
-        model = clip_peer.openai_model(clip, sizes, clip_inputs.TINY_SEED)
-        images = clip_inputs.seeded_images(
-            clip_inputs.TINY_IMAGES, sizes["image_resolution"], clip_inputs.TINY_SEED
+    for kind, sizes in tiny_models.SIZES.items():
+        model = clip_peer.openai_model(clip, sizes, tiny_models.SEED)
+        images = seeded_inputs.seeded_images(
+            tiny_models.IMAGES, sizes["image_resolution"], tiny_models.SEED
         )
         features[f"{kind}_image"], features[f"{kind}_text"] = clip_peer.features(model, images, ids)
         shapes[kind] = {
@@ -58,7 +59,7 @@ def tiny_models(clip) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[i
 
 def tokens(clip) -> list[dict]:
     """Strings and their token ids, cut to 77; zeros after the end are left out."""
-    texts = clip_inputs.varied_texts(TEXTS, clip_inputs.TINY_SEED)
+    texts = seeded_inputs.varied_texts(TEXTS, tiny_models.SEED)
     rows = clip.clip.tokenize(texts, truncate=True).numpy()
     return [
         {"text": text, "ids": np.trim_zeros(row, "b").tolist()}
@@ -69,13 +70,13 @@ def tokens(clip) -> list[dict]:
 def pixels(clip) -> list[dict]:
     """SHA-256 of the preprocessed float32 [3, R, R] of photos of odd sizes and modes."""
     transform = clip.clip._transform(RESOLUTION)
-    specifications = [(mode, *sides, clip_inputs.TINY_SEED) for mode in MODES for sides in SIDES]
+    specifications = [(mode, *sides, tiny_models.SEED) for mode in MODES for sides in SIDES]
     return [
         {
             "photo": specification,
             "resolution": RESOLUTION,
             "sha256": hashlib.sha256(
-                transform(clip_inputs.photo(*specification)).numpy().tobytes()
+                transform(seeded_inputs.photo(*specification)).numpy().tobytes()
             ).hexdigest(),
         }
         for specification in specifications

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import clip_inputs, clip_peer
+from benchmarks import clip_peer, seeded_inputs
 
 TARGET = Path(__file__).resolve().parent / "step.npz"
 CLASSES = ("cat", "dog", "red car", "golden gate bridge", "Audi S5 Convertible 2012")
@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
     "lr": 2e-4,
     "weight_decay": 1e-2,
     "betas": (0.9, 0.999),
-    "sizes": clip_inputs.VIT_B32,
+    "sizes": seeded_inputs.VIT_B32,
 }
 
 
@@ -79,7 +79,7 @@ def adapted(folder: Path, model: torch.nn.Module) -> dict[str, torch.nn.Paramete
 def first_values(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """A as `models.lora.initial_values` draws it, B as the seeded weights are drawn."""
     if name.endswith("B"):
-        seeded = clip_inputs.seeded_weight(name, shape, SETTINGS["seed"])
+        seeded = seeded_inputs.seeded_weight(name, shape, SETTINGS["seed"])
         return torch.from_numpy(seeded * np.float32(SETTINGS["first_b"]))
     random = np.random.default_rng((SETTINGS["seed"], zlib.crc32(name[:-2].encode())))
     bound = np.float32(shape[1] ** -0.5)
@@ -105,7 +105,7 @@ def main() -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(first_values(name, tuple(parameter.shape)))
-    images = clip_inputs.seeded_images(len(LABELS), SETTINGS["sizes"]["image_resolution"], seed)
+    images = seeded_inputs.seeded_images(len(LABELS), SETTINGS["sizes"]["image_resolution"], seed)
     tokens = clip.clip.tokenize([f"a photo of a {name}." for name in CLASSES]).numpy()
     optimizer = torch.optim.AdamW(
         parameters.values(),

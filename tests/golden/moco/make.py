@@ -5,7 +5,7 @@
 PEER is an environment with torch, NumPy and Pillow, never one with Jittor. The network is the
 ResNet-50 of torchvision and of MoCo v3, "v1.5": the stride of a stage is in the 3x3 convolution of
 its first block. Weights and images are drawn from a seed on both sides
-(`benchmarks/clip_inputs.py`).
+(`benchmarks/seeded_inputs.py`).
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.clip_inputs import seeded_images, seeded_weight
+from benchmarks.seeded_inputs import seeded_images, seeded_weight
 
 GOLDEN = Path(__file__).resolve().parent / "features.npz"
 SEED = 1000

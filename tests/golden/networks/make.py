@@ -3,7 +3,7 @@
     PEER/bin/python -m tests.golden.networks.make
 
 PEER is an environment with torch, torchvision, timm and NumPy, never one with Jittor. Weights and
-images are drawn from a seed on both sides (`benchmarks/clip_inputs.py`). Made with torch 2.13.0,
+images are drawn from a seed on both sides (`benchmarks/seeded_inputs.py`). Made with torch 2.13.0,
 torchvision 0.28.0 and timm 1.0.31.
 """
 
@@ -20,7 +20,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
-from benchmarks.clip_inputs import seeded_images, seeded_weight
+from benchmarks.seeded_inputs import seeded_images, seeded_weight
 
 GOLDEN = Path(__file__).resolve().parent
 SEED = 2606

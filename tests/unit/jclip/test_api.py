@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 import jclip
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
+from tests.golden.clip import tiny_models
 
-SIZES = jclip.ClipConfig(**clip_inputs.TINY["vit"])
+SIZES = jclip.ClipConfig(**tiny_models.SIZES["vit"])
 
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, np.ndarray]:
     model = jclip.CLIP(SIZES, initialised=False)
     return {
-        name: clip_inputs.seeded_weight(name, tuple(value.shape), clip_inputs.TINY_SEED)
+        name: seeded_inputs.seeded_weight(name, tuple(value.shape), tiny_models.SEED)
         for name, value in model.named_parameters()
     }
 
@@ -31,7 +32,7 @@ def test_load_gives_the_weights_of_the_file(tmp_path, state):
     assert model.config == SIZES
     for name, value in model.named_parameters():
         np.testing.assert_array_equal(value.numpy().reshape(state[name].shape), state[name])
-    image = preprocess(clip_inputs.photo("RGB", 100, 80, 0))
+    image = preprocess(seeded_inputs.photo("RGB", 100, 80, 0))
     assert image.shape == (3, 64, 64) and image.dtype == np.float32
     assert model.encode_image(image[None]).shape == [1, 32]
     assert not any(module.is_training() for module in model.modules())
@@ -41,7 +42,7 @@ def test_a_loaded_model_learns_in_train_mode(tmp_path, state):
     model, _ = jclip.load(write(tmp_path / "clip.pkl", state))
     model.train()
     optimizer = jt.optim.SGD(model.parameters(), lr=0.1)
-    images = clip_inputs.seeded_images(4, 64, 0)
+    images = seeded_inputs.seeded_images(4, 64, 0)
     logits, _ = model(images, jclip.tokenize(["a", "a b", "c d e", "f"]))
     optimizer.step(jt.nn.cross_entropy_loss(logits, jt.arange(4)))
     moved = {n for n, p in model.named_parameters() if not np.array_equal(p.numpy(), state[n])}
@@ -50,7 +51,7 @@ def test_a_loaded_model_learns_in_train_mode(tmp_path, state):
 
 def test_activation_can_be_chosen(tmp_path, state):
     file = write(tmp_path / "clip.pkl", state)
-    images = clip_inputs.seeded_images(4, 64, 0)
+    images = seeded_inputs.seeded_images(4, 64, 0)
     quick, exact = (
         jclip.load(file, activation=name)[0].encode_image(images).numpy()
         for name in ("quick_gelu", "gelu")

@@ -7,10 +7,11 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
 from jclip import CLIP, ClipConfig, tokenize
 from jclip.transformer import Transformer
 from runtime.paths import ROOT
+from tests.golden.clip import tiny_models
 
 GOLDEN = ROOT / "tests/golden/clip"
 TOLERANCE = 1e-4  # the promise of the kit, of the largest feature; measured: 1e-6
@@ -20,16 +21,16 @@ ROUNDING = 1e-5  # fp32 sums of the same terms in another order
 @cache
 def tiny(kind: str) -> CLIP:
     """The model of the golden files, in evaluation mode."""
-    model = CLIP(ClipConfig(**clip_inputs.TINY[kind]), initialised=False)
+    model = CLIP(ClipConfig(**tiny_models.SIZES[kind]), initialised=False)
     for name, parameter in model.named_parameters():
-        value = clip_inputs.seeded_weight(name, tuple(parameter.shape), clip_inputs.TINY_SEED)
+        value = seeded_inputs.seeded_weight(name, tuple(parameter.shape), tiny_models.SEED)
         parameter.update(jt.array(value))
     model.eval()
     return model
 
 
-def images_of(count: int = clip_inputs.TINY_IMAGES, seed: int = clip_inputs.TINY_SEED):
-    return clip_inputs.seeded_images(count, 64, seed)
+def images_of(count: int = tiny_models.IMAGES, seed: int = tiny_models.SEED):
+    return seeded_inputs.seeded_images(count, 64, seed)
 
 
 def close(ours, theirs, tolerance: float) -> None:
@@ -41,7 +42,7 @@ def test_features_equal_openai(kind):
     with np.load(GOLDEN / "features.npz") as golden:
         image, text = golden[f"{kind}_image"], golden[f"{kind}_text"]
     close(tiny(kind).encode_image(images_of()).numpy(), image, TOLERANCE)
-    tokens = tokenize(list(clip_inputs.SENTENCES), truncate=True)
+    tokens = tokenize(list(seeded_inputs.SENTENCES), truncate=True)
     close(tiny(kind).encode_text(tokens).numpy(), text, TOLERANCE)
 
 
@@ -112,7 +113,7 @@ def test_the_last_blocks_one_token_is_that_of_all(causal):
 def test_same_seed_same_bytes(kind):
     def fresh(seed: int) -> dict[str, np.ndarray]:
         jt.set_global_seed(seed)
-        model = CLIP(ClipConfig(**clip_inputs.TINY[kind]))
+        model = CLIP(ClipConfig(**tiny_models.SIZES[kind]))
         return {name: value.numpy() for name, value in model.named_parameters()}
 
     first, again, other = fresh(1), fresh(1), fresh(2)
@@ -124,7 +125,7 @@ def test_same_seed_same_bytes(kind):
 
 
 def test_every_parameter_of_a_fresh_model_learns():
-    model = CLIP(ClipConfig(**clip_inputs.TINY["vit"]))
+    model = CLIP(ClipConfig(**tiny_models.SIZES["vit"]))
     logits, _ = model(images_of(), tokenize(["a", "a b", "c d e", "f"]))
     loss = jt.nn.cross_entropy_loss(logits, jt.arange(4))
     names, parameters = zip(*model.named_parameters(), strict=True)

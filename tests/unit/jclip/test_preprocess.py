@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.clip_inputs import photo
+from benchmarks.seeded_inputs import photo
 from jclip.preprocess import MEAN, STD, make_preprocess
 from runtime.paths import ROOT
 

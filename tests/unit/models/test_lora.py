@@ -7,16 +7,17 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
 from engine import checkpoint
 from jclip import CLIP, ClipConfig, tokenize
 from jclip.transformer import Attention
 from models.lora import LoraAdapters, LoraConfig, adapter_widths, initial_values
+from tests.golden.clip import tiny_models
 from tests.helpers.tiny_clip import TINY
 from weight_files import safe_load
 
 EVERY = LoraConfig(targets=("q", "k", "v", "o", "fc", "proj"))
-SIZES = ClipConfig(**clip_inputs.TINY["vit"])  # two blocks a tower
+SIZES = ClipConfig(**tiny_models.SIZES["vit"])  # two blocks a tower
 TOWER = {"image": "visual.transformer", "text": "transformer"}
 
 
@@ -25,7 +26,7 @@ def model() -> CLIP:
     """Seeded weights under OpenAI's names, in evaluation mode."""
     clip = CLIP(SIZES, initialised=False)
     for name, parameter in clip.named_parameters():
-        value = clip_inputs.seeded_weight(name, tuple(parameter.shape), clip_inputs.TINY_SEED)
+        value = seeded_inputs.seeded_weight(name, tuple(parameter.shape), tiny_models.SEED)
         parameter.update(jt.array(value))
     return clip.eval()
 
@@ -56,7 +57,7 @@ def learn(adapters: LoraAdapters) -> None:
 
 def features() -> tuple[np.ndarray, np.ndarray]:
     """Of four images and four sentences."""
-    images = clip_inputs.seeded_images(4, SIZES.image_resolution, 3)
+    images = seeded_inputs.seeded_images(4, SIZES.image_resolution, 3)
     tokens = tokenize(["a cat", "x", "two dogs on a red car", "a blue cat"])
     return model().encode_image(images).numpy(), model().encode_text(tokens).numpy()
 
@@ -89,7 +90,7 @@ def test_only_the_adapters_learn(attach):
     first = adapters.state()["arrays"]
     optimizer = jt.optim.AdamW(adapters.parameters(), 1e-3, weight_decay=1e-2)
     adapters.train()
-    images = clip_inputs.seeded_images(4, SIZES.image_resolution, 3)
+    images = seeded_inputs.seeded_images(4, SIZES.image_resolution, 3)
     tokens = tokenize(["a cat", "x", "two dogs", "a car"])
     losses = []
     for _ in range(3):
@@ -268,7 +269,7 @@ def test_load_refuses_others(attach):
 
 
 def test_models_that_cannot_be_adapted(attach):
-    resnet = ClipConfig(**clip_inputs.TINY["resnet"])
+    resnet = ClipConfig(**tiny_models.SIZES["resnet"])
     with pytest.raises(ValueError, match=r"ResNet .* use towers=\('text',\)"):
         adapter_widths(resnet, LoraConfig())
     assert len(adapter_widths(resnet, LoraConfig(towers=("text",)))) == 2 * 3

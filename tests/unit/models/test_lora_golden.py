@@ -6,7 +6,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
 from jclip import CLIP, ClipConfig
 from models.lora import LoraAdapters, LoraConfig
 from runtime.paths import ROOT
@@ -33,7 +33,7 @@ def step(golden) -> dict:
     state = adapters.state()
     for name, array in state["arrays"].items():
         if name.endswith("B"):
-            seeded = clip_inputs.seeded_weight(name, array.shape, seed)
+            seeded = seeded_inputs.seeded_weight(name, array.shape, seed)
             state["arrays"][name] = seeded * np.float32(settings["first_b"])
     adapters.load(state)
     optimizer = jt.optim.AdamW(
@@ -43,7 +43,7 @@ def step(golden) -> dict:
         weight_decay=settings["weight_decay"],
     )
     labels = golden["labels"]
-    images = clip_inputs.seeded_images(len(labels), model.config.image_resolution, seed)
+    images = seeded_inputs.seeded_images(len(labels), model.config.image_resolution, seed)
     image = jt.normalize(model.encode_image(images), dim=1)
     text = jt.normalize(model.encode_text(golden["tokens"]), dim=1)
     logits = 100 * jt.nn.matmul_transpose(image, text)
@@ -64,7 +64,7 @@ def step(golden) -> dict:
 def seeded_model(sizes: ClipConfig, seed: int) -> CLIP:
     model = CLIP(sizes, initialised=False)
     for name, parameter in model.named_parameters():
-        value = clip_inputs.seeded_weight(name, tuple(parameter.shape), seed)
+        value = seeded_inputs.seeded_weight(name, tuple(parameter.shape), seed)
         parameter.update(jt.array(value))
     model.eval()
     return model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.clip_inputs import photo, seeded_images, seeded_weight
+from benchmarks.seeded_inputs import photo, seeded_images, seeded_weight
 from models.backbones.moco import (
     FEATURES,
     MEAN,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from benchmarks.clip_inputs import seeded_weight
+from benchmarks.seeded_inputs import seeded_weight
 from models.backbones import networks
 from models.backbones.pretrained import load_pretrained, resize_positions
 from tests.helpers.golden import GOLDEN, load_golden

@@ -7,11 +7,12 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from benchmarks import clip_inputs
+from benchmarks import seeded_inputs
 from engine import checkpoint
 from jclip import CLIP, ClipConfig, tokenize
 from models.prompting.learner import PromptLearner
 from models.prompting.queue import PromptQueue
+from tests.golden.clip import tiny_models
 
 NAMES = ("cat", "golden retriever", "Audi S5 Convertible 2012", "etc.")
 ROUNDING = 1e-5  # of the largest feature: fp32 sums of the same terms in another order
@@ -20,9 +21,9 @@ ROUNDING = 1e-5  # of the largest feature: fp32 sums of the same terms in anothe
 @cache
 def tiny() -> CLIP:
     """A small CLIP with weights like trained ones, in evaluation mode."""
-    model = CLIP(ClipConfig(**clip_inputs.TINY["vit"]), initialised=False)
+    model = CLIP(ClipConfig(**tiny_models.SIZES["vit"]), initialised=False)
     for name, parameter in model.named_parameters():
-        value = clip_inputs.seeded_weight(name, tuple(parameter.shape), clip_inputs.TINY_SEED)
+        value = seeded_inputs.seeded_weight(name, tuple(parameter.shape), tiny_models.SEED)
         parameter.update(jt.array(value))
     model.eval()
     return model
@@ -110,7 +111,7 @@ def test_equal_contexts_of_each_class_equal_one_for_all():
 
 
 def test_a_queued_context_is_read_by_the_model_as_it_is():
-    model = CLIP(ClipConfig(**clip_inputs.TINY["vit"]))
+    model = CLIP(ClipConfig(**tiny_models.SIZES["vit"]))
     model.eval()
     learner = PromptLearner(model, NAMES)
     before = learner().numpy()
@@ -150,7 +151,7 @@ def test_gradient_is_that_of_the_embedded_words(position, per_class):
 
 def test_only_the_context_learns():
     jt.set_global_seed(1)  # not every draw of weights lets the loss fall in each of three steps
-    model = CLIP(ClipConfig(**clip_inputs.TINY["vit"]))
+    model = CLIP(ClipConfig(**tiny_models.SIZES["vit"]))
     model.eval()
     before = {name: value.numpy().tobytes() for name, value in model.named_parameters()}
     learner = PromptLearner(model, NAMES)

@@ -7,38 +7,11 @@ name, a shape and a seed; nothing of it is stored.
 import random
 import unicodedata
 import zlib
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-TINY_TEXT = {
-    "context_length": 77,
-    "vocab_size": 49408,
-    "transformer_width": 64,
-    "transformer_heads": 1,
-    "transformer_layers": 2,
-}
-# The models of the golden files, as arguments of OpenAI's CLIP and of jclip.ClipConfig.
-TINY: dict[str, dict[str, Any]] = {
-    "vit": {
-        "embed_dim": 32,
-        "image_resolution": 64,
-        "vision_layers": 2,
-        "vision_width": 128,
-        "vision_patch_size": 16,
-        **TINY_TEXT,
-    },
-    "resnet": {
-        "embed_dim": 32,
-        "image_resolution": 64,
-        "vision_layers": (1, 2, 1, 1),
-        "vision_width": 16,
-        "vision_patch_size": None,
-        **TINY_TEXT,
-    },
-}
-VIT_B32 = {  # arguments of the same kind
+VIT_B32 = {  # arguments of OpenAI's CLIP and of jclip.ClipConfig
     "embed_dim": 512,
     "image_resolution": 224,
     "vision_layers": 12,
@@ -50,9 +23,6 @@ VIT_B32 = {  # arguments of the same kind
     "transformer_heads": 8,
     "transformer_layers": 12,
 }
-TINY_SEED = 2021
-TINY_IMAGES = 4
-
 SENTENCES = (
     "a photo of a cat",
     "a centered satellite photo of an annual crop land.",
