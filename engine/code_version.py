@@ -13,11 +13,11 @@ FEATURES_CODE = (
     "kernels/*.hpp",
     "runtime/onednn.py",
     "runtime/prepare.py",
-    "weight_files/rebuild.py",  # from here on: how weight files are read
+    "weight_files/allow_list.py",  # from here on: how weight files are read
     "weight_files/safetensors_file.py",
     "weight_files/tensors.py",
     "weight_files/torch_files.py",
-    "weight_files/unpickle.py",
+    "weight_files/pickle_machine.py",
     "weight_files/reader.py",
     "engine/device.py",
     "fewshot/features/*.py",

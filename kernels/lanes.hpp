@@ -1,4 +1,4 @@
-// Sixteen floats at a time, for the operators of the CPU: compiles to AVX-512, or to what the
+// Vectors of sixteen floats, for the CPU operators. They compile to AVX-512, or to whatever the
 // processor has. Jittor compiles with -Ofast, so nothing here relies on NaN or on rounding tricks.
 #include <math.h>
 #include <string.h>
@@ -15,31 +15,31 @@ typedef int ivec __attribute__((vector_size(64), aligned(4), may_alias));
 inline vec& at(float* p) { return *(vec*)p; }
 inline const vec& at(const float* p) { return *(const vec*)p; }
 
-// e^x for x <= 0, to 2e-7 of its value; below e^-87 it stays there.
+// Returns e^x for x <= 0, with a relative error of 2e-7. Below e^-87 the result stays at e^-87.
 inline vec exponential(vec x) {
     vec z = x * 1.44269504f;
     z = z < -126.0f ? vec{} - 126.0f : z;
-    ivec whole = __builtin_convertvector(z - 0.5f, ivec);  // z <= 0: this rounds to the nearest
+    ivec whole = __builtin_convertvector(z - 0.5f, ivec);  // rounds to the nearest, because z <= 0
     vec f = (z - __builtin_convertvector(whole, vec)) * 0.69314718f;
     vec sum = 1.0f + f * (1 / 7.0f);
     for (float term : {6.0f, 5.0f, 4.0f, 3.0f, 2.0f, 1.0f}) sum = 1.0f + f * sum * (1 / term);
     return sum * (vec)((whole + 127) << 23);
 }
 
-inline vec magnitude(vec x) { return x < 0.0f ? -x : x; }
+inline vec absolute(vec x) { return x < 0.0f ? -x : x; }
 
-// 16 lines of 16 numbers become their 16 columns: four times, the upper lines are dealt between the
-// lower. Order: a vector of whole numbers of the same width.
-template <class Order, class Line>
-inline void turn(Line* lines) {
+// Transposes 16 rows of 16 numbers: four times, it interleaves the first eight rows with the last
+// eight. Order: a vector of integers of the same width as the numbers.
+template <class Order, class Row>
+inline void transpose(Row* rows) {
     const Order left{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}, right = left + 8;
-    Line next[LANES];
+    Row next[LANES];
     for (int round = 0; round < 4; round++) {
         for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = __builtin_shuffle(lines[i], lines[i + 8], left);
-            next[2 * i + 1] = __builtin_shuffle(lines[i], lines[i + 8], right);
+            next[2 * i] = __builtin_shuffle(rows[i], rows[i + 8], left);
+            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + 8], right);
         }
-        std::copy_n(next, 16, lines);
+        std::copy_n(next, 16, rows);
     }
 }
 

@@ -1,18 +1,18 @@
-// Layer norm over the last axis, forward and backward to its input, fp32. Compiled by Jittor after
-// lanes.hpp. Each row is by itself, so no bit depends on the number of threads.
+// Layer norm over the last axis, forward and backward to its input, in fp32. Jittor compiles it
+// after lanes.hpp. Each row is computed by itself, so no bit depends on the number of threads.
 
 namespace norm {
 
 using namespace lanes;
 
-inline float mean_of(const float* x, long width) {
+inline float compute_mean(const float* x, long width) {
     vec sums = {};
     for (long i = 0; i < width; i += LANES) sums += at(x + i);
     return total(sums) / width;
 }
 
 // 1 / sqrt(variance + epsilon)
-inline float scale_of(const float* x, float mean, float epsilon, long width) {
+inline float compute_scale(const float* x, float mean, float epsilon, long width) {
     vec sums = {};
     for (long i = 0; i < width; i += LANES) sums += (at(x + i) - mean) * (at(x + i) - mean);
     return 1 / sqrtf(total(sums) / width + epsilon);
@@ -25,7 +25,7 @@ inline void forward(long rows, long width, float epsilon, const float* x, const 
     for (long row = 0; row < rows; row++) {
         const float* from = x + row * width;
         float* to = y + row * width;
-        float mean = mean_of(from, width), scale = scale_of(from, mean, epsilon, width);
+        float mean = compute_mean(from, width), scale = compute_scale(from, mean, epsilon, width);
         for (long i = 0; i < width; i += LANES)
             at(to + i) = (at(from + i) - mean) * scale * at(weight + i) + at(bias + i);
     }
@@ -36,18 +36,20 @@ inline void backward(long rows, long width, float epsilon, const float* dy, cons
                      const float* weight, float* dx) {
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; row++) {
-        const float *from = x + row * width, *slope = dy + row * width;
-        float mean = mean_of(from, width), scale = scale_of(from, mean, epsilon, width);
-        vec sums = {}, along = {};
+        const float *from = x + row * width, *gradient = dy + row * width;
+        float mean = compute_mean(from, width), scale = compute_scale(from, mean, epsilon, width);
+        vec sums = {}, products = {};
         for (long i = 0; i < width; i += LANES) {
-            vec g = at(slope + i) * at(weight + i);
+            vec g = at(gradient + i) * at(weight + i);
             sums += g;
-            along += g * (at(from + i) - mean);
+            products += g * (at(from + i) - mean);
         }
-        float level = total(sums) / width, tilt = total(along) / width * scale * scale;
+        float mean_gradient = total(sums) / width;
+        float correlation = total(products) / width * scale * scale;
         for (long i = 0; i < width; i += LANES) {
-            vec g = at(slope + i) * at(weight + i);
-            at(dx + row * width + i) = (g - level - (at(from + i) - mean) * tilt) * scale;
+            vec g = at(gradient + i) * at(weight + i);
+            vec along_x = (at(from + i) - mean) * correlation;
+            at(dx + row * width + i) = (g - mean_gradient - along_x) * scale;
         }
     }
 }

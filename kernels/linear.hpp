@@ -1,6 +1,6 @@
-// Linear layers with frozen weights, y = x w (+ bias) (+ residual), and the two of an MLP with the
-// activation between them. Compiled by Jittor after lanes.hpp and onednn.hpp. Arrays come and go in
-// fp32; the factors of a product are fp32, or bf16 where `half`, and every sum is fp32.
+// Linear layers with frozen weights, y = x w (+ bias) (+ residual), and the two layers of an MLP
+// with the activation between them. Jittor compiles it after lanes.hpp and onednn.hpp. Arrays come
+// and go in fp32. The factors of a product are fp32, or bf16 if `half`, and every sum is fp32.
 namespace fast_linear {
 
 using namespace lanes;
@@ -8,9 +8,10 @@ using namespace onednn;
 typedef unsigned short hvec __attribute__((vector_size(32), aligned(2), may_alias));
 typedef unsigned short bf16;
 
-enum { ROWS = 256 };  // at a time: what one layer leaves for the next stays in the cache
+enum { ROWS = 256 };  // rows at a time, so that one layer's output stays in the cache for the next
 enum Activation { QUICK_GELU, GELU };
-enum Part { SOURCE, HIDDEN, GATED, PADDED_X, PADDED_Y, PADDED_RESIDUAL };  // of the work space
+// Numbers of the arrays in the work space.
+enum Part { SOURCE, HIDDEN, GATED, PADDED_X, PADDED_Y, PADDED_RESIDUAL };
 
 struct Layer {
     long inputs, outputs;
@@ -23,37 +24,38 @@ inline memory::desc matrix(long rows, long columns, type t, tag order = tag::ab)
     return {{rows, columns}, t, order};
 }
 
-// The order of the weights that oneDNN likes best.
-inline memory::desc packed(const Layer& s) {
+// Returns the memory format that oneDNN wants for the weights.
+inline memory::desc packed_format(const Layer& s) {
     dnnl::matmul::desc d(matrix(ROWS, s.inputs, s.factor()),
                          matrix(s.inputs, s.outputs, s.factor(), tag::any),
                          matrix(ROWS, s.outputs, type::f32));
     return dnnl::matmul::primitive_desc(d, engine()).weights_desc();
 }
 
-// weight[outputs][inputs], or where `transposed` weight[inputs][outputs], -> out, of `room` bytes.
+// Packs weight[outputs][inputs], or weight[inputs][outputs] if `transposed`, into `room` bytes.
 inline void pack(const Layer& s, bool transposed, void* weight, void* out, size_t room) {
-    auto wanted = packed(s);
+    auto wanted = packed_format(s);
     if (wanted.get_size() > room) throw std::runtime_error("linear: too little room to pack");
-    auto given = matrix(s.inputs, s.outputs, type::f32, transposed ? tag::ab : tag::ba);
-    copy(memory(given, engine(), weight), memory(wanted, engine(), out));
+    auto plain = matrix(s.inputs, s.outputs, type::f32, transposed ? tag::ab : tag::ba);
+    copy(memory(plain, engine(), weight), memory(wanted, engine(), out));
     stream().wait();
 }
 
 struct Plan {
     dnnl::matmul work;
     memory::desc x, w, bias, y;
-    bool by_rows;  // a row's bits depend on it alone: oneDNN's brgemm, on AVX-512
+    bool by_rows;  // whether a row's bits depend on it alone, as in oneDNN's brgemm on AVX-512
 };
 
-inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
+// Returns the product's plan, from a cache by shape and threads.
+inline const Plan& get_plan(const Layer& s, long rows, bool bias, bool sum) {
     static std::map<std::vector<long>, Plan> plans;
     std::vector<long> key{s.inputs, s.outputs, s.half, rows, bias, sum, omp_get_max_threads()};
     auto found = plans.find(key);
     if (found != plans.end()) return found->second;
     Plan p;
     p.x = matrix(rows, s.inputs, s.factor());
-    p.w = packed(s);
+    p.w = packed_format(s);
     p.y = matrix(rows, s.outputs, type::f32);
     if (bias) p.bias = matrix(1, s.outputs, type::f32);
     dnnl::primitive_attr attributes;
@@ -66,11 +68,11 @@ inline const Plan& plan_of(const Layer& s, long rows, bool bias, bool sum) {
     return plans.emplace(key, p).first->second;
 }
 
-// y[rows][outputs] = x w (+ bias) (+ residual); x is as `half` says.
+// y[rows][outputs] = x w (+ bias) (+ residual), where x is bf16 if `half`, else fp32.
 inline void multiply(const Layer& s, long rows, const void* x, void* w, float* bias,
                      const float* residual, float* y) {
-    const Plan& p = plan_of(s, rows, bias, residual);
-    if (!p.by_rows && rows < ROWS) {  // other ways of oneDNN take another order for few rows
+    const Plan& p = get_plan(s, rows, bias, residual);
+    if (!p.by_rows && rows < ROWS) {  // oneDNN may sum few rows in another order: pad them
         size_t source = rows * s.inputs * s.bytes(), result = rows * s.outputs * sizeof(float);
         char* all_x = (char*)scratch(PADDED_X, ROWS * s.inputs * s.bytes());
         float* all_y = (float*)scratch(PADDED_Y, ROWS * s.outputs * sizeof(float));
@@ -94,59 +96,61 @@ inline void multiply(const Layer& s, long rows, const void* x, void* w, float* b
     stream().wait();
 }
 
-inline hvec rounded(vec x) {  // to the nearest bf16, ties to even
+// Rounds to the nearest bf16, ties to even.
+inline hvec round_to_bf16(vec x) {
     uvec bits = (uvec)x;
     return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, hvec);
 }
 
-// f(i) for i = 0, 16, 32, ... below `count`, a multiple of 16, on all threads.
+// Calls f(i) for i = 0, 16, 32, ... below `count`, a multiple of 16, on all threads.
 template <class F>
-inline void over(long count, F f) {
+inline void for_each_lane(long count, F f) {
 #pragma omp parallel for schedule(static)
     for (long i = 0; i < count; i += LANES) f(i);
 }
 
-// x as the product wants it: itself, or a copy in bf16.
-inline const void* factor(const Layer& s, const float* x, long count, Part part) {
+// Returns x as the product wants it: itself, or a copy in bf16.
+inline const void* to_factor(const Layer& s, const float* x, long count, Part part) {
     if (!s.half) return x;
     bf16* to = (bf16*)scratch(part, count * sizeof(bf16));
-    over(count, [=](long i) { *(hvec*)(to + i) = rounded(at(x + i)); });
+    for_each_lane(count, [=](long i) { *(hvec*)(to + i) = round_to_bf16(at(x + i)); });
     return to;
 }
 
 inline vec sigmoid(vec x) {
-    vec e = exponential(-magnitude(x)), s = 1.0f / (1.0f + e);
+    vec e = exponential(-absolute(x)), s = 1.0f / (1.0f + e);
     return x < 0.0f ? e * s : s;
 }
 
-// The normal distribution to 1e-7: Abramowitz and Stegun 7.1.26. `tail` is e^(-x^2 / 2).
-inline vec normal(vec x, vec tail) {
-    vec t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * magnitude(x));
+// The normal distribution function to 1e-7: Abramowitz and Stegun 7.1.26. `tail` is e^(-x^2 / 2).
+inline vec normal_cdf(vec x, vec tail) {
+    vec t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * absolute(x));
     vec p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f
                  + t * 1.061405429f)))) * tail * 0.5f;
     return x < 0.0f ? p : 1.0f - p;
 }
 
-inline vec activated(Activation kind, vec x) {
+inline vec activate(Activation kind, vec x) {
     if (kind == QUICK_GELU) return x * sigmoid(1.702f * x);
-    return x * normal(x, exponential(x * x * -0.5f));
+    return x * normal_cdf(x, exponential(x * x * -0.5f));
 }
 
-inline vec slope(Activation kind, vec x) {
+// The derivative of the activation.
+inline vec derivative(Activation kind, vec x) {
     if (kind == QUICK_GELU) {
         vec s = sigmoid(1.702f * x);
         return s * (1.0f + 1.702f * x * sigmoid(-1.702f * x));  // 1 - s would lose its digits
     }
     vec tail = exponential(x * x * -0.5f);
-    return normal(x, tail) + x * tail * 0.39894228f;
+    return normal_cdf(x, tail) + x * tail * 0.39894228f;
 }
 
-// x[rows][inputs], w packed, bias and residual or null -> y[rows][outputs].
+// x[rows][inputs] and packed w -> y[rows][outputs]; bias and residual may be null.
 inline void linear(const Layer& s, long rows, const float* x, void* w, float* bias,
                    const float* residual, float* y) {
     for (long r = 0; r < rows; r += ROWS) {
         long count = std::min<long>(ROWS, rows - r), first = r * s.outputs;
-        auto source = factor(s, x + r * s.inputs, count * s.inputs, SOURCE);
+        auto source = to_factor(s, x + r * s.inputs, count * s.inputs, SOURCE);
         multiply(s, count, source, w, bias, residual ? residual + first : nullptr, y + first);
     }
 }
@@ -156,8 +160,8 @@ struct Mlp {
     Activation kind;
 };
 
-// y = residual + narrow(activation(wide(x))); the activation's argument goes to `activation_input` or, where
-// that is null, nowhere.
+// y = residual + narrow(activation(wide(x))). The input of the activation goes to
+// `activation_input` unless that is null.
 inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, void* w1, float* b1,
                 void* w2, float* b2, float* y, float* activation_input) {
     long width = s.wide.inputs, hidden = s.wide.outputs;
@@ -165,34 +169,34 @@ inline void mlp(const Mlp& s, long rows, const float* x, const float* residual, 
         long count = std::min<long>(ROWS, rows - r), size = count * hidden;
         float* u = activation_input ? activation_input + r * hidden
                         : (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
-        auto source = factor(s.wide, x + r * width, count * width, SOURCE);
+        auto source = to_factor(s.wide, x + r * width, count * width, SOURCE);
         multiply(s.wide, count, source, w1, b1, nullptr, u);
         void* g = scratch(GATED, ROWS * hidden * s.narrow.bytes());
         Activation kind = s.kind;
         if (s.narrow.half)
-            over(size, [=](long i) {
-                *(hvec*)((bf16*)g + i) = rounded(activated(kind, at(u + i)));
+            for_each_lane(size, [=](long i) {
+                *(hvec*)((bf16*)g + i) = round_to_bf16(activate(kind, at(u + i)));
             });
         else
-            over(size, [=](long i) { at((float*)g + i) = activated(kind, at(u + i)); });
+            for_each_lane(size, [=](long i) { at((float*)g + i) = activate(kind, at(u + i)); });
         multiply(s.narrow, count, g, w2, b2, residual + r * width, y + r * width);
     }
 }
 
-// dx from dy and the activation_input argument of the activation; w2 and w1 packed for the way back.
-inline void mlp_backward(const Mlp& s, long rows, const float* dy, const float* activation_input, void* w2,
-                         void* w1, float* dx) {
+// Computes dx from dy and the input of the activation. w2 and w1 are packed for the backward pass.
+inline void mlp_backward(const Mlp& s, long rows, const float* dy, const float* activation_input,
+                         void* w2, void* w1, float* dx) {
     long width = s.wide.inputs, hidden = s.wide.outputs;
     Layer back2{width, hidden, s.narrow.half}, back1{hidden, width, s.wide.half};
     for (long r = 0; r < rows; r += ROWS) {
         long count = std::min<long>(ROWS, rows - r), size = count * hidden;
         const float* u = activation_input + r * hidden;
         float* du = (float*)scratch(HIDDEN, ROWS * hidden * sizeof(float));
-        auto source = factor(back2, dy + r * width, count * width, SOURCE);
+        auto source = to_factor(back2, dy + r * width, count * width, SOURCE);
         multiply(back2, count, source, w2, nullptr, nullptr, du);
         Activation kind = s.kind;
-        over(size, [=](long i) { at(du + i) *= slope(kind, at(u + i)); });
-        auto slopes = factor(back1, du, size, GATED);
+        for_each_lane(size, [=](long i) { at(du + i) *= derivative(kind, at(u + i)); });
+        auto slopes = to_factor(back1, du, size, GATED);
         multiply(back1, count, slopes, w1, nullptr, nullptr, dx + r * width);
     }
 }
@@ -204,19 +208,21 @@ struct Call {
     Layer layer;  // of an MLP the wide one
     Activation kind;
     bool transposed, has_bias, has_residual;
-    long numbers, room;  // of the first input and of the output
+    long numbers, room;  // in the first input and in the output
 };
 
-// PACK: weight.  LINEAR: x, w, bias, residual.  MLP: x, residual, w1, bias1, w2, bias2.
-// MLP_BACKWARD: dy, activation_input, w2, w1.  `activation_input`, of an MLP alone, may be null.
+// The inputs of PACK: weight. LINEAR: x, w, bias, residual. MLP: x, residual, w1, bias1, w2, bias2.
+// MLP_BACKWARD: dy, activation_input, w2, w1. The output `activation_input` of MLP may be null.
 inline void run(const Call& c, float* const* in, float* out, float* activation_input) {
     const Layer& s = c.layer;
     Mlp m{s, {s.outputs, s.inputs, s.half}, c.kind};
     long rows = c.numbers / s.inputs;
     if (c.task == PACK) pack(s, c.transposed, in[0], out, c.room * sizeof(float));
     if (c.task == LINEAR)
-        linear(s, rows, in[0], in[1], c.has_bias ? in[2] : nullptr, c.has_residual ? in[3] : nullptr, out);
-    if (c.task == MLP) mlp(m, rows, in[0], in[1], in[2], in[3], in[4], in[5], out, activation_input);
+        linear(s, rows, in[0], in[1], c.has_bias ? in[2] : nullptr,
+               c.has_residual ? in[3] : nullptr, out);
+    if (c.task == MLP)
+        mlp(m, rows, in[0], in[1], in[2], in[3], in[4], in[5], out, activation_input);
     if (c.task == MLP_BACKWARD) mlp_backward(m, rows, in[0], in[1], in[2], in[3], out);
 }
 

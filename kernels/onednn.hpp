@@ -1,4 +1,4 @@
-// What the operators on oneDNN 2.x share: one engine, one stream, and work space that stays.
+// What the operators on oneDNN 2.x share: one engine, one stream, and work space.
 #include <dnnl.hpp>
 #include <omp.h>
 #include <stdlib.h>
@@ -24,19 +24,19 @@ inline dnnl::stream& stream() {
     return one;
 }
 
-// Work space, one piece for each part that an array can play. Operators run one after the other, so
-// all shapes share the pieces; they grow to the largest and stay.
+// Returns work space number `part`: each array of an operator has its own number. Operators run one
+// after the other, so all shapes share the memory. It grows when needed and is never freed.
 inline void* scratch(int part, size_t bytes) {
-    static void* held[6] = {};
+    static void* memory_of[6] = {};
     static size_t sizes[6] = {};
     if (sizes[part] < bytes) {
-        ::free(held[part]);
+        ::free(memory_of[part]);
         sizes[part] = 0;
-        held[part] = ::aligned_alloc(64, (bytes + 63) / 64 * 64);
-        if (!held[part]) throw std::runtime_error("oneDNN: out of memory for work space");
+        memory_of[part] = ::aligned_alloc(64, (bytes + 63) / 64 * 64);
+        if (!memory_of[part]) throw std::runtime_error("oneDNN: out of memory for work space");
         sizes[part] = bytes;
     }
-    return held[part];
+    return memory_of[part];
 }
 
 inline void copy(memory from, memory to) { dnnl::reorder(from, to).execute(stream(), from, to); }

@@ -1,13 +1,14 @@
-// The slopes of a softmax classifier's cross-entropy in one pass, fp32. Compiled by Jittor after
-// lanes.hpp. Each row is by itself, so no bit depends on the number of threads.
+// The gradient of a softmax classifier's cross-entropy in one pass, in fp32. Jittor compiles it
+// after lanes.hpp. Each row is computed by itself, so no bit depends on the number of threads.
 #include <vector>
 
 namespace softmax {
 
 using namespace lanes;
 
-// products[N,C], scales[C], cosines[N,C], offsets[C], labels[N], mask[N] ->
-// mask (P - Y)[N,C] and -log P of the label [N], of the logits products + scales cosines + offsets
+// The logits are products[N,C] + scales[C] cosines[N,C] + offsets[C], P their softmax, Y the
+// one-hot labels[N]. Computes difference[N,C] = mask[N] (P - Y) and losses[N] = -log P of the
+// label.
 inline void gradient(long rows, long classes, const float* products, const float* scales,
                    const float* cosines, const float* offsets, const float* labels,
                    const float* mask, float* difference, float* losses) {
@@ -20,18 +21,19 @@ inline void gradient(long rows, long classes, const float* products, const float
             const float *p = products + n * classes, *c = cosines + n * classes;
             for (long k = 0; k < classes; k++) z[k] = p[k] + scales[k] * c[k] + offsets[k];
             long label = (long)labels[n];
-            float top = *std::max_element(z.begin(), z.begin() + classes), own = z[label] - top;
-            std::fill(z.begin() + classes, z.end(), top);
+            float largest = *std::max_element(z.begin(), z.begin() + classes);
+            float label_logit = z[label] - largest;
+            std::fill(z.begin() + classes, z.end(), largest);
             vec sums = {};
             for (long k = 0; k < padded; k += LANES) {
-                at(&z[k]) = exponential(at(&z[k]) - top);
+                at(&z[k]) = exponential(at(&z[k]) - largest);
                 if (k + LANES > classes) std::fill(z.begin() + classes, z.end(), 0.0f);
                 sums += at(&z[k]);
             }
             float sum = total(sums), scale = mask[n] / sum;
             for (long k = 0; k < classes; k++) difference[n * classes + k] = z[k] * scale;
             difference[n * classes + label] -= mask[n];
-            losses[n] = logf(sum) - own;
+            losses[n] = logf(sum) - label_logit;
         }
     }
 }
