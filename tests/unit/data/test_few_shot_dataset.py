@@ -1,4 +1,4 @@
-"""Trees, lists and test sets, with what archives and desktops do to them."""
+"""Contest trees, folders, lists and test sets, also as archives and desktops leave them."""
 
 import os
 from pathlib import Path

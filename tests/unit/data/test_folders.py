@@ -1,4 +1,4 @@
-"""Walking folders: natural order, junk left out, no endless loops."""
+"""Listing folders: natural order, no junk, no endless loops."""
 
 from data.folders import is_image, is_junk, natural_key, walk_images
 

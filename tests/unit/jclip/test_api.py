@@ -1,4 +1,4 @@
-"""`jclip.load`: a file of weights to a model that answers, and can be trained."""
+"""`jclip.load`: the model has the weights of the file, and can be trained."""
 
 import pickle
 

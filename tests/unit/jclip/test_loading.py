@@ -1,4 +1,4 @@
-"""Downloads against a real server on this machine: whole, interrupted, wrong, absent."""
+"""Downloads from a server on this machine: complete, interrupted, wrong and missing files."""
 
 import hashlib
 import threading

@@ -1,4 +1,4 @@
-"""Pixels against OpenAI's transform, and photos that are hard to cut to a square."""
+"""Pixels against OpenAI's transform, and photos that are hard to crop to a square."""
 
 import hashlib
 import io

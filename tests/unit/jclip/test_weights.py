@@ -1,4 +1,4 @@
-"""Every format gives the same CLIP, and what does not fit is listed by name."""
+"""Every format gives the same CLIP, and errors list the names that do not fit."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Low-rank adapters on small towers: what they change, what they leave alone, what they refuse."""
+"""LoRA on small towers: what the adapters change, what they keep, and their errors."""
 
 from dataclasses import replace
 from functools import cache
@@ -48,7 +48,7 @@ def attach():
 
 
 def learn(adapters: LoraAdapters) -> None:
-    """Seeded values for every B."""
+    """Sets every B to seeded values."""
     random = np.random.default_rng(1)
     for name, variable in adapters.named_parameters():
         if name.endswith("B"):
@@ -56,7 +56,7 @@ def learn(adapters: LoraAdapters) -> None:
 
 
 def features() -> tuple[np.ndarray, np.ndarray]:
-    """Of four images and four sentences."""
+    """Returns the features of four images and of four sentences."""
     images = seeded_inputs.seeded_images(4, SIZES.image_resolution, 3)
     tokens = tokenize(["a cat", "x", "two dogs on a red car", "a blue cat"])
     return model().encode_image(images).numpy(), model().encode_text(tokens).numpy()

@@ -1,4 +1,4 @@
-"""The settings of low-rank adapters, and one adapter by itself."""
+"""The settings of LoRA, and one adapter by itself."""
 
 import jittor as jt
 import numpy as np

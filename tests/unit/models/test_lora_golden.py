@@ -1,4 +1,4 @@
-"""One training step of CLIP-LoRA at the full size of ViT-B/32 against its authors' public code."""
+"""One training step of CLIP-LoRA at the size of ViT-B/32 against its authors' public code."""
 
 import json
 

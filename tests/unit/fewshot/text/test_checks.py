@@ -1,4 +1,4 @@
-"""Each rule of the checker fails on one change to a small set of files that keeps them all."""
+"""Each check fails on one change to a small set of files that passes all of them."""
 
 import copy
 import json
@@ -76,7 +76,7 @@ NEGATIVES = {
 
 @pytest.fixture
 def problems_after(tmp_path):
-    """problems(change): the checker's lines after `change(dogs, food, negatives, templates)`."""
+    """Returns problems(change): the lines after `change(dogs, food, negatives, templates)`."""
 
     def problems(change=lambda *_: None) -> list[str]:
         dogs, food, negatives = map(copy.deepcopy, (DOGS, FOOD, NEGATIVES))

@@ -1,3 +1,5 @@
+"""Templates and sentences of each class, their weights, and class vectors."""
+
 import hashlib
 import json
 

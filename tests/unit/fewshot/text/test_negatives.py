@@ -1,4 +1,4 @@
-"""The negatives file holds to its rules; mining drops and keeps what it says; groups."""
+"""The negatives file keeps its rules, and mining drops and keeps the right words."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Policies: who trains, and that the rest keeps its bytes through real steps."""
+"""Policies: the named parts are trained, and the rest keeps its bytes in training steps."""
 
 from functools import cache
 
@@ -95,7 +95,7 @@ def test_all_trains_everything():
 
 
 def test_frozen_parts_give_the_features_of_evaluation():
-    """No path is dropped and no batch is looked at, though the network is in training."""
+    """No path is dropped and no batch statistic is used, although the network is in training."""
     module = network("efficientnet_b0")
     set_trainable(module, "head")
     images = jt.randn(4, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""The auxiliary ResNet-50 against one written out in torch, and what its reader refuses."""
+"""The auxiliary ResNet-50 against one written in torch, and the errors of loading it."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""`build_network`: names and first values as the originals', one interface, clear refusals."""
+"""`build_network`: names and initial values as in the originals, one interface, clear errors."""
 
 import jittor as jt
 import numpy as np

@@ -1,4 +1,4 @@
-"""The auxiliary bias weighs itself by rows that it did not see."""
+"""The auxiliary bias: its weight and ridge follow from leave-one-out outputs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Channel re-weighting: identity, gradients and loss, what it learns, its contract."""
+"""Channel re-weighting: identity, gradients, loss, what it learns, and its errors."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_bad_channels_are_turned_down_and_zero_shot_gains():
 
 
 def loss_of(changes, rows, labels, text):
-    """The loss of `learned` in plain float64 NumPy."""
+    """Computes the loss of `learn_changes` in plain float64 NumPy."""
     x, y, x_text, y_text = changes
     width, scale = rows.shape[1], fit_text_scale(rows @ text.T, labels)
     images = unit(rows * (1 + x) + y / np.sqrt(width))

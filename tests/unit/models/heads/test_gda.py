@@ -1,4 +1,4 @@
-"""The Gaussian discriminant: its formula, what it coincides with, leaving a shot out."""
+"""The Gaussian discriminant: its formula, its equals, and leaving a shot out."""
 
 import numpy as np
 import pytest

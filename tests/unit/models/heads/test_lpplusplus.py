@@ -1,4 +1,4 @@
-"""The LP++ head: its contract, its gradients and loss, real features."""
+"""The LP++ head: its interface, its gradients, metric and loss, and real features."""
 
 import pickle
 
@@ -145,7 +145,7 @@ def test_bad_setting_is_one_clear_error(settings):
 
 @pytest.fixture(params=["fp32", "plain"])
 def operators(request, monkeypatch):
-    """The operator of the CPU, and Jittor's own as on CUDA."""
+    """The operator of the CPU, and Jittor's operators as on CUDA."""
     monkeypatch.setattr(cpu_operator, "precision", request.param)
 
 

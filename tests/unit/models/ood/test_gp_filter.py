@@ -1,4 +1,4 @@
-"""The fitted OOD filter: its score by the formula, what it must not see, little to go by."""
+"""The Gaussian-process filter: its formula, what it must not see, few shots, and its parts."""
 
 import numpy as np
 import pytest

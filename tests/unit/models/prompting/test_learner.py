@@ -1,4 +1,4 @@
-"""Learned prompts read as the sentences they stand for, and nothing but the context learns."""
+"""Learned prompts are encoded as the sentences that they replace; only the context learns."""
 
 from functools import cache
 from pathlib import Path

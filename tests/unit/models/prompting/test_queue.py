@@ -1,4 +1,4 @@
-"""The queue's order and its checkpoint, and averages against numbers worked out by hand."""
+"""The order of the queue and its checkpoint, and averages against numbers computed by hand."""
 
 from pathlib import Path
 
