@@ -44,13 +44,13 @@ def test_a_valid_file_is_valid(check):
     [
         (LINES[0] + LINES[2], "2: image_2.jpg is missing"),
         (CONTENT + "image_3.jpg 1 2 3 4 5\n", "4: image_3.jpg is no test image"),
-        (CONTENT + LINES[1], "4: image_2.jpg stands in line 2 already"),
+        (CONTENT + LINES[1], "4: image_2.jpg is in line 2"),
         (CONTENT.replace("5 4 3 2 1", "5 4 3 2"), "2: image_2.jpg has 4 ids, not 5"),
         (CONTENT.replace("5 4 3 2 1", "5 4 3 2 1 0"), "2: image_2.jpg has 6 ids, not 5"),
         (CONTENT.replace("5 4 3 2 1", "5 4 3 2 5"), "2: an id comes twice: 5 4 3 2 5"),
         (CONTENT.replace("5 4 3 2 1", "5 4 3 2 6"), "2: class id 6 is out of range 0 to 5"),
         (CONTENT.replace("5 4 3 2 1", "5,4,3,2,1"), "2: '5,4,3,2,1' is no class id"),
-        (LINES[1] + LINES[0] + LINES[2], "1: image_2.jpg stands where image_1.jpg belongs"),
+        (LINES[1] + LINES[0] + LINES[2], "1: image_2.jpg is in the place of image_1.jpg"),
         ("", "is empty; expected 3 lines"),
     ],
 )
