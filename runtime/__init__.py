@@ -1,4 +1,4 @@
-"""Ground floor: prepares Jittor before its first import. Import this before `jittor`, always."""
+"""Prepares Jittor before its first import: `import runtime` always comes before `import jittor`."""
 
 from runtime.prepare import prepare
 

@@ -1,4 +1,4 @@
-"""Where the kit lies on disk."""
+"""The folder of the kit."""
 
 from pathlib import Path
 

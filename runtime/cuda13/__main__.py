@@ -1,10 +1,10 @@
 """Prepares a private copy of Jittor for CUDA 13.
 
 Jittor 1.3.11 does not build against CUDA 13. This command copies the installed Jittor into the
-Python environment that runs it (share/jittor-cuda13), applies the edits of runtime/cuda13/edits.py,
-lays NVIDIA's wheels out as a toolkit and compiles a small kernel as a check. The installed Jittor
-stays as it is. Every command of the kit uses the copy on a machine with a device and a driver for
-CUDA 13. Compiled for sm_90, not yet run on a GPU.
+Python environment that runs it (share/jittor-cuda13) and applies the edits of
+runtime/cuda13/edits.py. It links NVIDIA's wheels into one toolkit folder and compiles a small
+kernel as a check. The installed Jittor stays as it is. Every command of the kit uses the copy on a
+machine with a device and a driver for CUDA 13. Compiled for sm_90, not yet run on a GPU.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main() -> int:
     )
     architecture = parser.parse_args().arch or next(iter(cuda.find_driver().architectures), "sm_90")
     if private_copy.is_ready():
-        print(f"{private_copy.folder()} stands and fits; remove it to prepare it anew.")
+        print(f"{private_copy.folder()} is ready; remove it to prepare it again.")
         return 0
     try:
         private_copy.build(architecture)

@@ -1,8 +1,8 @@
-"""What CUDA 13, cuDNN 9 and CCCL 3 need changed in the sources of Jittor 1.3.11, as data.
+"""The edits that CUDA 13, cuDNN 9 and CCCL 3 need in the sources of Jittor 1.3.11, as data.
 
-Not here: Jittor's reader of NumPy 2 arrays. The kit pins NumPy below 2, as Jittor itself does, so
-that code never runs. The cuDNN recurrent operators are left out (`REMOVED`): cuDNN 9 dropped their
-interface, and no network of the kit uses one.
+Jittor's reader of NumPy 2 arrays has no edit. The kit pins NumPy below 2, as Jittor itself does, so
+that code never runs. The recurrent operators of cuDNN are removed (`REMOVED`), because cuDNN 9
+dropped their interface and no network of the kit uses one.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ REINSTALL = f"pip install --force-reinstall --no-deps jittor=={JITTOR_VERSION}"
 
 @dataclass(frozen=True)
 class Edit:
-    """One replacement in `file` (below site-packages), where `before` stands `count` times."""
+    """One replacement in `file` (below site-packages), in which `before` occurs `count` times."""
 
     file: str
     before: str
@@ -175,25 +175,29 @@ EDITS: tuple[Edit, ...] = COMPILER + CORE + PRODUCTS + CONVOLUTIONS + CUB
 
 
 class EditError(RuntimeError):
-    """An edit does not fit the source; the message names the file."""
+    """An edit does not fit the source. The message names the file."""
 
 
 def apply_edit(text: str, edit: Edit) -> str:
-    """The edited text, the same where the edit is in already. Raises EditError: no anchor."""
+    """Returns the edited text; it stays the same if the edit was applied before.
+
+    Raises EditError if `before` does not occur as often as it should.
+    """
     if edit.after in text:
         return text
-    if (found := text.count(edit.before)) != edit.count:
+    count = text.count(edit.before)
+    if count != edit.count:
         raise EditError(
-            f"{edit.file}: expected {edit.count} times, found {found} times: {edit.before!r}. "
+            f"{edit.file}: expected {edit.count} times, found {count} times: {edit.before!r}. "
             f"The edits fit Jittor {JITTOR_VERSION} only: {REINSTALL}"
         )
     return text.replace(edit.before, edit.after)
 
 
 def apply_edits(site: Path) -> None:
-    """Applies all edits to the Jittor under `site`; a second time changes nothing.
+    """Applies all edits to the Jittor under `site`; a second call changes nothing.
 
-    Raises EditError.
+    Raises EditError if one does not fit.
     """
     for edit in EDITS:
         path = site / edit.file

@@ -1,4 +1,4 @@
-"""The private copy of Jittor for CUDA 13: where it lies, whether it fits, how it is built and used.
+"""The private copy of Jittor for CUDA 13: its folder, whether it fits, and how to build and use it.
 
 It holds `site/` (jittor and jittor_utils with the edits of `runtime.cuda13.edits`), `cuda/` (the
 toolkit) and a manifest. Jittor names its cache after the path of jittor_utils, so the copy and the
@@ -21,23 +21,23 @@ MANIFEST = "manifest.json"
 
 
 def folder() -> Path:
-    """Where the copy lies: in the Python environment that runs the kit."""
+    """Returns the copy's folder, in the Python environment that runs the kit."""
     return Path(sys.prefix) / "share/jittor-cuda13"
 
 
 def nvcc() -> Path:
-    """The compiler of the copy's toolkit."""
+    """Returns the compiler of the copy's toolkit."""
     return folder() / "cuda/bin/nvcc"
 
 
 def _identity() -> dict[str, str]:
-    """What a copy must agree on to be used: Jittor's version and the edits."""
+    """Returns what a copy must agree on to be used: Jittor's version and the edits."""
     edits = hashlib.sha256(repr((EDITS, REMOVED)).encode()).hexdigest()
     return {"jittor": importlib.metadata.version("jittor"), "edits": edits}
 
 
 def is_ready() -> bool:
-    """Whether a copy stands that fits the installed Jittor, these edits and the wheels."""
+    """Returns whether a copy fits the installed Jittor, these edits and the wheels."""
     try:
         manifest = json.loads((folder() / MANIFEST).read_text())
         return _identity().items() <= manifest.items() and Path(manifest["nvcc"]).is_file()
@@ -46,7 +46,7 @@ def is_ready() -> bool:
 
 
 def activate() -> None:
-    """Makes the coming `import jittor` take the copy. Raises RuntimeError if it came too late."""
+    """Makes the next `import jittor` take the copy. Raises RuntimeError if Jittor is imported."""
     if "jittor" in sys.modules or "jittor_utils" in sys.modules:
         raise RuntimeError("jittor was imported before runtime: put `import runtime` first")
     sys.path.insert(0, str(folder() / "site"))
@@ -56,7 +56,10 @@ def activate() -> None:
 
 
 def _installed_site() -> Path:
-    """The folder of the installed Jittor, never the copy. Raises EditError: another version."""
+    """Returns the folder of the installed Jittor, never of the copy.
+
+    Raises EditError if Jittor is not installed, or in another version.
+    """
     try:
         installed = importlib.metadata.distribution("jittor")
     except importlib.metadata.PackageNotFoundError:
@@ -67,7 +70,7 @@ def _installed_site() -> Path:
 
 
 def build(architecture: str) -> None:
-    """Builds the copy in a temporary folder, compiles a check for `architecture`, renames it.
+    """Builds the copy in a temporary folder, compiles a check for `architecture`, and renames it.
 
     Raises EditError, toolkit.ToolkitError or OSError; an earlier copy then stays as it was.
     """
@@ -83,13 +86,13 @@ def build(architecture: str) -> None:
         toolkit.probe(temporary / "cuda", architecture, os.environ.get("cc_path") or "g++")
         manifest = _identity() | {"nvcc": str(compiler), "probed": architecture}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        _exchange(temporary, final)
+        _replace(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _exchange(new: Path, final: Path) -> None:
-    """Renames `new` to `final`; a folder that stands there is moved aside first, then deleted."""
+def _replace(new: Path, final: Path) -> None:
+    """Renames `new` to `final`; an older folder there is moved away first and then deleted."""
     old = new.with_name(new.name + ".old")
     if final.exists():
         final.rename(old)

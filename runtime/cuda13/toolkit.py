@@ -1,7 +1,7 @@
-"""Lays NVIDIA's CUDA 13 wheels out as one toolkit folder of the shape that Jittor expects.
+"""Links NVIDIA's CUDA 13 wheels into one toolkit folder of the shape that Jittor expects.
 
-Jittor wants `bin/nvcc`, `include/` and `lib64/lib<name>.so` side by side, in real folders; the
-wheels keep cuDNN and NCCL apart and name libraries by their version only (`libcublas.so.13`).
+Jittor wants `bin/nvcc`, `include/` and `lib64/lib<name>.so` next to each other, in real folders.
+The wheels have cuDNN and NCCL in other folders and only versioned names (`libcublas.so.13`).
 """
 
 import importlib.util
@@ -40,13 +40,13 @@ extern "C" void probe(const float* in, float* out) { sum<<<1, 128>>>(in, out); c
 
 
 class ToolkitError(RuntimeError):
-    """The toolkit is not whole or does not compile; the message says why."""
+    """The toolkit is incomplete or does not compile. The message says why."""
 
 
 def wheel_folders() -> list[Path]:
-    """Folders of the installed wheels with `include/` and `lib/`, the toolkit's own first."""
-    found = importlib.util.find_spec("nvidia")
-    roots = [Path(root) for root in found.submodule_search_locations or ()] if found else []
+    """Returns the folders of the installed wheels with `include/` and `lib/`, the toolkit first."""
+    spec = importlib.util.find_spec("nvidia")
+    roots = [Path(root) for root in spec.submodule_search_locations or ()] if spec else []
     return [
         root / part
         for part in ("cu13", "cudnn", "nccl")
@@ -56,12 +56,15 @@ def wheel_folders() -> list[Path]:
 
 
 def wheel_nvcc() -> Path | None:
-    """The compiler of the wheels, or None where they are not installed."""
+    """Returns the compiler of the wheels; None if they are not installed."""
     return next((f / "bin/nvcc" for f in wheel_folders() if (f / "bin/nvcc").is_file()), None)
 
 
 def build(folder: Path) -> Path:
-    """Builds the toolkit in the new `folder` and returns the wheels' nvcc. Raises ToolkitError."""
+    """Builds the toolkit in the new `folder` and returns the wheels' nvcc.
+
+    Raises ToolkitError if the wheels are not installed or incomplete.
+    """
     nvcc = wheel_nvcc()
     if nvcc is None:
         raise ToolkitError(f"the CUDA 13 wheels are not installed: {WHEELS}")
@@ -74,7 +77,7 @@ def build(folder: Path) -> Path:
             _link(library, folder / "lib64" / library.name)
             if ".so." in library.name:
                 _link(library, folder / "lib64" / (library.name.split(".so.")[0] + ".so"))
-    script = folder / "bin/nvcc"  # no link: Jittor resolves links, then looks beside the file
+    script = folder / "bin/nvcc"  # no link: Jittor resolves links and looks next to the target
     script.write_text(f'#!/bin/sh\nexec "{nvcc}" "$@"\n')
     script.chmod(0o755)
     needed = [f"include/{name}" for name in HEADERS] + [f"lib64/lib{n}.so" for n in LIBRARIES]
@@ -92,7 +95,7 @@ def _link(target: Path, link: Path) -> None:
 def probe(folder: Path, architecture: str, compiler: str) -> None:
     """Compiles and links a small kernel that uses every library, for `architecture` ("sm_90").
 
-    Raises ToolkitError with the compiler's own words.
+    Raises ToolkitError with the compiler's message.
     """
     source, library = folder / "probe.cu", folder / "probe.so"
     source.write_text(PROBE)
@@ -107,6 +110,6 @@ def probe(folder: Path, architecture: str, compiler: str) -> None:
     finally:
         source.unlink()
     if done.returncode:
-        words = (done.stderr or done.stdout).strip()[-600:]
-        raise ToolkitError(f"{folder / 'bin/nvcc'} cannot compile for {architecture}: {words}")
+        message = (done.stderr or done.stdout).strip()[-600:]
+        raise ToolkitError(f"{folder / 'bin/nvcc'} cannot compile for {architecture}: {message}")
     library.unlink()

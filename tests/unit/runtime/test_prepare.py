@@ -119,4 +119,4 @@ def test_the_rest_of_a_broken_download_is_named(tmp_path, monkeypatch):
     (folder / "include").mkdir(parents=True)
     monkeypatch.setenv("JITTOR_HOME", str(tmp_path))
     with pytest.raises(RuntimeError, match="broken download: delete that folder"):
-        onednn.lay_out()
+        onednn.load()
