@@ -1,7 +1,4 @@
-"""Commands call `ensure_environment()` first: the packages must be there, in this Python or in
-the kit's own
-`.venv`.
-"""
+"""Makes sure that a command's packages are there: in this Python, or in the kit's `.venv`."""
 
 import importlib.util
 import os
@@ -12,10 +9,12 @@ from runtime.paths import ROOT
 
 
 def ensure_environment(package: str = "jittor") -> None:
-    """Goes on where the package is installed; else restarts the command in `.venv`; else ends it
-    with the remedy. package: of those that the command needs, one that others seldom bring.
+    """Returns if the package is installed, or else restarts the command in `.venv`.
+
+    Commands call this before they import a package. Ends the program with the remedy if `.venv`
+    has no such package either. package: the rarest of those that the command needs.
     """
-    switch(package)
+    restart_in_venv(package)
     if not importlib.util.find_spec(package):
         sys.exit(
             f"{sys.executable} has no {package}: `pip install -r requirements.txt`, or let "
@@ -23,9 +22,9 @@ def ensure_environment(package: str = "jittor") -> None:
         )
 
 
-def switch(package: str = "jittor") -> None:
-    """Restarts the command in `.venv` where only that has the package."""
-    own = ROOT / ".venv/bin/python"
-    there = importlib.util.find_spec(package) or Path(sys.executable) == own
-    if not there and own.exists():
-        os.execv(own, [str(own), *sys.orig_argv[1:]])
+def restart_in_venv(package: str = "jittor") -> None:
+    """Restarts the command in `.venv` if this Python lacks the package and `.venv` is there."""
+    python = ROOT / ".venv/bin/python"
+    is_ready = importlib.util.find_spec(package) or Path(sys.executable) == python
+    if not is_ready and python.exists():
+        os.execv(python, [str(python), *sys.orig_argv[1:]])

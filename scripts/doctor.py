@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from runtime import PREPARED, cuda, onednn
 from runtime.cuda13 import private_copy
-from runtime.environment import switch
+from runtime.environment import restart_in_venv
 from runtime.paths import ROOT
 from runtime.table import table
 
@@ -517,5 +517,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    switch()  # to the environment that the kit's other commands run in
+    restart_in_venv()  # which is the environment that the kit's other commands run in
     sys.exit(main())
