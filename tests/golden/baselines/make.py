@@ -1,7 +1,7 @@
-"""Writes tests/golden/baselines/*.npz: losses, optimiser, averages, schedules and image operations
-by public reference code.
+"""Writes the golden files of the baselines, by public reference code.
 
-Run by hand, in an environment of its own (never together with Jittor):
+They hold losses, an optimizer, running averages, schedules and image operations. Run this by hand,
+in an environment of its own without Jittor:
 
     git clone https://github.com/lenscloth/RKD
     git clone https://github.com/facebookresearch/deit
@@ -11,8 +11,8 @@ Run by hand, in an environment of its own (never together with Jittor):
     pip install torch==2.13.0 torchvision==0.28.0 pillow==13.0.0
     python -m tests.golden.baselines.make FOLDER
 
-FOLDER holds the five checkouts under these names. Everything but the images is run in float64.
-Of SimCLR, FixMatch and MoCo's main file only the lines that take part are read, since those files
+FOLDER holds the five checkouts under these names. Everything but the images runs in float64. Only
+the lines that take part are read from SimCLR, FixMatch and MoCo's main file, because these files
 import data sets and loggers.
 """
 
@@ -35,14 +35,14 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode, RandAugment
 from torchvision.transforms.autoaugment import _apply_op
 
-TARGET = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 ROWS, CLASSES, STUDENT, TEACHER = 6, 5, 7, 4
 LEVELS = (9, 17, 30)  # of RandAugment
 COUNTER = "num_batches_tracked"  # a buffer of torch's BatchNorm that Jittor's has not
 
 
 def module(path: Path) -> types.ModuleType:
-    """A file as a module; its neighbours can be imported from it."""
+    """Imports a file as a module that can import its neighbours."""
     with contextlib.ExitStack() as undo:
         sys.path.insert(0, str(path.parents[1]))
         undo.callback(sys.path.pop, 0)
@@ -54,7 +54,7 @@ def module(path: Path) -> types.ModuleType:
 
 
 def lines(path: Path, wanted: Callable[[ast.AST], bool], names: dict) -> None:
-    """Runs the statements of a file for which `wanted` holds. Raises ValueError for none."""
+    """Runs the statements of a file that `wanted` selects. Raises ValueError if there are none."""
     nodes = ast.walk(ast.parse(path.read_text()))
     found = [node for node in nodes if isinstance(node, ast.stmt) and wanted(node)]
     if not found:
@@ -63,7 +63,7 @@ def lines(path: Path, wanted: Callable[[ast.AST], bool], names: dict) -> None:
 
 
 def assigns(*targets: str) -> Callable[[ast.AST], bool]:
-    """Whether a statement is an assignment to one of these."""
+    """Whether a statement assigns to one of these names."""
     return lambda node: isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in targets
 
 
@@ -73,7 +73,7 @@ def defines(name: str) -> Callable[[ast.AST], bool]:
 
 
 def references(folder: Path) -> dict[str, tuple[Callable, tuple[str, ...]]]:
-    """name -> (loss of tensors, the names of its inputs, the trained ones first)."""
+    """Returns {name: (loss of tensors, the names of its inputs, the trained ones first)}."""
     rkd, deit = module(folder / "RKD/metric/loss.py"), module(folder / "deit/losses.py")
     simclr: dict = {"torch": torch, "F": functional}
     lines(folder / "SimCLR/simclr.py", defines("info_nce_loss"), simclr)
@@ -115,7 +115,7 @@ def references(folder: Path) -> dict[str, tuple[Callable, tuple[str, ...]]]:
 
 
 def inputs() -> dict[str, dict[str, np.ndarray]]:
-    """Cases of inputs: `plain`; `pair`: two rows of the student equal; `same`: all of them."""
+    """Returns the cases: `plain`, `pair` (two equal rows of the student), `same` (all equal)."""
     random = np.random.default_rng(6)
     shapes = {"student": STUDENT, "other": STUDENT, "teacher": TEACHER}
     plain = {name: random.normal(size=(ROWS, width)) for name, width in shapes.items()}
@@ -129,7 +129,7 @@ def inputs() -> dict[str, dict[str, np.ndarray]]:
 
 
 def losses(folder: Path) -> dict[str, np.ndarray]:
-    """Inputs, values and gradients of the first input (both views of NT-Xent)."""
+    """Returns inputs, values and gradients of the first input (of both views for NT-Xent)."""
     found: dict[str, np.ndarray] = {}
     for case, arrays in inputs().items():
         found |= {f"{case}.{name}": array for name, array in arrays.items()}
@@ -147,7 +147,7 @@ def losses(folder: Path) -> dict[str, np.ndarray]:
 
 
 def training(folder: Path) -> dict[str, np.ndarray]:
-    """LARS, the running average and the warmed-up cosine, over a few steps."""
+    """Returns LARS, the running average and the cosine with warm-up over a few steps."""
     lars = module(folder / "moco-v3/moco/optimizer.py").LARS
     random = np.random.default_rng(7)
     steps, shapes = 6, {"weight": (4, 3), "bias": (4,), "zero": (2, 3), "kernel": (2, 3, 3, 3)}
@@ -169,7 +169,7 @@ def training(folder: Path) -> dict[str, np.ndarray]:
 
 
 def average(folder: Path) -> dict[str, np.ndarray]:
-    """FixMatch's average of a linear layer and a BatchNorm over the given weights."""
+    """Returns FixMatch's average of a linear layer and a BatchNorm over these weights."""
     random = np.random.default_rng(8)
     net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).double()
     states = [
@@ -197,7 +197,7 @@ def average(folder: Path) -> dict[str, np.ndarray]:
 
 
 def schedule(folder: Path) -> dict[str, np.ndarray]:
-    """MoCo v3's rate at each of 40 steps, 8 of them warm-up; torch's cosine from .6 to .001."""
+    """Returns MoCo v3's rate at 40 steps, 8 of them warm-up, and torch's cosine from .6 to .001."""
     names: dict = {"math": math}
     lines(folder / "moco-v3/main_moco.py", defines("adjust_learning_rate"), names)
     holder = types.SimpleNamespace(param_groups=[{}])
@@ -214,7 +214,7 @@ def schedule(folder: Path) -> dict[str, np.ndarray]:
 
 
 def pictures() -> dict[str, np.ndarray]:
-    """An image, and what torchvision makes of it."""
+    """Returns an image and what torchvision makes of it."""
     random = np.random.default_rng(9)
     coarse = Image.fromarray(random.integers(0, 256, (6, 5, 3), dtype=np.uint8))
     fine = np.asarray(coarse.resize((20, 24), Image.Resampling.BICUBIC)).astype(int)
@@ -255,10 +255,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="holds the five checkouts")
     folder = parser.parse_args().folder
     warnings.filterwarnings("ignore", ".*elementwise_mean")  # RKD's old name of the mean
-    TARGET.mkdir(parents=True, exist_ok=True)
     found = {"losses": losses(folder), "training": training(folder), "images": pictures()}
     for name, arrays in found.items():
-        np.savez_compressed(TARGET / f"{name}.npz", **arrays)
+        np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Makes `tests/golden/clip` from OpenAI's own CLIP: features, parameter names, tokens, pixels.
+"""Writes the golden files of CLIP, by OpenAI's own code.
 
     PEER/bin/python -m tests.golden.clip.make --openai-clip FOLDER
 
-PEER is an environment with torch, torchvision, ftfy and regex; FOLDER a checkout of
-https://github.com/openai/CLIP. Weights, images and photos are drawn from seeds on both sides
-(`benchmarks/seeded_inputs.py`), so that the files hold only what came out.
+They hold features, parameter names, tokens and pixels. PEER is an environment with torch,
+torchvision, ftfy and regex. FOLDER is a checkout of https://github.com/openai/CLIP. Both sides draw
+weights, images and photos from seeds (`benchmarks/seeded_inputs.py`), so the files hold outputs
+only.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from benchmarks import clip_peer, seeded_inputs
 from tests.golden.clip import tiny_models
 
-GOLDEN = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 TEXTS = 300
 RESOLUTION = 64
 MODES = ("RGB", "L", "LA", "P", "RGBA", "CMYK", "I;16", "1")
@@ -26,21 +27,21 @@ SIDES = ((64, 64), (65, 64), (1, 9), (7, 10), (640, 10), (301, 224), (150, 333))
 
 
 def main() -> None:
+    """Writes the four files."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--openai-clip", type=Path, required=True, help="checkout of openai/CLIP")
     clip = clip_peer.openai_package(parser.parse_args().openai_clip)
-    GOLDEN.mkdir(parents=True, exist_ok=True)
     features, shapes = run_tiny_models(clip)
-    replace_file(GOLDEN / "features.npz", lambda file: np.savez_compressed(file, **features))
+    replace_file(FOLDER / "features.npz", lambda file: np.savez_compressed(file, **features))
     write_json("parameters.json", shapes)
     write_json("tokens.json", tokens(clip))
     write_json("pixels.json", pixels(clip))
 
 
 def run_tiny_models(clip) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[int]]]]:
-    """Features of the tiny models, and the names and shapes of their parameters."""
+    """Returns the features of the tiny models, and the shapes of their parameters by name."""
     ids = clip.clip.tokenize(list(seeded_inputs.SENTENCES), truncate=True).numpy()
     features, shapes = {}, {}
     for kind, sizes in tiny_models.SIZES.items():
@@ -58,7 +59,7 @@ def run_tiny_models(clip) -> tuple[dict[str, np.ndarray], dict[str, dict[str, li
 
 
 def tokens(clip) -> list[dict]:
-    """Strings and their token ids, cut to 77; zeros after the end are left out."""
+    """Returns strings and their token ids, cut to 77, without the zeros after the end."""
     texts = seeded_inputs.varied_texts(TEXTS, tiny_models.SEED)
     rows = clip.clip.tokenize(texts, truncate=True).numpy()
     return [
@@ -68,7 +69,7 @@ def tokens(clip) -> list[dict]:
 
 
 def pixels(clip) -> list[dict]:
-    """SHA-256 of the preprocessed float32 [3, R, R] of photos of odd sizes and modes."""
+    """Returns the SHA-256 of preprocessed float32 photos [3,R,R] of odd sizes and modes."""
     transform = clip.clip._transform(RESOLUTION)
     specifications = [(mode, *sides, tiny_models.SEED) for mode in MODES for sides in SIDES]
     return [
@@ -84,8 +85,9 @@ def pixels(clip) -> list[dict]:
 
 
 def write_json(name: str, content: list | dict) -> None:
+    """Writes a JSON file with one record per line."""
     text = json.dumps(content, ensure_ascii=True).replace("}, ", "},\n") + "\n"
-    replace_file(GOLDEN / name, lambda file: file.write(text.encode()))
+    replace_file(FOLDER / name, lambda file: file.write(text.encode()))
 
 
 def replace_file(path: Path, write) -> None:

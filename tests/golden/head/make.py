@@ -1,17 +1,17 @@
-"""Writes tests/golden/head/{published,paper}.npz: LP++ as its authors' public code updates it.
+"""Writes published.npz and paper.npz: LP++ as its authors' public code updates it.
 
-Run by hand, in an environment of its own (never together with Jittor):
+Run this by hand, in an environment of its own without Jittor:
 
     git clone https://github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline PUBLIC
     pip install torch==2.13.0 numpy scipy matplotlib tqdm
     python -m tests.golden.head.make PUBLIC
 
-Runs the public `LinearProbe_P2` itself, on the CPU and in float32 (it was written for CUDA and
-float16: `.cuda()` is made to do nothing and its one-hot matrix is made float32), with its bias
-from 0 (it leaves torch's random start), on seeded features in a narrow cone, and keeps the
-classifier and alpha after 1, 2, 3 and 30 updates. paper.npz is the same with one line mended:
-alpha's gradient is cleared where the classifier's is. The code moves alpha at every tenth
-iteration and has no setting for it, so the two files part at the tenth.
+It runs the public `LinearProbe_P2` itself, on seeded features in a narrow cone, and stores the
+classifier and alpha after 1, 2, 3 and 30 updates. The code was written for CUDA and float16; here
+`.cuda()` does nothing, the one-hot matrix is float32, and the bias starts at 0 instead of torch's
+random start. paper.npz comes from the same code with one line changed: alpha's gradient is cleared
+together with the classifier's. The code moves alpha at every tenth iteration, so the two files
+differ from the tenth on.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-TARGET = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 CLASSES, SHOTS, WIDTH = 6, 3, 16
 STEPS = (1, 2, 3, 30)
 LINE = "optimizer.zero_grad()"  # of the public code
@@ -31,7 +31,7 @@ MENDED = {"published": LINE, "paper": f"{LINE}; alpha_vec.grad = None"}
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """features[N,E], labels[N], text[C,E]: unit rows, each kind in a cone of its own."""
+    """Returns features[N,E], labels[N], text[C,E] of unit rows; images and texts lie in two cones."""
     random = np.random.default_rng(0)
     images, texts = 3 * random.standard_normal((2, WIDTH))
     centres = random.standard_normal((CLASSES, WIDTH))
@@ -43,8 +43,9 @@ def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def public_module(folder: Path, form: str) -> types.ModuleType:
-    """`methods/linear_probe_p2.py` without the package's other methods, made to run on the CPU,
-    with the line that `form` asks for.
+    """Imports `methods/linear_probe_p2.py` alone, changed to run on the CPU.
+
+    The line LINE becomes the one of `form`.
     """
     package = types.ModuleType("methods")
     package.__path__ = [str(folder / "methods")]
@@ -62,7 +63,7 @@ def public_module(folder: Path, form: str) -> types.ModuleType:
 
 
 def trained(module: types.ModuleType, steps: int) -> dict[str, np.ndarray]:
-    """Weight, bias and alpha after `steps` updates of the public code."""
+    """Returns weight, bias and alpha after `steps` updates of the public code."""
     features, labels, text = (torch.from_numpy(array) for array in inputs())
     kept = {}
 
@@ -94,13 +95,12 @@ def main() -> None:
     parser.add_argument("public", type=Path, help="folder of the public code")
     folder = parser.parse_args().public
     features, labels, text = inputs()
-    TARGET.mkdir(parents=True, exist_ok=True)
     for form in MENDED:
         module = public_module(folder, form)
         arrays = {"features": features, "labels": labels, "text": text, "steps": np.array(STEPS)}
         for steps in STEPS:
             arrays |= trained(module, steps)
-        np.savez(TARGET / f"{form}.npz", **arrays)
+        np.savez(FOLDER / f"{form}.npz", **arrays)
 
 
 if __name__ == "__main__":

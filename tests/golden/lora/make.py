@@ -1,17 +1,16 @@
-"""Writes tests/golden/lora/step.npz: one training step of CLIP-LoRA by its authors' public code.
+"""Writes step.npz: one training step of CLIP-LoRA by its authors' public code.
 
-Run by hand, in an environment of its own (never together with Jittor):
+Run this by hand, in an environment of its own without Jittor:
 
     git clone https://github.com/MaxZanella/CLIP-LoRA CLIP_LORA
     pip install torch==2.13.0 torchvision==0.28.0 numpy pillow ftfy regex tqdm
     python -m tests.golden.lora.make CLIP_LORA
 
-ViT-B/32 at full size, fp32 on the CPU, with seeded weights; CLIP_LORA holds a copy of OpenAI's
-CLIP, with its ViT unchanged. The first A follow the rule of `models.lora`; B is not 0,
-which would
-hide the gradient of A. Dropout is switched off after the layers are built: built with a rate of 0,
-the public layers take LoRA's change out of the weight before the backward pass reads it, so that
-gradients which pass through a layer miss it (with these weights, by up to 6 %).
+The step is that of ViT-B/32 at full size, in fp32 on the CPU, with seeded weights. CLIP_LORA holds
+a copy of OpenAI's CLIP with its ViT unchanged. A starts by the rule of `models.lora`. B does not
+start at 0, which would hide the gradient of A. Dropout is switched off after the layers are built:
+with a rate of 0 from the start, the public layers remove LoRA's change from the weight before the
+backward pass reads it. Gradients through a layer would then be off by up to 6 %.
 """
 
 import argparse
@@ -29,10 +28,10 @@ import torch
 
 from benchmarks import clip_peer, seeded_inputs
 
-TARGET = Path(__file__).resolve().parent / "step.npz"
+FILE = Path(__file__).resolve().parent / "step.npz"
 CLASSES = ("cat", "dog", "red car", "golden gate bridge", "Audi S5 Convertible 2012")
 LABELS = np.array([1, 4, 0, 2], np.int32)  # one for each image
-ENTRIES = 16  # kept of each array
+ENTRIES = 16  # stored entries per array
 SETTINGS: dict[str, Any] = {
     "seed": 2024,
     "rank": 2,
@@ -77,7 +76,7 @@ def adapted(folder: Path, model: torch.nn.Module) -> dict[str, torch.nn.Paramete
 
 
 def first_values(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A as `models.lora.initial_values` draws it, B as the seeded weights are drawn."""
+    """Returns A as `models.lora` draws it, and B as the seeded weights are drawn."""
     if name.endswith("B"):
         seeded = seeded_inputs.seeded_weight(name, shape, SETTINGS["seed"])
         return torch.from_numpy(seeded * np.float32(SETTINGS["first_b"]))
@@ -87,7 +86,7 @@ def first_values(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def logits_of(model: torch.nn.Module, images: np.ndarray, tokens: np.ndarray) -> torch.Tensor:
-    """100 times the cosines, [B, C]."""
+    """Returns 100 times the cosines, [B,C]."""
     image = model.encode_image(torch.from_numpy(images))
     text = model.encode_text(torch.from_numpy(tokens))
     image, text = (x / x.norm(dim=-1, keepdim=True) for x in (image, text))
@@ -124,12 +123,11 @@ def main() -> None:
         "loss": np.float32(loss.item()),
         "logits": logits.detach().numpy(),
     } | kept(parameters)
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(TARGET, **arrays)
+    np.savez_compressed(FILE, **arrays)
 
 
 def kept(parameters: dict[str, torch.nn.Parameter]) -> dict[str, np.ndarray]:
-    """Norms and some entries of every gradient and every updated array; a row for each name."""
+    """Returns norms and some entries of every gradient and updated array, one row per name."""
     random = np.random.default_rng(SETTINGS["seed"])
     places = np.stack([random.integers(p.numel(), size=ENTRIES) for p in parameters.values()])
     arrays = {"names": np.array(list(parameters)), "places": places.astype(np.int32)}

@@ -1,11 +1,10 @@
-"""Makes `tests/golden/moco/features.npz`: features of a ResNet-50 that is written out in torch.
+"""Writes features.npz: features of a ResNet-50 that is written out in torch.
 
     PEER/bin/python -m tests.golden.moco.make
 
-PEER is an environment with torch, NumPy and Pillow, never one with Jittor. The network is the
-ResNet-50 of torchvision and of MoCo v3, "v1.5": the stride of a stage is in the 3x3 convolution of
-its first block. Weights and images are drawn from a seed on both sides
-(`benchmarks/seeded_inputs.py`).
+PEER is an environment with torch, NumPy and Pillow, without Jittor. The network is the ResNet-50 of
+torchvision and of MoCo v3, "v1.5": the stride of a stage is in the 3x3 convolution of its first
+block. Both sides draw weights and images from a seed (`benchmarks/seeded_inputs.py`).
 """
 
 import os
@@ -17,17 +16,17 @@ from torch.nn import functional
 
 from benchmarks.seeded_inputs import seeded_images, seeded_weight
 
-GOLDEN = Path(__file__).resolve().parent / "features.npz"
+FILE = Path(__file__).resolve().parent / "features.npz"
 SEED = 1000
 IMAGES, RESOLUTION = 2, 224
-KEPT = 64  # features of each image that are stored, beside the norm of all
-BLOCKS = (3, 4, 6, 3)  # of each stage
+KEPT = 64  # stored features per image, next to the norm of all
+BLOCKS = (3, 4, 6, 3)  # blocks per stage
 
 
 def normed_convolution(
     x: torch.Tensor, outputs: int, side: int, stride: int, conv: str, norm: str
 ) -> torch.Tensor:
-    """A convolution with padding side // 2, then batch norm by running statistics."""
+    """Applies a convolution with padding side // 2, then batch norm by running statistics."""
 
     def weight(name: str, *shape: int) -> torch.Tensor:
         return torch.from_numpy(seeded_weight(name, shape, SEED))
@@ -39,7 +38,7 @@ def normed_convolution(
 
 
 def block(x: torch.Tensor, inner: int, stride: int, name: str, first: bool) -> torch.Tensor:
-    """A residual block of three convolutions; its shortcut has one where the shape changes."""
+    """Applies a residual block of three convolutions; its shortcut may have a fourth."""
     inside = normed_convolution(x, inner, 1, 1, f"{name}.conv1", f"{name}.bn1").relu()
     inside = normed_convolution(inside, inner, 3, stride, f"{name}.conv2", f"{name}.bn2").relu()
     inside = normed_convolution(inside, 4 * inner, 1, 1, f"{name}.conv3", f"{name}.bn3")
@@ -50,7 +49,7 @@ def block(x: torch.Tensor, inner: int, stride: int, name: str, first: bool) -> t
 
 
 def resnet50(x: torch.Tensor) -> torch.Tensor:
-    """Images [B, 3, 224, 224] -> features [B, 2048]."""
+    """Maps images [B,3,224,224] to features [B,2048]."""
     x = normed_convolution(x, 64, 7, 2, "conv1", "bn1").relu()
     x = functional.max_pool2d(x, 3, stride=2, padding=1)
     for stage, blocks in enumerate(BLOCKS):
@@ -61,16 +60,16 @@ def resnet50(x: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
+    """Writes the golden file."""
     images = torch.from_numpy(seeded_images(IMAGES, RESOLUTION, SEED))
     with torch.inference_mode():
         features = resnet50(images).numpy()
-    GOLDEN.parent.mkdir(parents=True, exist_ok=True)
-    temporary = GOLDEN.with_name(f".{GOLDEN.name}.{os.getpid()}")
+    temporary = FILE.with_name(f".{FILE.name}.{os.getpid()}")
     with open(temporary, "wb") as file:
         norms = np.linalg.norm(features, axis=1)
         np.savez_compressed(file, features=features[:, :KEPT], norms=norms, seed=SEED)
-    os.replace(temporary, GOLDEN)
-    print(f"{GOLDEN.name}: {GOLDEN.stat().st_size} bytes, norms {norms}")
+    os.replace(temporary, FILE)
+    print(f"{FILE.name}: {FILE.stat().st_size} bytes, norms {norms}")
 
 
 if __name__ == "__main__":

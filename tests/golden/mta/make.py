@@ -1,19 +1,18 @@
-"""Writes tests/golden/mta/{mta,zero}.npz: MTA and ZERO by their authors' public code.
+"""Writes mta.npz and zero.npz: MTA and ZERO by their authors' public code.
 
-Run by hand, in an environment of its own (never together with Jittor):
+Run this by hand, in an environment of its own without Jittor:
 
     git clone https://github.com/MaxZanella/MTA MTA
     git clone https://github.com/FarinaMatteo/zero ZERO
     pip install torch==2.13.0 numpy
     python -m tests.golden.mta.make MTA ZERO
 
-Runs the public `solve_mta` and `Zero.zero` in float64 on the CPU, on 1,000 seeded images of 1, 2, 8
-and 64 views, and keeps what they find. Mended lines of MTA: 30 % of so few views that none is left
-becomes one view, and bandwidths have the least size of `fewshot.inference.mta`. The public
-lines answer NaN
-for one view and for two; from 8 views on both answer the same. This is checked here.
-
-Of ZERO only the functions that take part are read, since its files import data sets and networks.
+It runs the public `solve_mta` and `Zero.zero` in float64 on the CPU, on 1,000 seeded images of 1,
+2, 8 and 64 views, and stores their results. Two lines of MTA are changed. If 30 % of the views are
+less than one, one view is used. Bandwidths have the smallest value of `fewshot.inference.mta`. The
+public lines give NaN for one and two views; from 8 views on both forms agree, which is checked
+here. Only the functions that take part are read from ZERO, because its files import data sets and
+networks.
 """
 
 import argparse
@@ -27,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-TARGET = Path(__file__).resolve().parent
-COUNTS = (1, 2, 8, 64)  # views
-IMAGES = 250  # of each count
+FOLDER = Path(__file__).resolve().parent
+COUNTS = (1, 2, 8, 64)  # views per image
+IMAGES = 250  # images per count
 CLASSES, WIDTH = 12, 32
 MENDED = {
     "k = int(0.3 * (image_features.shape[0]-1))": "k = max(1, int(0.3 * (len(image_features)-1)))",
@@ -40,10 +39,10 @@ MENDED = {
 
 
 def inputs(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """views[B,P,E], text[C,E], unit rows in float64: P = count views of B images.
+    """Returns unit rows in float64: views[B,P,E] of B images with P = count, and text[C,E].
 
-    Texts lie in one cone and views in another, as CLIP's do. An image has a class and its own
-    look, each view some noise; one view in eight is an outlier of any class.
+    Texts lie in one cone and views in another, as CLIP's do. An image has a class and a look, and each
+    view adds noise. One view in eight is an outlier of any class.
     """
     random = np.random.default_rng(count)
     text = unit(random.standard_normal(WIDTH) + 0.7 * random.standard_normal((CLASSES, WIDTH)))
@@ -58,12 +57,12 @@ def inputs(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their norm."""
+    """Returns the rows divided by their norm."""
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
 def changed(path: Path, changes: dict[str, str]) -> str:
-    """The source of a file with lines mended, each of which must stand in it once."""
+    """Returns the source of a file with lines replaced, each of which must occur once."""
     source = path.read_text(encoding="utf-8")
     for line, mended in changes.items():
         if source.count(line) != 1:
@@ -73,7 +72,7 @@ def changed(path: Path, changes: dict[str, str]) -> str:
 
 
 def public_mta(folder: Path, changes: dict[str, str]) -> Callable:
-    """(views[P,E], text[C,E]) -> (mode[E], inlierness[P]), as `solve_mta` held them at its end."""
+    """Returns a function (views[P,E], text[C,E]) -> (mode[E], inlierness[P]) by `solve_mta`."""
     import torch
 
     module = types.ModuleType("public_mta")
@@ -99,7 +98,7 @@ def public_mta(folder: Path, changes: dict[str, str]) -> Callable:
 
 
 def public_zero(folder: Path) -> Callable:
-    """(views[P,E], text[C,E]) -> class, by `Zero.zero`."""
+    """Returns a function (views[P,E], text[C,E]) -> class, by `Zero.zero`."""
     import torch
 
     module = types.ModuleType("public_zero")
@@ -147,9 +146,8 @@ def main() -> None:
             raise ValueError(f"{count} views: the mended lines change what they should not")
         found |= {f"modes_{count}": modes.astype(np.float32), f"inlierness_{count}": inlierness}
         votes[f"answers_{count}"] = np.array([voted(views, text) for views in images], np.int16)
-    TARGET.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(TARGET / "mta.npz", **found)
-    np.savez_compressed(TARGET / "zero.npz", **votes)
+    np.savez_compressed(FOLDER / "mta.npz", **found)
+    np.savez_compressed(FOLDER / "zero.npz", **votes)
 
 
 if __name__ == "__main__":

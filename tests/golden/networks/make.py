@@ -1,10 +1,10 @@
-"""Makes `tests/golden/networks/`: outputs of torchvision's and timm's networks, and their names.
+"""Writes the golden files of the backbones: outputs and names of torchvision's and timm's networks.
 
     PEER/bin/python -m tests.golden.networks.make
 
-PEER is an environment with torch, torchvision, timm and NumPy, never one with Jittor. Weights and
-images are drawn from a seed on both sides (`benchmarks/seeded_inputs.py`). Made with torch 2.13.0,
-torchvision 0.28.0 and timm 1.0.31.
+PEER is an environment with torch, torchvision, timm and NumPy, without Jittor. Both sides draw
+weights and images from a seed (`benchmarks/seeded_inputs.py`). The files were made with torch
+2.13.0, torchvision 0.28.0 and timm 1.0.31.
 """
 
 import os
@@ -22,7 +22,7 @@ from torch import nn
 
 from benchmarks.seeded_inputs import seeded_images, seeded_weight
 
-GOLDEN = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 SEED = 2606
 CLASSES = 10
 SMALL_VIT = {"img_size": 32, "patch_size": 8}
@@ -72,13 +72,14 @@ GAINS = {"efficientnet_b4": 0.5}
 
 
 def peer(name: str, classes: int, **options) -> nn.Module:
+    """Builds torchvision's or timm's network."""
     if name in TRANSFORMERS:
         return timm.create_model(TRANSFORMERS[name], num_classes=classes, **options)
     return getattr(torchvision.models, name)(num_classes=classes, **options)
 
 
 def fill(model: nn.Module, seed: int, gain: float = 1.0) -> None:
-    """Seeded weights; convolutions and matrices are multiplied by `gain`."""
+    """Sets seeded weights; convolutions and matrices are multiplied by `gain`."""
     state = {
         name: (gain if value.ndim > 1 else 1.0)
         * torch.from_numpy(np.array(seeded_weight(name, tuple(value.shape), seed)))
@@ -90,7 +91,7 @@ def fill(model: nn.Module, seed: int, gain: float = 1.0) -> None:
 
 
 def features_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What enters the classifier [B, width]."""
+    """Returns the classifier's input [B,width]."""
     if hasattr(model, "forward_head"):
         return model.forward_head(model.forward_features(images), pre_logits=True)
     last = "fc" if hasattr(model, "fc") else "classifier"
@@ -99,7 +100,7 @@ def features_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def outcome(case: str) -> dict[str, np.ndarray]:
-    """Features and logits in evaluation, then what one training step's forward and backward do."""
+    """Returns features and logits in evaluation, then the results of one training step."""
     name, size, count, options, grads = CASES[case]
     model = peer(name, CLASSES, **options)
     if case.endswith("_small"):
@@ -130,7 +131,7 @@ def outcome(case: str) -> dict[str, np.ndarray]:
 
 
 def names() -> dict[str, np.ndarray]:
-    """Of each network, lines of "name shape", as stored in public files."""
+    """Returns lines of "name shape" per network, as stored in public files."""
     result = {}
     for name in (*CONVOLUTIONS, *TRANSFORMERS):
         with torch.device("meta"):
@@ -143,7 +144,7 @@ def names() -> dict[str, np.ndarray]:
 
 
 def positions() -> dict[str, np.ndarray]:
-    """Position embeddings of a 6 x 6 grid behind two tokens, brought to other grids by timm."""
+    """Returns position embeddings of a 6 x 6 grid and two tokens, resized by timm."""
     embedding = torch.from_numpy(
         np.random.default_rng(SEED).standard_normal((1, 38, 5), np.float32)
     )
@@ -152,7 +153,8 @@ def positions() -> dict[str, np.ndarray]:
 
 
 def write(name: str, arrays: dict[str, np.ndarray]) -> None:
-    path = GOLDEN / f"{name}.npz"
+    """Writes one golden file."""
+    path = FOLDER / f"{name}.npz"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -161,16 +163,16 @@ def write(name: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def main() -> None:
-    GOLDEN.mkdir(parents=True, exist_ok=True)
+    """Writes all golden files."""
     for case in sys.argv[1:] or CASES:
         write(case, outcome(case))
     write("names", names())
     write("positions", positions())
     tiny = VisionTransformerDistilled(num_classes=3, **TINY_DEIT)
     fill(tiny, SEED)
-    torch.save(tiny.state_dict(), GOLDEN / "tiny_deit.pth")
+    torch.save(tiny.state_dict(), FOLDER / "tiny_deit.pth")
     old = {"_use_new_zipfile_serialization": False}
-    torch.save({"model": tiny.state_dict()}, GOLDEN / "tiny_deit_legacy.pth", **old)
+    torch.save({"model": tiny.state_dict()}, FOLDER / "tiny_deit_legacy.pth", **old)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Writes tests/golden/weights: one tiny CLIP in every format, by the libraries that own these.
+"""Writes one tiny CLIP in every format, by the libraries that own these formats.
 
-Run by hand, in an environment of its own (never together with Jittor):
+Run this by hand, in an environment of its own without Jittor:
 
-    pip install torch==2.13.0 'transformers<5' safetensors numpy && python
-    tests/golden/weights/make.py
+    pip install torch==2.13.0 'transformers<5' safetensors numpy
+    python -m tests.golden.weights.make
 
-All numbers are multiples of 1/64 below 2, exact in float16 and bfloat16 alike, so that every format
-must give the same float32 numbers bit for bit. `vit.npz` holds the expected arrays under OpenAI's
-names, `views.npz` those of `views_*`, tensors that do not fill their storage in order, and
-`resnet.json` the shape and the first 16 digits of the SHA-256 of each array of `resnet_*`.
+All numbers are multiples of 1/64 below 2, exact in float16 and bfloat16 alike, so every format must
+give the same float32 numbers bit for bit. `vit.npz` holds the expected arrays under OpenAI's names.
+`views.npz` holds those of `views_*`, whose tensors do not fill their storage in order.
+`resnet.json` holds the shape and the first 16 digits of the SHA-256 of each array of `resnet_*`.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ STAGES = (1, 2, 1, 1)  # blocks of the ResNet, whose width is 2
 
 
 def numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers that follow from the name alone."""
+    """Returns numbers that follow from the name alone."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
     return np.asarray(random.integers(-127, 128, shape) / 64, dtype=np.float32)
 
 
 def block_shapes(prefix: str, layers: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of transformer blocks."""
+    """Returns names and shapes of transformer blocks."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(layers):
         block = f"{prefix}transformer.resblocks.{layer}."
@@ -53,12 +53,12 @@ AFFINE = ("weight", "bias")
 
 
 def linear(prefix: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a linear layer."""
+    """Returns names and shapes of a linear layer."""
     return {f"{prefix}weight": (outputs, inputs), f"{prefix}bias": (outputs,)}
 
 
 def text_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the text tower and the scale."""
+    """Returns names and shapes of the text tower and the scale."""
     shapes = {
         "positional_embedding": (CONTEXT, WIDTH),
         "text_projection": (WIDTH, EMBED),
@@ -71,7 +71,7 @@ def text_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def vit_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a CLIP with a ViT."""
+    """Returns names and shapes of a CLIP with a ViT."""
     shapes = {
         "visual.class_embedding": (WIDTH,),
         "visual.positional_embedding": ((RESOLUTION // PATCH) ** 2 + 1, WIDTH),
@@ -83,7 +83,7 @@ def vit_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def resnet_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a CLIP with a ModifiedResNet of width 2 for images of 32 pixels."""
+    """Returns names and shapes of a CLIP with a ModifiedResNet of width 2 for 32 x 32 images."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def convolution(number: int | str, prefix: str, outputs: int, inputs: int, kernel: int) -> None:
@@ -114,7 +114,10 @@ def resnet_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def script_module(state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """Nested modules whose state has these dotted names, with OpenAI's three sizes as buffers."""
+    """Returns nested modules whose state has these dotted names.
+
+    OpenAI's three sizes are buffers of it.
+    """
 
     class Node(torch.nn.Module):
         def forward(self) -> int:
@@ -139,7 +142,7 @@ def script_module(state: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state of Hugging Face's own `CLIPModel`, filled from OpenAI's names."""
+    """Returns the state of Hugging Face's own `CLIPModel`, filled from OpenAI's names."""
     tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 1}
     text = {"num_hidden_layers": TEXT_LAYERS, "vocab_size": VOCAB}
     text |= {"max_position_embeddings": CONTEXT, "bos_token_id": 10, "eos_token_id": 11}
@@ -191,7 +194,7 @@ def hugging_face(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def views() -> dict[str, torch.Tensor]:
-    """Tensors that share a storage, skip in it, or leave its order; and all number types."""
+    """Returns tensors of all types that share a storage, skip in it, or leave its order."""
     base = torch.from_numpy(numbers("base", (6, 8)))
     cube = torch.from_numpy(numbers("cube", (2, 3, 4)))
     result = {
@@ -218,7 +221,7 @@ def views() -> dict[str, torch.Tensor]:
 
 
 def save_all(name: str, item: object) -> None:
-    """A zip, a pre-1.6 file and a plain pickle of the same object."""
+    """Writes the same object as a zip, as a file before torch 1.6 and as a plain pickle."""
     torch.save(item, FOLDER / f"{name}_zip.pt")
     torch.save(item, FOLDER / f"{name}_legacy.pth", _use_new_zipfile_serialization=False)
     with open(FOLDER / f"{name}_torch.pkl", "wb") as file:
@@ -226,7 +229,7 @@ def save_all(name: str, item: object) -> None:
 
 
 def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    """Writes all files and prints their sizes."""
     expected = {name: numbers(name, shape) for name, shape in vit_shapes().items()}
     state = OrderedDict((name, torch.from_numpy(value)) for name, value in expected.items())
     vars(state)["_metadata"] = OrderedDict({"": {"version": 1}})  # as every torch module's has
@@ -264,7 +267,7 @@ def main() -> None:
     save_all("views", tensors)
     arrays = {name: value.detach().float().contiguous().numpy() for name, value in tensors.items()}
     np.savez_compressed(FOLDER / "views.npz", **arrays)
-    for path in sorted(FOLDER.iterdir()):
+    for path in sorted(FOLDER.glob("*.*")):
         print(f"{path.stat().st_size:8d}  {path.name}")
 
 
