@@ -1,4 +1,4 @@
-"""Folders and files that refuse, for the tests of faults."""
+"""Fixtures of the tests of faults: a small training, signals, and file systems that fail."""
 
 import os
 import signal
@@ -13,18 +13,19 @@ from tests.robustness.small_training import command, run
 
 @pytest.fixture(autouse=True)
 def children():
-    """Children may be stopped or killed: Jittor would end the process that has started them."""
+    """Restores SIGCHLD's default, because Jittor ends a process whose child is killed."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
+    """A folder of small photos."""
     return write_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="session")
 def whole(photos, tmp_path_factory):
-    """The folder of an unbroken run."""
+    """The folder of a training that was not interrupted."""
     out = tmp_path_factory.mktemp("whole")
     status, said = run(command(photos, out))
     assert status == 0, said
@@ -33,7 +34,7 @@ def whole(photos, tmp_path_factory):
 
 @pytest.fixture
 def refused(monkeypatch):
-    """refused(words): the line with which train.py refuses, in this process."""
+    """refused(words) runs train.py in this process and returns the one line of its refusal."""
     handled = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in handled}
 
@@ -50,7 +51,7 @@ def refused(monkeypatch):
 
 @pytest.fixture
 def mounted(tmp_path):
-    """mounted(*options): a folder that is a file system of its own."""
+    """mounted(*options) returns a folder that is a file system of its own."""
     folder = tmp_path / "mounted"
     folder.mkdir()
 

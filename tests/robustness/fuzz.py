@@ -1,12 +1,11 @@
-"""Looks for files that a parser answers with anything but a result or its one clear error.
+"""Searches for files that make a parser fail with anything but its one clear error.
 
     python -m tests.robustness.fuzz pickle --seconds 240
 
-Starts from `tests/robustness/corpus/<parser>/` and changes these files, guided by the branches
-that they reach
-(atheris, which is libFuzzer for Python; requirements-dev.txt has it). Each kind of wrong answer
-leaves its smallest file; a hang of over 10 s or over 2 GiB of memory ends the run, with the file
-beside the others. The last line is JSON.
+The search starts from `tests/robustness/corpus/<parser>/` and changes these files, guided by the
+branches that they reach. It uses atheris (libFuzzer for Python), which requirements-dev.txt lists.
+The smallest file of each kind of failure is kept. A parser that hangs for 10 s or takes 2 GiB of
+memory ends the search, and its file is kept too. The last line is JSON.
 """
 
 import json
@@ -27,9 +26,9 @@ import tyro
 from runtime.paths import ROOT
 
 CORPUS = ROOT / "tests/robustness/corpus"
-IN_MEMORY = Path("/dev/shm")  # a disk would be waited for at every execution
+IN_MEMORY = Path("/dev/shm")  # a disk is too slow for every execution
 INSTRUMENTED = ["weight_files", "data", "fewshot", "baselines", "pickletools", "zipfile"]
-HANG_S, MEMORY_MB, LONGEST = 10, 2560, 1 << 16  # half a GiB is the fuzzer itself; bytes a file
+HANG_S, MEMORY_MB, LONGEST = 10, 2560, 1 << 16  # 512 MiB is the fuzzer's; bytes per file
 
 
 def main(
@@ -41,14 +40,14 @@ def main(
 
     Args:
         parser: a folder of tests/robustness/corpus/, such as pickle, torch_zip, lists or splits
-        seconds: how long
-        findings: folder for the files that were answered wrongly
+        seconds: duration of the search
+        findings: folder for the files that made the parser fail
     """
     import atheris
 
     more = ["PIL"] if parser == "images" else []  # takes seconds
     with atheris.instrument_imports(include=INSTRUMENTED + more):
-        from tests.robustness.fuzz_parsers import PARSERS, check
+        from tests.robustness.parsers import PARSERS, check
     if parser not in PARSERS:
         sys.exit(f"fuzz: no parser is called {parser!r}; there are {', '.join(PARSERS)}")
     place = findings / parser
@@ -62,7 +61,7 @@ def main(
     started = perf_counter()
 
     def once(data: bytes) -> None:
-        if perf_counter() - started > seconds:  # libFuzzer itself would end without a report
+        if perf_counter() - started > seconds:  # libFuzzer would end without a report
             line.update(seconds=round(perf_counter() - started), findings=sorted(found))
             print(json.dumps(line), flush=True)
             scratch.cleanup()
@@ -86,7 +85,7 @@ def main(
 
 
 def keep(error: Exception, data: bytes, found: dict[str, int], place: Path) -> None:
-    """Writes what was answered by this error, if it is the smallest of its kind so far."""
+    """Writes the file behind an error, if it is the smallest of its kind so far."""
     kind = kind_of(error)
     if len(data) < found.get(kind, len(data) + 1):
         found[kind] = len(data)
@@ -95,7 +94,7 @@ def keep(error: Exception, data: bytes, found: dict[str, int], place: Path) -> N
 
 
 def kind_of(error: BaseException) -> str:
-    """What tells one finding from another: the error's type and the line that raised it."""
+    """Returns the error's type and the line that raised it, which tell findings apart."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     cause = (
         kind_of(error.__cause__) if isinstance(error, AssertionError) and error.__cause__ else ""

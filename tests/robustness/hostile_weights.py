@@ -1,7 +1,7 @@
-"""Weight files that a stranger might send: what runs code, and what asks for more than it gives.
+"""Hostile weight files: some run code, others ask for more memory or time than they hold.
 
-`make()` returns {name: (content, what the refusal must say)}. Those that run code, were they opened
-by Python's own unpickler, make a file `canary` in the folder where they are opened.
+`make()` returns {name: (content, a pattern of the refusal)}. A file that runs code writes a file
+`canary` to the current folder, if Python's own unpickler opens it.
 """
 
 import io
@@ -24,7 +24,7 @@ Cases = dict[str, tuple[bytes, str]]
 
 
 class Calls:
-    """Pickles as a call of `function`."""
+    """An object that pickles as a call of `function`."""
 
     def __init__(self, function, *arguments):
         self.reduced = function, arguments
@@ -34,31 +34,35 @@ class Calls:
 
 
 def text(value: str) -> bytes:
+    """Returns the opcode of a text."""
     data = value.encode("utf-8")
     return b"X" + len(data).to_bytes(4, "little") + data
 
 
 def number(value: int) -> bytes:
+    """Returns the opcode of a whole number of at most 10 bytes."""
     return b"\x8a\x0a" + value.to_bytes(10, "little", signed=True)
 
 
 def tupled(*values: int) -> bytes:
+    """Returns the opcodes of a tuple of whole numbers."""
     return b"(" + b"".join(map(number, values)) + b"t"
 
 
 def doubled(times: int, start: bytes = b")") -> bytes:
-    """A tuple of two tuples of two tuples ..., which is as deep as it is long: 2 ** times items."""
+    """Returns a tuple of two tuples of two tuples ..., of depth `times` and 2 ** times items."""
     return start + b"2\x86" * times
 
 
 def zeros(count: int) -> bytes:
-    """That many zeros (a multiple of 1 MiB), deflated to a thousandth without being made."""
+    """Returns that many deflated zeros (a multiple of 1 MiB), without making them."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     mega = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return mega * (count >> 20) + b"\x03\x00"
 
 
 def zipped(files: dict[str, bytes], deflated: bool = False) -> bytes:
+    """Returns a zip of these files."""
     buffer = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED
     with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -68,7 +72,7 @@ def zipped(files: dict[str, bytes], deflated: bool = False) -> bytes:
 
 
 def with_directory(data: bytes, member: str, place: int, value: bytes) -> bytes:
-    """The zip with these bytes at `place` of a member's entry in its list of members."""
+    """Returns the zip with these bytes at `place` of a member's entry in its directory."""
     changed, start = bytearray(data), data.index(b"PK\x01\x02")
     while not data.startswith(member.encode(), start + 46):
         start = data.index(b"PK\x01\x02", start + 1)
@@ -77,7 +81,10 @@ def with_directory(data: bytes, member: str, place: int, value: bytes) -> bytes:
 
 
 def bomb(data: bytes, member: str, size: int, declared: int | None = None) -> bytes:
-    """The zip with `size` zeros, of which it may declare fewer, in the place of its last member."""
+    """Returns the zip with `size` zeros as the content of its last member.
+
+    The member may declare a smaller size.
+    """
     start, end = data.rindex(b"PK\x03\x04"), data.index(b"PK\x01\x02")
     packed = zeros(size)
     head = start + 30 + len(member)
@@ -90,13 +97,13 @@ def bomb(data: bytes, member: str, size: int, declared: int | None = None) -> by
 
 
 def crowd() -> bytes:
-    """A zip that lists 800,000 members in 37 MB."""
+    """Returns a zip that lists 800,000 members in 37 MB."""
     listed = (b"PK\x01\x02" + bytes(42)) * 800_000
     return b"PK\x03\x04" + listed + struct.pack("<4s8xLL2x", b"PK\x05\x06", len(listed), 4)
 
 
 def tensor(arguments: bytes, numel: int = 4, key: bytes = text("0")) -> bytes:
-    """A pickle {"w": float32 tensor of storage `key`}, rebuilt with these arguments."""
+    """Returns a pickle {"w": float32 tensor of storage `key`}, rebuilt with these arguments."""
     storage = text("storage") + b"ctorch\nFloatStorage\n" + key + text("cpu") + number(numel)
     start = b"\x80\x02}" + text("w") + b"ctorch._utils\n_rebuild_tensor_v2\n(("
     return start + storage + b"tQ" + arguments + b"\x89)tRs."
@@ -106,11 +113,12 @@ WHOLE = tensor(number(0) + tupled(4) + tupled(1))
 
 
 def torch_zip(pickled: bytes = WHOLE, stored: bytes = bytes(16), deflated: bool = False) -> bytes:
+    """Returns a torch zip of one pickle and one storage."""
     return zipped({"x/data.pkl": pickled, "x/data/0": stored}, deflated)
 
 
 def calls() -> Cases:
-    """Every way that a pickle has to name something and have it called."""
+    """Returns every way in which a pickle can name something and call it."""
     shell = "touch canary"
     command = text(shell)
     system = text("w") + b"cposix\nsystem\n" + command + b"\x85Rs."
@@ -145,7 +153,7 @@ def calls() -> Cases:
 
 
 def endless() -> Cases:
-    """Small pickles whose contents never end, or take for ever to compare, hash or print."""
+    """Returns small pickles that expand without end, or take forever to compare, hash or print."""
     laughs = b"\x80\x02}" + text("w") + doubled(60) + b"s."
     pair = doubled(60) + doubled(60, b"]\x85")
     keys = b"".join(number_long(n * MERSENNE) + b"N" for n in range(1, 50_001))
@@ -175,12 +183,13 @@ def endless() -> Cases:
 
 
 def number_long(value: int) -> bytes:
+    """Returns the opcode of a whole number of any length."""
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
     return b"\x8a" + bytes([len(data)]) + data
 
 
 def zip_tricks() -> Cases:
-    """Torch zips whose list of members and contents do not agree."""
+    """Returns torch zips whose directory and contents disagree."""
     full = torch_zip(stored=b"1" * 16, deflated=True)
     two = {"x/data.pkl": WHOLE, "x/data.pkX": WHOLE}
     stored = torch_zip()
@@ -211,7 +220,7 @@ def zip_tricks() -> Cases:
 
 
 def shapes() -> Cases:
-    """Tensors and arrays that are not where they say."""
+    """Returns tensors and arrays that lie outside of their storage."""
     start = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
     kind = b"cnumpy\ndtype\n" + text("f4") + b"K\x00K\x01\x87R(K\x03" + text("<") + b"NNNJ"
     kind += b"\xff" * 4 + b"J" + b"\xff" * 4 + b"K\x00tb"
@@ -242,7 +251,7 @@ def shapes() -> Cases:
 
 
 def headers() -> Cases:
-    """Safetensors files that lie about their contents."""
+    """Returns safetensors files that lie about their contents."""
 
     def entry(begin: int, end: int, shape: list, kind: str = "F32") -> dict:
         return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
@@ -275,5 +284,5 @@ def headers() -> Cases:
 
 
 def make() -> Cases:
-    """All of them."""
+    """Returns all of them."""
     return calls() | endless() | zip_tricks() | shapes() | headers()

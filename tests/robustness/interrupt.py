@@ -1,15 +1,14 @@
-"""Kills a training at random moments, starts it again, and compares what it leaves in the end.
+r"""Kills a training at random moments, starts it again, and compares its final files.
 
-    python -m tests.robustness.interrupt --times 10 -- python train.py clip_fewshot --data
-    Dataset/demo \
-        --parts {out}/parts --runs {out}/runs --cache {out}/cache ...
+    python -m tests.robustness.interrupt --times 10 -- python train.py clip_fewshot \
+        --data Dataset/demo --parts {out}/parts --runs {out}/runs --cache {out}/cache ...
 
-The command runs twice to its end, then in fresh folders: its whole process group gets SIGKILL after
-a time drawn uniformly from the second run's duration (the first may compile), and it is started
-again to its end. With `--row K` it is killed K times in each folder before it may end, after times
-drawn from 2/K of that duration. `{out}` in the command stands for the folder. The files named by
-`--compare` must then be the first run's, byte for byte; ends with status 1 where they are not. This
-file imports no Jittor, which ends a process whose child is killed.
+The command first runs twice to its end. Then, in a fresh folder for each kill, its process group
+gets SIGKILL after a random time of the second run's duration (the first may compile), and the
+command runs again to its end. With `--row K` it is killed K times in each folder, after times drawn
+from 2/K of that duration. `{out}` in the command stands for the folder. The files that `--compare`
+names must then equal the first run's, byte for byte; if not, the status is 1. This module imports
+no Jittor, because Jittor ends a process whose child is killed.
 """
 
 import argparse
@@ -23,13 +22,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMPARED = ("**/*.pkl", "**/result.*")  # trained parts, checkpoints and what is handed in
+COMPARED = ("**/*.pkl", "**/result.*")  # trained parts, checkpoints and results
 
 
 def run(command: Sequence[str], folder: Path, until_s: float | None = None) -> float:
     """Runs the command on `folder`, to its end or until it is killed; returns the seconds.
 
-    Its output is added to `folder`.log. Raises RuntimeError where it fails by itself.
+    Appends its output to `folder`.log. Raises RuntimeError if the command fails by itself.
     """
     words = [word.replace("{out}", str(folder)) for word in command]
     started = time.monotonic()
@@ -51,24 +50,24 @@ def run(command: Sequence[str], folder: Path, until_s: float | None = None) -> f
 
 
 def contents(folder: Path, patterns: Iterable[str]) -> dict[str, bytes]:
-    """The bytes of the files that match, by their path in `folder`."""
+    """Returns the bytes of the files that match, by their path in `folder`."""
     files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def differences(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
-    """Names of files that differ or that only one side has."""
-    return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+def differences(first: dict[str, bytes], second: dict[str, bytes]) -> list[str]:
+    """Returns the names of files that differ or that only one side has."""
+    return [name for name in sorted({*first, *second}) if first.get(name) != second.get(name)]
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill, and what came of it."""
+    """One kill and its result."""
 
     moment_s: float
-    in_time: bool  # False where the command had ended by then
-    on_disk: list[str]  # the compared files that were there
-    differing: list[str]  # after the second start: files that are not the first run's
+    in_time: bool  # False if the command had ended by then
+    on_disk: list[str]  # the compared files that existed
+    differing: list[str]  # files that differ from the first run's after the second start
 
     def __str__(self) -> str:
         moment = f"after {self.moment_s:.1f} s" + ("" if self.in_time else ", too late")
@@ -83,11 +82,11 @@ def interrupt(
     patterns: Sequence[str] = COMPARED,
     row: int = 1,
 ) -> list[Kill]:
-    """Kills and restarts the command in folders under `out`; prints a line a kill.
+    """Kills and restarts the command in folders under `out`; prints one line per kill.
 
-    moments: when to kill, as fractions of an unbroken run's duration, or where `row` of them meet
-    one folder of 2/row of it. Raises RuntimeError where the command fails by itself, leaves nothing
-    to compare, or other bytes at an unbroken second run.
+    `moments` are fractions of an uninterrupted run's duration, at which the command is killed. `row`
+    of them share one folder, each as a fraction of 2/row of that duration. Raises RuntimeError if the
+    command fails by itself, leaves nothing to compare, or writes other bytes in its second run.
     """
     out.mkdir(parents=True, exist_ok=True)
     run(command, out / "first")
@@ -98,36 +97,37 @@ def interrupt(
     print(f"unbroken: {len(expected)} files in {whole_s:.1f} s, twice the same", flush=True)
     kills = []
     for start in range(0, len(moments), row):
-        folder, found = out / f"kill{start + 1}", []
+        folder, killed = out / f"kill{start + 1}", []
         for moment in moments[start : start + row]:
             moment_s = moment * whole_s * (2 / row if row > 1 else 1)
             in_time = run(command, folder, moment_s) >= moment_s
-            found.append((moment_s, in_time, list(contents(folder, patterns))))
+            killed.append((moment_s, in_time, list(contents(folder, patterns))))
         run(command, folder)
         differing = differences(expected, contents(folder, patterns))
-        for each in found:
-            kills.append(Kill(*each, differing))
+        for state in killed:
+            kills.append(Kill(*state, differing))
             print(f"kill {len(kills)}: {kills[-1]}", flush=True)
     return kills
 
 
 def main() -> None:
-    """Draws the moments and runs."""
-    shown = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shown)
-    parser.add_argument("--times", type=int, default=10, help="kills")
+    """Draws the moments, and kills and restarts the command at each of them."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("--times", type=int, default=10, help="number of kills")
     parser.add_argument("--row", type=int, default=1, help="kills in a row in one folder")
-    parser.add_argument("--seed", type=int, default=0, help="draws their moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kills' moments")
     parser.add_argument("--out", type=Path, default=Path("runs/interrupt"), help="folder to fill")
     parser.add_argument("--compare", nargs="+", default=COMPARED, help="glob patterns of files")
-    parser.add_argument("command", nargs="+", help="after --: what to run, with {out} in it")
-    given = parser.parse_args()
-    if given.out.exists() and any(given.out.iterdir()):
-        sys.exit(f"interrupt: {given.out} is not empty: name another --out")
-    drawn = random.Random(given.seed)
-    moments = [drawn.random() for _ in range(given.times)]
+    parser.add_argument("command", nargs="+", help="the command after --, with {out} in it")
+    options = parser.parse_args()
+    if options.out.exists() and any(options.out.iterdir()):
+        sys.exit(f"interrupt: {options.out} is not empty: name another --out")
+    draw = random.Random(options.seed)
+    moments = [draw.random() for _ in range(options.times)]
+    out = options.out.resolve()
     try:
-        kills = interrupt(given.command, given.out.resolve(), moments, given.compare, given.row)
+        kills = interrupt(options.command, out, moments, options.compare, options.row)
     except RuntimeError as error:
         sys.exit(f"interrupt: {error}")
     bad = sum(bool(kill.differing) for kill in kills)

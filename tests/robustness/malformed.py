@@ -1,7 +1,7 @@
-"""Two hundred files under image names that a test set should not hold, and what must come of each.
+"""Two hundred files with image names that a test set should not hold, and what must happen to each.
 
-`make(folder)` returns {name: True where it must be read, False where it must be named as broken,
-None where either may be, as damage does not always show}.
+`make(folder)` returns {name: readable}. True means that the file must be read, False that it must
+be named as broken, and None that both are allowed, because damage does not always show.
 """
 
 import io
@@ -17,7 +17,7 @@ SUFFIXES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "B
 
 
 def photo(size=(48, 40), seed=0) -> Image.Image:
-    """A smooth picture with some noise, so that every format has something to store."""
+    """Returns a smooth picture with some noise, so that every format has something to store."""
     random = np.random.default_rng(seed)
     x, y = np.meshgrid(*(np.linspace(0, 1, side) for side in size))
     pixels = np.stack([x, y, 1 - x], axis=2) * 200 + random.integers(0, 55, (*x.shape, 3))
@@ -25,13 +25,14 @@ def photo(size=(48, 40), seed=0) -> Image.Image:
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    """Returns the picture's bytes in a format of Pillow."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A small PNG whose header claims another size."""
+    """Returns a small PNG whose header claims another size."""
 
     def chunk(name, data):
         return (
@@ -44,7 +45,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 def cut_short() -> dict[str, tuple[bytes, bool]]:
-    """Files of every format that end too early, the first halves of which hold no whole picture."""
+    """Returns files of every format that end too early, at most halfway."""
     files = {}
     for suffix, kind in SUFFIXES.items():
         whole = encoded(photo(), kind)
@@ -54,7 +55,7 @@ def cut_short() -> dict[str, tuple[bytes, bool]]:
 
 
 def damaged() -> dict[str, tuple[bytes, None]]:
-    """Files with sixteen bytes replaced at random places."""
+    """Returns files with sixteen bytes replaced at random places."""
     files = {}
     for suffix, kind in SUFFIXES.items():
         for seed in range(9):
@@ -67,7 +68,7 @@ def damaged() -> dict[str, tuple[bytes, None]]:
 
 
 def no_pictures() -> dict[str, tuple[bytes, bool]]:
-    """Other things under an image's name."""
+    """Returns other contents under an image's name."""
     contents = {
         "text": b"this is no picture\n",
         "page": b"<!doctype html><title>404 Not Found</title>",
@@ -91,7 +92,7 @@ def no_pictures() -> dict[str, tuple[bytes, bool]]:
 
 
 def unusual() -> dict[str, tuple[bytes, bool]]:
-    """Pictures that can be read, of kinds that careless code trips over."""
+    """Returns readable pictures of unusual kinds."""
     image, files = photo(), {}
     for suffix, kind in SUFFIXES.items():
         other = "png" if suffix == "jpg" else "jpg"
@@ -122,7 +123,7 @@ def unusual() -> dict[str, tuple[bytes, bool]]:
 
 
 def odd_names() -> dict[str, tuple[bytes, bool]]:
-    """A good picture under names that break quoting, encodings and tables."""
+    """Returns a good picture under names that break quoting, encodings and tables."""
     names = [os.fsdecode(b"\xff\xfe.jpg"), os.fsdecode("gr\xfcn.jpg".encode("latin-1"))]
     names += ["猫 🐈.jpg", "two words.jpg", "-dash.jpg", "$(touch owned).jpg", "a'b\"c.jpg"]
     names += ["<script>alert(1)</script>.jpg".replace("/", "∕"), "x" * 240 + ".jpg", "UPPER.JPG"]
@@ -131,7 +132,7 @@ def odd_names() -> dict[str, tuple[bytes, bool]]:
 
 
 def links(folder: Path) -> dict[str, bool]:
-    """Links that lead nowhere or in circles, and one that is fine."""
+    """Makes links that lead nowhere or in circles, and one that is fine."""
     (folder / "dangling.jpg").symlink_to("nowhere.jpg")
     (folder / "loop_a.jpg").symlink_to("loop_b.jpg")
     (folder / "loop_b.jpg").symlink_to("loop_a.jpg")
@@ -142,7 +143,7 @@ def links(folder: Path) -> dict[str, bool]:
 
 
 def make(folder: Path) -> dict[str, bool | None]:
-    """Writes all of them; a folder of no files is made."""
+    """Writes all of them to `folder`."""
     folder.mkdir(parents=True)
     files = cut_short() | damaged() | no_pictures() | unusual() | odd_names()
     for name, (content, _) in files.items():

@@ -18,12 +18,13 @@ MEMORY = resource.RLIMIT_AS
 
 
 def command(root, out, *fields):
-    """A small training: a linear layer on the features of a network as it was drawn."""
+    """Returns the words that train a linear layer on the features of an untrained network."""
     words = [ROOT / "train.py", "linear_eval", *FIELDS, "--root", root, "--out", out, *fields]
     return list(map(str, words))
 
 
 def begin(words, *, environment=None):
+    """Starts Python with these words."""
     return subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
@@ -35,17 +36,18 @@ def begin(words, *, environment=None):
 
 
 def end(process):
-    """(status, stderr) of a process that ends by itself."""
-    said = process.communicate(timeout=500)[1]
-    return process.returncode, said
+    """Returns (status, stderr) of a process that ends by itself."""
+    errors = process.communicate(timeout=500)[1]
+    return process.returncode, errors
 
 
 def run(words, **options):
+    """Runs Python with these words; returns (status, stderr)."""
     return end(begin(words, **options))
 
 
 def until(process, words):
-    """Reads the process's lines up to the first one that holds `words`."""
+    """Reads the process's lines up to the first one that contains `words`."""
     for line in process.stdout:
         if words in line:
             return line
@@ -53,11 +55,11 @@ def until(process, words):
 
 
 def contents(out):
-    """What two runs of one command have in common, wherever they ran."""
+    """Returns the files that two runs of one command have in common, wherever they ran."""
     files = {name: (out / "scratch" / name).read_bytes() for name in COMPARED}
     return files | {"result": json.loads((out / "scratch/result.json").read_text())["result"]}
 
 
 def left_over(folder):
-    """Temporary files and locks below a folder."""
+    """Returns temporary files and locks below a folder."""
     return [path for path in folder.rglob(".*") if path.suffix == ".tmp" or ".lock" in path.name]

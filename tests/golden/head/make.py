@@ -31,7 +31,7 @@ MENDED = {"published": LINE, "paper": f"{LINE}; alpha_vec.grad = None"}
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns features[N,E], labels[N], text[C,E] of unit rows; images and texts lie in two cones."""
+    """Returns unit rows features[N,E], labels[N], and unit rows text[C,E] in another cone."""
     random = np.random.default_rng(0)
     images, texts = 3 * random.standard_normal((2, WIDTH))
     centres = random.standard_normal((CLASSES, WIDTH))

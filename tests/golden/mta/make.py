@@ -41,8 +41,8 @@ MENDED = {
 def inputs(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns unit rows in float64: views[B,P,E] of B images with P = count, and text[C,E].
 
-    Texts lie in one cone and views in another, as CLIP's do. An image has a class and a look, and each
-    view adds noise. One view in eight is an outlier of any class.
+    Texts lie in one cone and views in another, as CLIP's do. An image has a class and a look, and
+    each view adds noise. One view in eight is an outlier of any class.
     """
     random = np.random.default_rng(count)
     text = unit(random.standard_normal(WIDTH) + 0.7 * random.standard_normal((CLASSES, WIDTH)))

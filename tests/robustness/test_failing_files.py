@@ -1,4 +1,4 @@
-"""Disks and files that fail: one message, nothing partial, and the same command goes on."""
+"""Disks and files that fail: one message, no partial file, and the same command goes on."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Runs that are stopped, or meet another one: the same command goes on to the same bytes."""
+"""Runs that are stopped or meet another run: the same command goes on to the same bytes."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def test_signals_stop_a_training_and_the_same_command_goes_on(photos, whole, tmp
 
 
 def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
-    """Restored arrays must not be fused into the first step, which would then round otherwise."""
+    """Restored arrays must not be fused into the first step, which would round differently."""
     fields = ["--dataset", "folder", "--root", photos, "--val_share", 0.25, "--image_size", 8]
     fields += ["--batch_size", 4, "--epochs", 4, "--lr", 0.01, "--device", "cpu", "--workers", 0]
 

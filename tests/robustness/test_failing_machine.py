@@ -1,4 +1,4 @@
-"""Reads that hang, memory that ends, clocks that jump, numbers gone wild: docs/faults.md."""
+"""Reads that hang, memory that runs out, clocks that jump, and numbers that are not finite."""
 
 import os
 import resource
@@ -39,7 +39,7 @@ def test_a_pipe_in_an_images_place_is_refused_at_once(photos, tmp_path):
 
 
 def open_pipe(path):
-    """Reads a pipe to its end as if it were a file on a mount that is gone."""
+    """Reads a pipe to its end, like a file on a mount that is gone."""
     with track_read(path):
         return path.read_bytes()
 
@@ -88,7 +88,7 @@ def test_a_signal_ends_a_run_whose_worker_hangs(tmp_path):
 
 @pytest.fixture
 def little_memory():
-    """100 MiB more than this process has now."""
+    """Limits this process to 100 MiB more than it has now."""
     before = resource.getrlimit(MEMORY)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(MEMORY, (pages * resource.getpagesize() + 100 * 2**20, before[1]))

@@ -11,7 +11,7 @@ from tests.helpers.tiny_clip import write_tiny_clip
 
 
 def interrupt(times, seed, out, command):
-    """Runs the tool in a process of its own: Jittor ends one whose child is killed."""
+    """Runs `interrupt` in a process of its own, because Jittor ends one whose child is killed."""
     words = [
         sys.executable,
         ROOT / "tests/robustness/interrupt.py",

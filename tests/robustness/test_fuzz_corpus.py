@@ -1,12 +1,12 @@
-"""Every file in `tests/robustness/corpus/<parser>/`, seeds and what fuzzing found, gets a
-result or the one
-declared error. `tests/robustness/fuzz.py` starts from these files.
+"""Every file in `tests/robustness/corpus/<parser>/` gets a result or the one declared error.
+
+The corpus holds the seeds of `tests/robustness/fuzz.py` and the files that fuzzing found.
 """
 
 import pytest
 
 from runtime.paths import ROOT
-from tests.robustness.fuzz_parsers import PARSERS, check
+from tests.robustness.parsers import PARSERS, check
 
 CORPUS = ROOT / "tests/robustness/corpus"
 FILES = sorted(path for path in CORPUS.glob("*/*") if path.is_file())
@@ -23,7 +23,7 @@ def test_the_corpus_is_small_and_has_all_parsers():
 
 
 def test_wrong_answers_are_seen(tmp_path):
-    """What counts as a finding: another error, and a declared one that does not serve."""
+    """Another error is a finding, and so is a declared one that does not serve."""
     parser = PARSERS["lists"]
 
     def answering(error: Exception):

@@ -1,7 +1,6 @@
-"""The readers of strangers' files, each as one function of a file, and what it may answer.
+"""The readers of files from strangers, each as one function of a path, and their declared errors.
 
-`tests/robustness/fuzz.py` feeds them changed files, `tests/robustness/test_corpus.py` the files
-in `tests/robustness/corpus/`.
+`fuzz.py` feeds them changed files, `test_fuzz_corpus.py` the files in `corpus/`.
 """
 
 import io
@@ -27,7 +26,7 @@ from fewshot.text.negatives import load_negatives
 from fewshot.text.prompt_files import load_templates, read_text_file
 from weight_files.reader import safe_load
 
-LONGEST = 2000  # characters of an error
+LONGEST = 2000  # characters in an error
 KEYS = ("a/1.png", "a/2.png", "b/1.png")
 LABELS, CLASSES = (0, 0, 1), ("a", "b")
 IMAGES = ImageSet(tuple(map(Path, KEYS)), np.array(LABELS), CLASSES, KEYS, "data")
@@ -42,18 +41,18 @@ TREE = FewShotDataset(
 
 @dataclass(frozen=True)
 class Parser:
-    """Readers of one kind of file: each gets the file's path, and raises nothing but `declared`."""
+    """Readers of one kind of file. Each takes the file's path and raises only `declared`."""
 
     readers: tuple[Callable[[Path], object], ...]
     declared: type[Exception] = ValueError
-    file: str = "input"  # its name
+    file: str = "input"  # the file's name
 
 
 def check(parser: Parser, data: bytes, folder: Path) -> None:
-    """Runs all readers on a file that holds `data`, in a folder that may be used again.
+    """Runs all readers on a file that holds `data`, in a folder that may be reused.
 
-    Passes on what is not declared, and raises AssertionError for a declared error that is not one
-    line of readable length that names the file.
+    Passes other errors on. Raises AssertionError if a declared error is not one line of readable
+    length that names the file.
     """
     path = folder / parser.file
     for reader in parser.readers:
@@ -67,12 +66,12 @@ def check(parser: Parser, data: bytes, folder: Path) -> None:
 
 
 def torch_zip(path: Path) -> object:
-    """The file as the pickle of a zip by torch.save, which has four storages of 16 floats."""
+    """Reads the file as the pickle in a zip of torch.save with four storages of 16 floats."""
     return _torch_zip(path, {})
 
 
 def torch_script(path: Path) -> object:
-    """The same in a TorchScript file."""
+    """Reads the file as the pickle in such a TorchScript file."""
     return _torch_zip(path, {"constants.pkl": b"\x80\x02)."})
 
 
@@ -94,30 +93,30 @@ def _zip(files: dict[str, bytes]) -> bytes:
 
 
 def json_rows(path: Path) -> object:
-    """The file as a list of JSON lines."""
+    """Reads the file as a list of JSON lines."""
     return read_rows(path.replace(path.with_suffix(".jsonl")))
 
 
 def json_captions(path: Path) -> object:
-    """The file as captions in JSON lines."""
+    """Reads the file as captions in JSON lines."""
     return read_captions(path.replace(path.with_suffix(".jsonl")))
 
 
 def zipped_result(path: Path) -> None:
-    """The file as the result in a zip for the leaderboard."""
+    """Validates the file as the result in a zip for the leaderboard."""
     path.write_bytes(_zip({MEMBER: path.read_bytes()}))
     validate_zip(path, KEYS, 10)
 
 
 def cifar_batch(path: Path) -> object:
-    """The file as the test images of an unpacked CIFAR-10."""
+    """Reads the file as the test images of an unpacked CIFAR-10."""
     meta = {"label_names": [f"class {number}" for number in range(10)]}
     path.with_name("batches.meta").write_bytes(pickle.dumps(meta, 2))
     return open_cifar("cifar10", path.parent, "test")
 
 
 def annotations(path: Path) -> object:
-    """The file as the labels of Tiny-ImageNet's test images."""
+    """Reads the file as the labels of Tiny-ImageNet's test images."""
     root = path.parent
     (root / "val/images").mkdir(parents=True, exist_ok=True)
     (root / "wnids.txt").write_text("n01\nn02\n")
