@@ -84,9 +84,10 @@ def interrupt(
 ) -> list[Kill]:
     """Kills and restarts the command in folders under `out`; prints one line per kill.
 
-    `moments` are fractions of an uninterrupted run's duration, at which the command is killed. `row`
-    of them share one folder, each as a fraction of 2/row of that duration. Raises RuntimeError if the
-    command fails by itself, leaves nothing to compare, or writes other bytes in its second run.
+    `moments` are fractions of an uninterrupted run's duration, at which the command is killed.
+    `row` of them share one folder, each as a fraction of 2/row of that duration. Raises
+    RuntimeError if the command fails by itself, leaves nothing to compare, or writes other bytes
+    in its second run.
     """
     out.mkdir(parents=True, exist_ok=True)
     run(command, out / "first")
