@@ -1,12 +1,12 @@
-"""Every test runs from the repository's root, with Jittor prepared before its first import."""
+"""Prepares Jittor before its first import; fixtures of all tests."""
 
 import warnings
 
 import runtime  # noqa: E402, F401
 
 with warnings.catch_warnings():
-    # Jittor's source holds invalid escapes, which Python reports whenever it compiles that source;
-    # everywhere else in the tests a warning is an error.
+    # Python warns of invalid escapes whenever it compiles Jittor's source. Everywhere else in the
+    # tests a warning is an error.
     warnings.simplefilter("ignore")
     import jittor
 
@@ -19,13 +19,13 @@ compiling.compile_in_parallel()
 
 @pytest.fixture(autouse=True)
 def same_draws():
-    """Weights that a test draws without a seed are the same every time, whatever ran before it."""
+    """Seeds Jittor, so that weights without a seed do not depend on earlier tests."""
     jittor.set_global_seed(0)
 
 
 @pytest.fixture(scope="session")
 def job(tmp_path_factory):
-    """The demo's data with parts trained on a tiny CLIP; tests write beside it, not into it."""
+    """The folder of a trained main job on the demo's data. Tests must not change its files."""
     from tests.helpers.main_job import make_job
 
     return make_job(tmp_path_factory.mktemp("job"))

@@ -1,4 +1,4 @@
-"""Small archives in the exact layouts of the official ones, and Python 2's pickles for CIFAR's."""
+"""Small archives in the layouts of the official ones, with Python 2's pickles for CIFAR."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from tests.robustness.malformed import encoded, photo
 
 
 def pickled(item) -> bytes:
-    """`item` as Python 2's cPickle wrote it with protocol 2: byte strings, no Unicode."""
+    """Returns the pickle of Python 2's cPickle, protocol 2: byte strings instead of Unicode."""
     return b"\x80\x02" + _pickled(item) + b"."
 
 
@@ -41,7 +41,7 @@ def _pickled(item) -> bytes:
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
-    """A .tar.gz of these files, folders first."""
+    """Returns a .tar.gz of these files, folders first."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for folder in sorted({name.rpartition("/")[0] for name in files} - {""}):
@@ -56,7 +56,7 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip of these files."""
+    """Returns a zip of these files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -65,11 +65,12 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def jpeg(seed: int, size=(10, 8)) -> bytes:
+    """Returns a small JPEG."""
     return encoded(photo(size, seed), "JPEG")
 
 
 def opened(content: bytes) -> np.ndarray:
-    """uint8[H,W,3] of an encoded image."""
+    """Returns an encoded image as uint8[H,W,3]."""
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
@@ -95,17 +96,18 @@ CIFAR100 = [f"fine_{number:03}" for number in range(100)]
 
 
 def cifar_pixels(part: str, count: int) -> np.ndarray:
-    """uint8[count,32,32,3], another one for each part."""
+    """Returns uint8[count,32,32,3], different for each part."""
     seed = {"train": 1, "test": 2}[part]
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
 
 
 def planes(pixels: np.ndarray) -> np.ndarray:
+    """Returns images as rows of colour planes, as CIFAR stores them."""
     return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
 
 
 def cifar_files(name: str, binary: bool) -> dict[str, bytes]:
-    """{member: content} of the archive: 20 training and 4 test images in the official files."""
+    """Returns {member: content} of an archive with 20 training and 4 test images."""
     train, test = planes(cifar_pixels("train", 20)), planes(cifar_pixels("test", 4))
     classes = 10 if name == "cifar10" else 100
     labels = {"train": [(7 * i) % classes for i in range(20)], "test": [3, 0, classes - 1, 3]}

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that hands out one file, and can break off, refuse or lie."""
+"""An HTTP server on this machine that serves one file, and can break off or refuse."""
 
 import http.server
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.data`; breaks off once after `server.break_at` bytes; may know ranges."""
+    """Serves `server.data`; breaks off once after `server.break_at` bytes."""
 
     def do_GET(self):
         server = self.server
@@ -34,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(data: bytes) -> Iterator[http.server.ThreadingHTTPServer]:
-    """A running server; `url` is its address, `requests` the ranges that were asked for."""
+    """Yields a running server; `url` is its address, `requests` the requested ranges."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.data, running.break_at, running.ranges = data, None, True
         running.status, running.requests = 200, []

@@ -1,4 +1,4 @@
-"""A finished main job in a folder of its own, and all the ways to damage it that an audit names."""
+"""A finished main job in a folder of its own, and the damages that an audit must name."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def places(folder):
 
 
 def make_finished(job, folder):
-    """A result and all that it was made from, code and prompts included."""
+    """Writes a result and everything that it was made from, with code and prompts."""
     shutil.copytree(job / "demo", folder / "data", ignore=shutil.ignore_patterns("*Set*"))
     shutil.copytree(job / "demo/TrainSet", folder / "data/TrainSet")
     shutil.copytree(job / "parts", folder / "parts")
@@ -50,7 +50,7 @@ def links(folder, **given):
 
 
 def wrong(folder, **given):
-    """{link: its state} of those that are not ok."""
+    """Returns {link: state} of the links that are not ok."""
     return {n: link.state for n, link in links(folder, **given).items() if link.state != OK}
 
 
@@ -79,14 +79,14 @@ def rows(folder):
 
 
 def shot(folder):
-    """The file of the split's fourth image."""
+    """Returns the file of the fourth shot."""
     image = rows(folder)[3]["image"]
     tops = (folder / "data", folder / "data/TrainSet")
     return next(top / image for top in tops if (top / image).is_file())
 
 
 def other_shot(folder):
-    """Puts another image of the same class into the split."""
+    """Replaces a shot by another image of its class."""
     first, names = rows(folder)[0], {row["image"] for row in rows(folder)}
     shown = [line.rsplit(" ", 1) for line in (folder / "data/train.txt").read_text().splitlines()]
     free = next(n for n, label in shown if int(label) == first["label"] and n not in names)

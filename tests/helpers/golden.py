@@ -1,4 +1,4 @@
-"""Golden files: what the authors' own code computed, made by the `make.py` beside each."""
+"""Golden files: outputs of the authors' own code, written by the `make.py` in their folder."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Networks filled with the seeded weights of their golden files, and what those files hold."""
+"""Networks with the seeded weights of their golden files, and comparisons with these."""
 
 import jittor as jt
 import numpy as np
@@ -13,7 +13,7 @@ CLASSES = 10
 
 
 def seeded_network(name: str, gain: float = 1.0, **options) -> jt.Module:
-    """A network whose numbers follow from their names; `gain` multiplies matrices, convolutions."""
+    """Returns a network with seeded weights; `gain` multiplies matrices and convolutions."""
     module = networks.build_network(name, CLASSES, **options)
     for part, variable in module.state_dict().items():
         value = seeded_weight(part, tuple(variable.shape), SEED)
@@ -22,7 +22,7 @@ def seeded_network(name: str, gain: float = 1.0, **options) -> jt.Module:
 
 
 def assert_close(ours: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
-    """Equal to a part of the largest number."""
+    """Asserts that the largest error is at most `tolerance` times the largest number."""
     assert ours.shape == expected.shape, what
     error = np.abs(ours - expected).max() / np.abs(expected).max()
     print(f"{what}: {error:.1e}")
@@ -30,7 +30,7 @@ def assert_close(ours: np.ndarray, expected: np.ndarray, tolerance: float, what:
 
 
 def check_evaluation(module: jt.Module, case: str, size: int, count: int, tolerance: float) -> None:
-    """Features and logits as the peer's."""
+    """Compares features and logits with the peer's."""
     images = jt.array(seeded_images(count, size, SEED))
     module.eval()
     assert_close(
@@ -47,9 +47,9 @@ def check_evaluation(module: jt.Module, case: str, size: int, count: int, tolera
 def check_training(
     module: jt.Module, case: str, size: int, count: int, tolerance: float, kinked: float = 0
 ) -> None:
-    """Logits, norms of gradients, and running statistics of one step in training as the peer's.
+    """Compares logits, gradient norms and running statistics of one training step with the peer's.
 
-    `kinked` is the tolerance of gradients where it is larger.
+    `kinked` is the tolerance of gradients, if it is larger.
     """
     images = jt.array(seeded_images(count, size, SEED))
     labels = jt.array(np.arange(count, dtype=np.int32) % CLASSES)
@@ -77,5 +77,5 @@ def check_training(
 
 
 def names_and_shapes(module: jt.Module) -> str:
-    """Lines of "name shape", as the golden file lists the peer's."""
+    """Returns lines of "name shape", as in the golden file."""
     return "\n".join(sorted(f"{n} {tuple(v.shape)}" for n, v in module.state_dict().items()))

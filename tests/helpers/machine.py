@@ -1,4 +1,4 @@
-"""What this machine and this checkout have."""
+"""What this machine and this checkout offer."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
 def computes_bf16() -> bool:
-    """Whether oneDNN has bf16 here: by the processor, or emulated on AVX-512 (its flag 0x20)."""
+    """Whether oneDNN has bf16 here: in the processor, or emulated on AVX-512 (flag 0x20)."""
     return bool(cpu_operator.onednn_isa() & 0x20)
 
 

@@ -1,4 +1,4 @@
-"""A folder of small made photos, for the tests that start recipes."""
+"""A folder of small photos, for the tests that run recipes."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_photos(root: Path) -> Path:
-    """3 classes x (8 training, 4 test) images of 32 x 32 pixels, told apart by colour."""
+    """Writes 3 classes x (8 training, 4 test) images of 32 x 32 pixels that differ in colour."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 4)):
         for channel, name in enumerate(("red", "green", "blue")):

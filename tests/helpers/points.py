@@ -1,4 +1,4 @@
-"""Training data of a kind that anything learns, for tests of what trains."""
+"""Training data that any model learns, for tests of training."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from engine.micro_batches import WHOLE
 
 
 class Points:
-    """Two noisy clusters; the order of an epoch follows from its number."""
+    """Batches from two noisy clusters; an epoch's order depends on its number."""
 
     size, micro_batches = 16, WHOLE
 

@@ -1,4 +1,4 @@
-"""A small outcome for tests of the report, with names that no page may take for its own code."""
+"""Small predictions for tests of the report, with names that look like markup."""
 
 import numpy as np
 from PIL import Image
@@ -32,14 +32,15 @@ IMAGES, VIEWS = 60, 5
 
 
 def picture(index: int, view: int) -> Image.Image:
-    """A crop of another size for each view."""
+    """Returns a picture of another size for each view."""
     values = np.random.RandomState(100 * index + view).randint(0, 256, (6, 8 + view, 3))
     return Image.fromarray(values.astype(np.uint8)).resize((160 + 40 * view, 200))
 
 
 def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> dict:
-    """What `write_report` takes beside the path. Images 0 to 7 have hostile names and are the least
-    sure ones, image 8 could not be read.
+    """Returns the arguments of `write_report` next to the path.
+
+    Images 0 to 7 have hostile names and the least sure predictions. Image 8 could not be read.
     """
     draw = np.random.RandomState(1)
     label_space = LabelSpace(CLASSES, tuple(range(base)), has_domains=True)

@@ -1,4 +1,4 @@
-"""A Slurm of one node in a folder of its own: munged, slurmctld and slurmd, for the tests here."""
+"""A Slurm of one node in a folder of its own: munged, slurmctld and slurmd."""
 
 import contextlib
 import os
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
-STEP_S = 0.2  # between two looks at what is waited for
-LIMIT_S = 240  # a job's first epoch or its end, on a busy machine
+STEP_S = 0.2  # between two checks of a condition
+LIMIT_S = 240  # for a job's first epoch or its end, on a busy machine
 CONFIG = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -43,7 +43,7 @@ PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def absent() -> str:
-    """Why no Slurm can be started here; empty where one can."""
+    """Returns why no Slurm can be started here; empty if one can."""
     missing = [name for name in (*DAEMONS, "sbatch") if not shutil.which(name)]
     if missing:
         return f"no {', '.join(missing)}: apt-get install slurm-wlm munge"
@@ -51,7 +51,7 @@ def absent() -> str:
 
 
 def wait_for(what: str, found: Callable[[], object], limit_s: float) -> object:
-    """The first true answer of `found`. Raises AssertionError after `limit_s`."""
+    """Returns the first true answer of `found`. Raises AssertionError after `limit_s`."""
     end = time.monotonic() + limit_s
     while not (answer := found()):
         assert time.monotonic() < end, f"{what}: not within {limit_s} s"
@@ -60,7 +60,7 @@ def wait_for(what: str, found: Callable[[], object], limit_s: float) -> object:
 
 
 class Cluster:
-    """Starts the daemons; `kit` is the folder that jobs are submitted from."""
+    """Starts the daemons; jobs are submitted from the folder `kit`."""
 
     def __init__(self, folder: Path, kit: Path):
         self.folder, self.kit = folder, kit
@@ -69,7 +69,7 @@ class Cluster:
         self._environment = os.environ | own
 
     def start(self) -> None:
-        """Raises AssertionError where the node is not idle in time."""
+        """Starts the daemons. Raises AssertionError if the node is not idle in time."""
         host = socket.gethostname().split(".")[0]
         (self.folder / "state").mkdir()
         key = self.folder / "munge.key"
@@ -91,7 +91,7 @@ class Cluster:
         self._started.append(daemon)
 
     def stop(self) -> None:
-        """Ends what still runs, and the daemons, the first one last."""
+        """Cancels the jobs and stops the daemons, the first one last."""
         self.run("scancel", "--user", "root")
         with contextlib.suppress(AssertionError):
             wait_for("an empty queue", lambda: not self.run("squeue", "-h"), 30)
@@ -104,7 +104,7 @@ class Cluster:
                 daemon.wait()
 
     def run(self, *words: object) -> str:
-        """What one of Slurm's commands prints; empty while the controller does not answer."""
+        """Returns the output of a Slurm command; empty while the controller does not answer."""
         command = list(map(str, words))
         found = subprocess.run(
             command, cwd=self.kit, env=self._environment, capture_output=True, text=True
@@ -112,13 +112,13 @@ class Cluster:
         return found.stdout
 
     def submit(self, *words: object) -> str:
-        """sbatch's arguments -> the job's number."""
+        """Calls sbatch with these arguments; returns the job's number."""
         number = self.run("sbatch", "--parsable", "--cpus-per-task=1", *words).strip()
         assert number.isdigit(), f"sbatch {words}: no job"
         return number
 
     def field(self, job: str, name: str) -> str:
-        """A field of `scontrol show job`."""
+        """Returns a field of `scontrol show job`."""
         found = re.search(
             rf"\b{name}=(\S*)", self.run("scontrol", "--oneliner", "show", "job", job)
         )
@@ -135,13 +135,13 @@ class Cluster:
         return wait_for(f"the end of job {job}", state, LIMIT_S)
 
     def log(self, name: str) -> str:
-        """What lies in a log so far."""
+        """Returns the current contents of a log."""
         path = self.kit / "slurm/logs" / name
         return path.read_text() if path.exists() else ""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on."""
+    """Returns ports of this machine that nobody listens on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

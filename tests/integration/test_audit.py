@@ -1,4 +1,4 @@
-"""The audit on a tiny real run: all is well, and each kind of damage is named, and it alone."""
+"""The audit of a small real run names each kind of damage, and nothing else."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ from weight_files.hashing import sha256_of
 
 @pytest.fixture(scope="module")
 def finished(job, tmp_path_factory):
-    """A folder with a result and all that it was made from."""
+    """A folder with a result and everything that it was made from."""
     folder = tmp_path_factory.mktemp("finished")
     make_finished(job, folder)
     return folder
@@ -46,7 +46,7 @@ def finished(job, tmp_path_factory):
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A copy of it to be damaged."""
+    """A copy of it that a test may damage."""
     return shutil.copytree(finished, tmp_path / "copy")
 
 
@@ -179,7 +179,7 @@ def test_the_code_is_what_the_keys_of_the_stages_hash(finished):
 
 
 def command(folder, *arguments, kit=ROOT):
-    """The tool where no Jittor can be imported."""
+    """Runs the audit in an environment in which Jittor cannot be imported."""
     (folder / "blocked").mkdir(exist_ok=True)
     (folder / "blocked/jittor.py").write_text("raise ImportError('the audit imports Jittor')")
     line = [sys.executable, "-m", "scripts.audit", *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""The audit of a baseline's folder: its chain is found again, and each kind of damage is named."""
+"""The audit of a baseline's folder finds its chain again and names each kind of damage."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from weight_files.hashing import sha256_of
 
 
 def make_photos(root):
-    """3 classes x (6 training, 4 test) images."""
+    """Writes 3 classes x (6 training, 4 test) images."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 6), ("test", 4)):
         for name in ("red", "green", "blue"):
@@ -33,7 +33,7 @@ def make_photos(root):
 
 
 def make_phase(folder, images):
-    """What a baseline leaves: a split, a phase's metrics, best weights, and its result."""
+    """Writes what a baseline leaves: a split, metrics, best weights and a result."""
     weights, out = folder / "encoder.pkl", folder / "out"
     weights.write_bytes(b"weights")
     read_or_draw_split(out / "split.jsonl", load_dataset("folder", folder / "photos", "train"))
@@ -50,7 +50,7 @@ def make_phase(folder, images):
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    """A copy of code and prompts; who damages it, mends it."""
+    """A copy of code and prompts. A test that damages it must restore it."""
     folder, skip = tmp_path_factory.mktemp("kit"), shutil.ignore_patterns("__pycache__")
     for name in (*PACKAGES, "prompts"):
         shutil.copytree(ROOT / name, folder / name, ignore=skip)

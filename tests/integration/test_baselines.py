@@ -15,13 +15,13 @@ COMMON = ["--dataset", "folder", "--workers", "0", "--device", "cpu", "--val_sha
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """3 classes x (8 training, 4 test) images of 32 x 32 pixels, told apart by colour."""
+    """3 classes x (8 training, 4 test) images of 32 x 32 pixels that differ in colour."""
     return write_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture
 def train(photos, tmp_path):
-    """run(recipe, *fields): the printed lines of `train.py`, its files below tmp_path."""
+    """run(recipe, *fields) runs `train.py` and returns its output; files go below tmp_path."""
 
     def run(recipe, *fields, out="run"):
         command = [sys.executable, str(ROOT / "train.py"), recipe, *COMMON, "--root", str(photos)]

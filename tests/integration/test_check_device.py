@@ -1,4 +1,4 @@
-"""The device check finds nothing wrong: on the CPU here, on a GPU where there is one."""
+"""The device check passes on the CPU, and on a GPU if there is one."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Pre-training on a list of pairs: it learns, it repeats itself, and its file is a CLIP's."""
+"""Pre-training on image-caption pairs learns, repeats itself, and writes a CLIP's file."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A user's own `python`, which has none of the packages, finds those of the kit's `.venv`."""
+"""A Python without the packages continues in the kit's `.venv`."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ BARE = Path(sys._base_executable)
 
 
 def bare(*words: str) -> subprocess.CompletedProcess:
-    """Runs the Python that our environment was made of, without what users installed for it."""
+    """Runs the Python that this environment was made of, without the packages of its users."""
     command = [str(BARE), "-s", *words]
     kept = {name: os.environ[name] for name in ("HOME", "PATH")}
     return subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True)

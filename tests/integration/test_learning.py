@@ -1,13 +1,13 @@
 """A regression of learning: on the demo, each stage is no worse than the row before it.
 
-Three seeds, each with its own four images per class, train every stage and classify the demo's 817
-test images by their centre view. The accuracy is that on the seven base classes, which every stage
-trains for, as the mean of the three seeds. The two small CLIPs are made once per version of the
-code, and lie in pytest's cache.
+Every stage is trained with three seeds, each with its own four images per class. The demo's 817
+test images are classified by their centre view. The accuracy is the mean over the seeds on the
+seven base classes, which every stage trains for. The two small CLIPs are pre-trained once per
+version of the code and lie in pytest's cache.
 
-The same code gives the same figures, so a bound is what a change of code may cost. The noise is
-0.65 points: the largest standard deviation over the three seeds among the rows that another row is
-compared with. It is that of LoRA; the others vary by at most 0.5.
+The same code gives the same figures, so a bound says what a change of code may cost. The noise is
+0.65 points. It is the largest standard deviation over the seeds of a row that another row is
+compared with, namely that of LoRA. The other rows vary by at most 0.5 points.
 """
 
 import json
@@ -23,14 +23,14 @@ from tests.helpers.demo import CROPS, cached_demo
 
 SEEDS = (1, 2, 3)
 NOISE = 0.65
-LEAST_GAIN = {  # row: the row before it, and the points that it gains at least
-    "prompts": ("zero_shot", 1.0),  # half of the 2.1 that were measured
-    "lora": ("prompts", 4.0),  # of 7.9
-    "lpplusplus": ("lora", -NOISE),  # of 0.0
-    "channel": ("lpplusplus", -NOISE),  # of 0.0
-    "auxiliary": ("channel", -NOISE),  # of 0.7
-    "ensemble": ("auxiliary", -NOISE),  # of 0.2
-    "gda": ("zero_shot", 3.0),  # of 5.9
+LEAST_GAIN = {  # row: the row before it, and the least gain in points
+    "prompts": ("zero_shot", 1.0),  # measured: 2.1; half of it
+    "lora": ("prompts", 4.0),  # measured: 7.9; half of it
+    "lpplusplus": ("lora", -NOISE),  # measured: 0.0
+    "channel": ("lpplusplus", -NOISE),  # measured: 0.0
+    "auxiliary": ("channel", -NOISE),  # measured: 0.7
+    "ensemble": ("auxiliary", -NOISE),  # measured: 0.2
+    "gda": ("zero_shot", 3.0),  # measured: 5.9; half of it
 }
 
 
@@ -72,4 +72,4 @@ def test_pre_training_and_the_whole_method_reach_what_they_reached(scores):
     zero_shot, ensemble = (
         mean_percent(scores, "end_to_end", row, "harmonic") for row in ("zero_shot", "ensemble")
     )
-    assert ensemble - zero_shot >= 4.0  # half of the 8.2 points that were measured
+    assert ensemble - zero_shot >= 4.0  # measured: 8.2 points; half of them

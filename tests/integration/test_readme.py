@@ -1,4 +1,4 @@
-"""The commands in README's code blocks run, and those of every page name fields that exist."""
+"""The commands in README's code blocks run, and every page names fields that exist."""
 
 import os
 import re
@@ -19,18 +19,18 @@ from tests.helpers.tiny_clip import write_tiny_clip
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted(ROOT.glob("docs/**/*.md")), ROOT / "slurm/README.md"]
-NOT_HERE = (  # what the beginning of a command needs, and which test runs it with less
-    "git clone",  # a network
+NOT_HERE = (  # beginnings of commands: why they do not run here, or which test runs them
+    "git clone",  # needs a network
     "cd ",
-    "bash train.sh --demo",  # minutes; .ci/run
-    "bash tests/run.sh",  # itself; .ci/run
-    "pip install",  # a network
+    "bash train.sh --demo",  # takes minutes; .ci/run
+    "bash tests/run.sh",  # this suite; .ci/run
+    "pip install",  # needs a network
     ".venv/bin/pip",
     "mpirun",  # test_ranks.py
     "sbatch",  # test_slurm.py
     "python benchmarks/",  # test_bench.py
     "python -m scripts.check_device",  # test_check_device.py
-    "python train.py simclr",  # public data sets; test_baselines.py
+    "python train.py simclr",  # need public data sets; test_baselines.py
     "python train.py linear_eval",
     "python train.py caltech_finetune",
     "python train.py clip_cifar",

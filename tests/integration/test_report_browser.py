@@ -1,6 +1,6 @@
-"""report.html in a real browser: Debian's Chromium at the widths of a desk and of a phone.
+"""report.html in Debian's Chromium, at the widths of a desktop and of a phone.
 
-Skipped where there is no Chromium, unless REQUIRE_BROWSER=1 is set: then that is a failure.
+Skipped if there is no Chromium. With REQUIRE_BROWSER=1 a missing Chromium is a failure.
 """
 
 import os
@@ -50,7 +50,7 @@ def report(tmp_path_factory) -> Path:
 
 
 def complaints(browser, path: Path, width: str, scheme: str = "light", screenshot=None) -> list:
-    """What is wrong with the page: messages, dialogs, requests, overflow, pictures, sections."""
+    """Returns everything wrong with a page: messages, dialogs, requests, overflow, pictures."""
     found = []
     horizontal, vertical = WIDTHS[width]
     context = browser.new_context(
@@ -110,7 +110,7 @@ def test_nothing_is_wrong_and_the_picture_is_of_its_scheme(
 
 
 SCRIPT = "<script>{}</script></body>"
-DAMAGE = {  # what is done to the page, and the complaint that must come
+DAMAGE = {  # a change of the page, and the complaint that must follow
     "picture": (lambda t: t.replace("base64,/9j/", "base64,AAAA", 1), "pictures: 24, 1 of"),
     "no picture": (lambda t: t.replace("<img ", "<span ", 1), "pictures: 23, 0 of"),
     "overflow": (

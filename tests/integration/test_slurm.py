@@ -1,4 +1,4 @@
-"""The sbatch files under a real Slurm: what preemption, mistakes and arrays come to."""
+"""The sbatch files under a real Slurm: preemption, mistakes and arrays."""
 
 import os
 import re
@@ -17,7 +17,7 @@ IMAGES = 130  # three pieces of test.py, so that two shards differ in length
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A Slurm whose jobs run in a folder of their own, with the kit's files linked into it."""
+    """A Slurm whose jobs run in a folder of their own, with links to the kit's files."""
     if reason := absent():
         assert not os.environ.get("REQUIRE_SLURM"), reason
         pytest.skip(reason)
@@ -56,7 +56,7 @@ def simclr(fields, epochs):
 
 
 def epochs_of(run):
-    """How many epochs a run has logged."""
+    """Returns the number of epochs that a run has logged."""
     metrics = run / "metrics.jsonl"
     return metrics.read_text().count("\n") if metrics.exists() else 0
 
@@ -76,15 +76,15 @@ def test_a_preempted_job_goes_on_by_itself_to_the_same_bytes(cluster, job):
     broken = cluster.submit(*fields)
     folder = cluster.kit / f"runs/train_from_pretrain-{broken}"
     wait_for("an epoch", lambda: epochs_of(folder / "prompt"), LIMIT_S)
-    cluster.run("scancel", "--batch", "--signal=USR1", broken)  # as ahead of the time limit
+    cluster.run("scancel", "--batch", "--signal=USR1", broken)  # as before the time limit
     wait_for("an epoch of the next stage", lambda: epochs_of(folder / "lora"), LIMIT_S)
-    cluster.run("scontrol", "requeue", broken)  # as Slurm itself preempts
+    cluster.run("scontrol", "requeue", broken)  # as preemption does
     assert cluster.ended(broken) == cluster.ended(whole) == "COMPLETED"
     assert cluster.field(broken, "Restarts") == "2" and cluster.field(whole, "Restarts") == "0"
     log = cluster.log(f"train_from_pretrain-{broken}.log")
     assert re.findall(r"start (\d) on", log) == ["1", "2", "3"]
     assert log.count("train.py clip_fewshot: stopped by SIGUSR1") == 1
-    assert log.count("goes back to the queue") == 1  # the second time Slurm had seen to it
+    assert log.count("goes back to the queue") == 1  # the second time, Slurm requeued it
     for stage in ("prompt", "lora"):
         for number in range(1, 9):
             assert log.count(f"{stage} epoch {number}/8:") == 1  # nothing was done twice

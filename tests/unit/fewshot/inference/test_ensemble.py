@@ -16,7 +16,7 @@ from models.heads.gda import GaussianDiscriminant
 from models.heads.lpplusplus import LPPlusPlus
 from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
-from tests.helpers.made_parts import make_parts, text_part
+from tests.helpers.simple_parts import make_parts, text_part
 
 RANDOM = np.random.default_rng(0)
 TEXT = unit_rows(RANDOM.normal(size=(6, 16))).astype(np.float32)

@@ -15,7 +15,7 @@ from fewshot.stages.prompt import PromptConfig, encode_class_vectors, train_prom
 from fewshot.text.class_texts import compute_class_vectors
 from models.lora import LoraAdapters
 from tests.helpers.centre_features import encode_centres
-from tests.helpers.made_parts import text_part
+from tests.helpers.simple_parts import text_part
 from tests.helpers.tiny_clip import write_tiny_clip
 
 NAMES = ["red", "green", "blue"]

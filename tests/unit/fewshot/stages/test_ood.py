@@ -12,7 +12,7 @@ from fewshot.text.negatives import load_negatives
 from fewshot.text.prompt_files import load_templates
 from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
-from tests.helpers.made_parts import text_part
+from tests.helpers.simple_parts import text_part
 from tests.helpers.tiny_clip import write_tiny_clip
 
 RANDOM = np.random.default_rng(0)

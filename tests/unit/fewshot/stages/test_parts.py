@@ -10,7 +10,7 @@ from data.views import Crops, Views
 from engine import checkpoint
 from fewshot.stages.parts import PART_TYPES, GdaPart, HeadPart, TextPart, part_path, read_parts
 from fewshot.stages.typed_data import from_plain, to_plain
-from tests.helpers.made_parts import make_parts, text_part
+from tests.helpers.simple_parts import make_parts, text_part
 from weight_files import safe_load
 
 PARTS = make_parts(text_part(np.eye(4, 3, dtype=np.float32), [0, 2]), np.ones((2, 3)))

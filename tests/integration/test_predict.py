@@ -1,4 +1,4 @@
-"""Test time, on a part of the embedded data: shards, views, routing, verification, bad files."""
+"""Test time on a part of the demo: shards, views, routing, verification and bad files."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ test_images.__test__ = False  # pytest takes functions of this name for tests
 
 @pytest.fixture(scope="module")
 def images(job, tmp_path_factory):
-    """A folder of 150 test images: three chunks."""
+    """A folder of 150 test images, which make three chunks."""
     folder = tmp_path_factory.mktemp("images") / "images"
     folder.mkdir()
     for path in test_images(job, 150):
@@ -40,7 +40,7 @@ def images(job, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(job, images, tmp_path_factory):
-    """The folder of an undivided run."""
+    """The folder of a run without shards."""
     out = tmp_path_factory.mktemp("whole")
     score(job, out, images=str(images))
     return out

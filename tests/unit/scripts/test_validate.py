@@ -1,4 +1,4 @@
-"""scripts/validate.py says yes to a good file and, in one line, what is wrong with a bad one."""
+"""scripts/validate.py accepts a good file and names what is wrong with a bad one in one line."""
 
 import zipfile
 
@@ -12,7 +12,7 @@ LINES = CONTENT.splitlines(keepends=True)
 
 @pytest.fixture
 def check(tmp_path, capsys):
-    """Validates a text, as result.txt and inside result.zip; returns what was said, or None."""
+    """check(text) validates it as result.txt and in result.zip; returns the messages, or None."""
     (tmp_path / "classes.txt").write_text("".join(f"Animal_{k} {k}\n" for k in range(6)))
     (tmp_path / "TestSetB").mkdir()
     for number in (1, 2, 10):

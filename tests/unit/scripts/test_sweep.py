@@ -1,4 +1,4 @@
-"""The sweep's means and intervals, worked by hand."""
+"""The sweep's means and intervals, computed by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Parts made by hand, for tests that need no training."""
+"""Parts without training, for tests that need no trained numbers."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def text_part(
     sentences: list[list[str]] | None = None,
     logit_scale: float = 100.0,
 ) -> TextPart:
-    """A text part of text_features[C,E]; by default class k is called "Animal_k"."""
+    """Returns a text part of text_features[C,E]; by default class k is called "Animal_k"."""
     classes = names or [f"Animal_{k}" for k in range(len(text_features))]
     sentences = sentences or [[f"a photo of a {name}."] for name in classes]
     return TextPart(
@@ -53,7 +53,7 @@ def make_parts(
     gda: GdaPart | None = None,
     auxiliary_state: dict | None = None,
 ) -> Parts:
-    """Parts of which only what is given means anything."""
+    """Returns parts in which only the arguments hold meaningful values."""
     auxiliary = None
     if auxiliary_state is not None:
         auxiliary = AuxiliaryPart(weights_sha256="", state=auxiliary_state)
