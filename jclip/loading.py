@@ -13,7 +13,6 @@ from jclip.model import CLIP
 from jclip.preprocess import make_preprocess
 from jclip.weights import assign, load_state, read_activation
 from runtime.paths import ROOT
-from weight_files.download import download_file
 from weight_files.hashing import sha256_of
 
 SITE = "https://openaipublic.azureedge.net/clip/models"  # then /<SHA-256>/<file>
@@ -80,5 +79,7 @@ def find_or_download(name: str, folder: str | Path = ROOT) -> Path:
         return target
     if shared.is_file() and sha256_of(shared) == sha:
         return shared
+    from weight_files.download import download_file  # most runs download nothing
+
     download_file(name, f"{SITE}/{sha}/{file_name}", target, sha)
     return target

@@ -14,7 +14,6 @@ import numpy as np
 from jittor import nn
 
 from jclip.config import ClipConfig
-from jclip.resnet import ModifiedResNet
 from jclip.transformer import ACTIVATIONS, LayerNorm, Transformer, extract_patches
 from kernels.linear import PackedWeights, linear, project
 
@@ -71,6 +70,8 @@ class CLIP(jt.Module):
         if config.is_vit:
             self.visual = VisionTransformer(config, activation)
         else:
+            from jclip.resnet import ModifiedResNet
+
             self.visual = ModifiedResNet(
                 config.vision_layers,
                 config.vision_width,

@@ -25,7 +25,6 @@ from jittor import nn
 from jclip.config import ClipConfig
 from jclip.model import CLIP
 from jclip.transformer import Attention, Linear, ResidualAttentionBlock
-from kernels import lora
 from kernels.linear import linear
 
 QKV = ("q", "k", "v")  # in the order of the packed weight
@@ -179,6 +178,8 @@ def apply_adapters(
     The adapter of slot i changes the columns i * D_out to (i + 1) * D_out. All adapters have the
     same sizes, factor and dropout.
     """
+    from kernels import lora  # merged adapters do without
+
     first = adapters[0]
     outputs, dropout = first.B.shape[0], first.active_dropout
     if lora.fits(x, outputs):

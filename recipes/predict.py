@@ -24,7 +24,7 @@ from fewshot.inference import submission
 from fewshot.inference.predictions import Predictions, concatenate
 from fewshot.inference.scorer import Encoders, InferenceConfig, Scorer
 from fewshot.inference.shards import ChunkStore, select_shard, split_into_chunks
-from fewshot.provenance.links import scored_from
+from fewshot.provenance.files import scored_from
 from fewshot.provenance.manifest import write_manifest
 from fewshot.stages.parts import Parts, part_path, read_parts
 from fewshot.stages.record import StageRecord, read_record

@@ -21,8 +21,8 @@ from baselines.audit import Phase, phases_in
 from engine.config import current_arguments
 from engine.session import exit_on_error
 from fewshot.provenance.audit import PLACES, Job
+from fewshot.provenance.files import MANIFEST
 from fewshot.provenance.links import OK, Link, as_json, versions_here
-from fewshot.provenance.verify import MANIFEST
 from runtime.files import atomic_write
 
 HELP = {

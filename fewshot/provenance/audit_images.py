@@ -11,20 +11,8 @@ from data.decoding import content_key_or_error
 from data.few_shot_dataset import DataError, FewShotDataset, Sample, list_test_images, open_dataset
 from data.few_shot_splits import find_default_split, read_split
 from data.lists import read_json_lines
-from fewshot.provenance.links import (
-    CHANGED,
-    IMAGES,
-    MISSING,
-    NOT_RECORDED,
-    OK,
-    RESULT,
-    Link,
-    compared,
-    few,
-    image_rows,
-    read_rows,
-    rows_digest,
-)
+from fewshot.provenance.files import IMAGES, image_rows, read_rows, rows_digest
+from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK, RESULT, Link, compared, few
 
 
 def users_of(record: dict, name: str) -> dict[str, tuple[str, ...]]:

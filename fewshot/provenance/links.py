@@ -4,7 +4,6 @@ A link is a file, or a group of files, that something else was made from. Needs 
 an audit runs on any machine that has the files.
 """
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Sequence
@@ -13,10 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data.decoding import content_key_or_error
-from data.few_shot_dataset import Sample
 from engine.code_version import ROOT
-from runtime.files import atomic_write, printable
+from runtime.files import printable
 from weight_files.hashing import sha256_of
 from weight_files.known_weights import find_by_name, find_by_sha256, known_weights
 
@@ -25,9 +22,6 @@ RESULT = "result"  # what stands at the end of a chain
 SHARED_WEIGHTS = Path("~/.cache/clip")  # where OpenAI's own package keeps its files
 LISTED = 3  # names of a group that are shown
 DIGITS = 12  # of a hash that are shown
-IMAGES = "images.sha256"  # hashes of the test images, beside the manifest
-
-Rows = list[tuple[str, str]]  # (name, SHA-256, or why it could not be read)
 
 
 @dataclass(frozen=True)
@@ -108,37 +102,6 @@ def code_link(name: str, recorded: dict | None, into: Iterable[str], root: Path 
         return Link(name, OK, into, note=f"{len(recorded)} files")
     state = CHANGED if other else MISSING
     return Link(name, state, into, note=f"{few(other + gone)} of {len(recorded)} files")
-
-
-def image_rows(items: Iterable[Sample]) -> Rows:
-    """The name and the hash of each image."""
-    return [(item.name, content_key_or_error(item.path)) for item in items]
-
-
-def rows_digest(rows: Rows) -> str:
-    """One hash of names and contents, in order."""
-    text = "".join(f"{name}\n{key}\n" for name, key in rows)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def write_rows(path: Path, rows: Rows) -> None:
-    """Writes the rows as `sha256sum` does."""
-    with atomic_write(path) as file:
-        file.writelines(f"{key}  {name}\n" for name, key in rows)
-
-
-def read_rows(path: Path) -> Rows:
-    """What `write_rows` wrote; empty where there is no such file."""
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
-    pairs = (line.partition("  ") for line in lines)
-    return [(name, key) for key, _, name in pairs]
-
-
-def scored_from(result: Path, labels: Path | None) -> dict:
-    """What scores.json is of: a result and, unless folders are the labels, a file of labels."""
-    return {"result.txt": sha256_of(result), "labels": sha256_of(labels) if labels else None}
 
 
 def versions_here(then: dict[str, str]) -> list[str]:

@@ -11,8 +11,7 @@ from engine.device import precision_in_use
 from engine.versions import commit, versions
 from fewshot.inference.predictions import Predictions
 from fewshot.inference.scorer import CODE, Encoders, Scorer
-from fewshot.provenance.links import IMAGES, image_rows, rows_digest, write_rows
-from fewshot.provenance.verify import MANIFEST
+from fewshot.provenance.files import IMAGES, MANIFEST, image_rows, rows_digest, write_rows
 from fewshot.stages.parts import Parts
 from fewshot.stages.typed_data import to_plain
 from runtime.files import atomic_write

@@ -4,10 +4,10 @@ import json
 from itertools import zip_longest
 from pathlib import Path
 
+from fewshot.provenance.files import MANIFEST
 from runtime.files import printable
 from weight_files.hashing import sha256_of
 
-MANIFEST = "manifest.json"
 # what results follow from
 CAUSES = ("inputs", "looks", "versions", "commit", "code", "device", "precision")
 SHOWN = 3  # lines of a result that are quoted

@@ -5,7 +5,6 @@ import numpy as np
 from fewshot.stages.parts import OodPart, TextPart
 from models.heads.zero_shot import text_logits
 from models.ood.gp_filter import GPFilter
-from models.ood.scores import deal_groups, known_names, mcm, neglabel
 
 FILTERS = ("gp", "names", "negatives", "mcm")  # the default first; docs/ood.md compares them
 
@@ -24,6 +23,8 @@ def ood_log_odds(
     """
     if filter_name == "gp":
         return GPFilter.from_state(ood.state).score(features)
+    from models.ood.scores import deal_groups, known_names, mcm, neglabel  # for comparison only
+
     logits = text_logits(features, text.base_features, text.logit_scale)
     offset = ood.offsets.get(filter_name, 0.0)
     if filter_name == "mcm":

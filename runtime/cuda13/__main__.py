@@ -12,6 +12,7 @@ import sys
 
 from runtime import cuda
 from runtime.cuda13 import private_copy
+from runtime.cuda13.build import build
 from runtime.cuda13.edits import EditError
 from runtime.cuda13.toolkit import ToolkitError
 from runtime.environment import ensure_environment
@@ -27,7 +28,7 @@ def main() -> int:
         print(f"{private_copy.folder()} is ready; remove it to prepare it again.")
         return 0
     try:
-        private_copy.build(architecture)
+        build(architecture)
     except (EditError, ToolkitError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

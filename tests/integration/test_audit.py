@@ -13,14 +13,8 @@ from engine.code_version import FEATURES_CODE, PARTS_CODE, code_paths
 from fewshot.features import encoder as features
 from fewshot.provenance.audit import Job
 from fewshot.provenance.audit_images import users_of
-from fewshot.provenance.links import (
-    CHANGED,
-    IMAGES,
-    MISSING,
-    NOT_RECORDED,
-    OK,
-    scored_from,
-)
+from fewshot.provenance.files import IMAGES, scored_from
+from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from runtime.paths import ROOT
 from tests.helpers.finished_job import (
     COUNT,

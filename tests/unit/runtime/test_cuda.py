@@ -135,7 +135,7 @@ def make_copy(prefix: Path) -> Path:
     """What `is_ready` asks of a prepared copy, under `prefix`; returns its folder."""
     folder = prefix / "share/jittor-cuda13"
     nvcc = make_toolkit(folder / "cuda", version="13.0", cudnn=9)
-    manifest = private_copy._identity() | {"nvcc": str(nvcc)}
+    manifest = private_copy.identity() | {"nvcc": str(nvcc)}
     (folder / private_copy.MANIFEST).write_text(json.dumps(manifest))
     return folder
 
