@@ -10,7 +10,6 @@ from typing import Any
 from baselines.datasets.image_sets import image_set_digest
 from baselines.datasets.registry import load_dataset
 from data.lists import DataError
-from engine.code_version import ROOT
 from fewshot.provenance.links import (
     CHANGED,
     MISSING,
@@ -23,6 +22,7 @@ from fewshot.provenance.links import (
     weight_link,
     weight_path,
 )
+from runtime.paths import ROOT
 from weight_files.known_weights import known_weights
 
 RESULT = "result.json"

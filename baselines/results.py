@@ -15,24 +15,13 @@ from engine.run_log import Run
 from engine.versions import commit, versions
 from fewshot.evaluation.metrics import accuracy
 from runtime.files import atomic_write
+from runtime.paths import ROOT
 from weight_files.hashing import sha256_of
 
 RESULT = "result.json"
 FIGURE_DPI = 100
 MAX_NAMED_CLASSES = 20  # in the figure of the confusion matrix
-CODE = (
-    "baselines/**/*.py",
-    "data/*.py",
-    "engine/*.py",
-    "fewshot/**/*.py",
-    "jclip/*.py",
-    "kernels/*.hpp",
-    "kernels/*.py",
-    "models/**/*.py",
-    "recipes/*.py",
-    "runtime/*.py",
-    "weight_files/*.py",
-)
+RECIPES = [f"recipes.{path.stem}" for path in sorted((ROOT / "recipes").glob("*.py"))]
 FILES = (  # in the folder of a phase: what a result depends on, or is written with
     "best.pkl",
     "metrics.jsonl",
@@ -90,7 +79,7 @@ def _made_from(run: Run, images: dict | None) -> dict:
     return {
         "files": {name: sha256_of(path) for name, path in paths.items() if path.is_file()},
         "images": images,
-        "code": code_hashes(CODE),
+        "code": code_hashes(RECIPES),
         "commit": commit(),
         "versions": versions(),
     }

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from data.decoding import (
     load_images,
 )
 from data.views import Crops, Views, make_views
-from engine.code_version import FEATURES_CODE, code_digest
+from engine.code_version import FEATURES, code_digest
 from engine.device import in_fp32, precision_in_use
 from engine.predictor import Predictor
 from fewshot.features.cache import FeatureTable, cache_path, read_table, store_table
@@ -46,12 +46,14 @@ ENCODER_ROWS = {"cpu": 32, "cuda": 256}
 CENTRE_VIEW = Views(1, Crops(), 0)
 
 
-def code_version(*more: str) -> str:
-    """Returns a hash of the source that features depend on, and of further files (glob patterns).
+@cache
+def code_version(module: str = FEATURES) -> str:
+    """Returns a hash of the code of a module and of Jittor's version.
 
-    What is stored under another hash is stale.
+    What is stored under another hash is stale. Docstrings and messages do not count
+    (`engine/code_version.py`).
     """
-    return code_digest(FEATURES_CODE + more, version("jittor"))
+    return code_digest([module], version("jittor"))
 
 
 @dataclass(frozen=True)

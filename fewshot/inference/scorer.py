@@ -30,8 +30,6 @@ from jclip.preprocess import centre_crop, resize_short_side
 from models.normalize import unit_rows
 
 PICTURE = 160  # pixels a side of a view that is shown
-# what predictions depend on beside the code of the features
-CODE = ("fewshot/*/*.py", "models/*.py", "models/*/*.py")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Scorer:
             "config": [config.tta, config.ood, config.routing],
             "views": [views.count, views.seed, *views.crops.scale, views.crops.flip],
             "device": [self.encoders.plain.device, precision_in_use(), runtime.PREPARED.threads],
-            "code": code_version(*CODE),
+            "code": code_version(__name__),
         }
 
     def __call__(

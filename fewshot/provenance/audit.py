@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.code_version import FEATURES_CODE, PARTS_CODE, ROOT, code_digest
+from engine.code_version import PARTS, code_digest
 from engine.config import current_fields
 from fewshot.provenance.audit_images import Images, users_of
 from fewshot.provenance.links import (
@@ -26,6 +26,7 @@ from fewshot.provenance.links import (
 )
 from fewshot.provenance.verify import read_manifest
 from fewshot.stages.record import read_record, record_path
+from runtime.paths import ROOT
 from weight_files.reader import safe_load
 
 PLACES = ("data", "images", "weights", "auxiliary", "parts")  # fields that say where inputs lie
@@ -160,7 +161,7 @@ class Job:
     def code(self) -> list[Link]:
         """The source that trained the parts, as one hash, with Jittor's version as recorded."""
         jittor = self.record["versions"].get("jittor", "")
-        found = code_digest(FEATURES_CODE + PARTS_CODE, jittor, self.kit)
+        found = code_digest([PARTS], jittor, self.kit)
         note = f"commit of the test run {self.record.get('commit', 'unknown')}"
         return [
             compared("code of the parts", recorded, found, into=into, note=note)

@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from engine.code_version import ROOT
+from engine.code_version import file_digest
 from runtime.files import printable
+from runtime.paths import ROOT
 from weight_files.hashing import sha256_of
 from weight_files.known_weights import find_by_name, find_by_sha256, known_weights
 
@@ -97,7 +98,7 @@ def code_link(name: str, recorded: dict | None, into: Iterable[str], root: Path 
         return Link(name, NOT_RECORDED, into, note="only the commit says which code made it")
     gone = [file for file in recorded if not (root / file).is_file()]
     here = [file for file in recorded if file not in gone]
-    other = [file for file in here if sha256_of(root / file) != recorded[file]]
+    other = [file for file in here if file_digest(root / file) != recorded[file]]
     if not gone and not other:
         return Link(name, OK, into, note=f"{len(recorded)} files")
     state = CHANGED if other else MISSING

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.few_shot_dataset import Sample
-from engine.code_version import FEATURES_CODE, code_hashes
+from engine.code_version import code_hashes
 from engine.config import as_plain
 from engine.device import precision_in_use
 from engine.versions import commit, versions
 from fewshot.inference.predictions import Predictions
-from fewshot.inference.scorer import CODE, Encoders, Scorer
+from fewshot.inference.scorer import Encoders, Scorer
 from fewshot.provenance.files import IMAGES, MANIFEST, image_rows, rows_digest, write_rows
 from fewshot.stages.parts import Parts
 from fewshot.stages.typed_data import to_plain
@@ -66,7 +66,7 @@ def write_manifest(
         "result": {name: sha256_of(out / name) for name in ("result.txt", "result.zip")},
         "versions": versions(),
         "commit": commit(),
-        "code": code_hashes((*FEATURES_CODE, *CODE, "recipes/predict.py", "test.py")),
+        "code": code_hashes(["test"]),
     }
     with atomic_write(out / MANIFEST) as file:
         json.dump(record, file, indent=1, sort_keys=True)

@@ -8,7 +8,7 @@ import numpy as np
 from data.few_shot_splits import Shots
 from data.label_space import LabelSpace
 from data.views import Views
-from engine.code_version import PARTS_CODE
+from engine.code_version import PARTS
 from engine.config import as_plain
 from engine.device import precision_in_use
 from fewshot.features.encoder import Encoder, code_version
@@ -37,7 +37,7 @@ class Task:
         """What every part depends on, as plain data."""
         return {
             "weights": self.encoder.weights_sha256,
-            "code": code_version(*PARTS_CODE),
+            "code": code_version(PARTS),
             "device": self.encoder.device,
             "precision": precision_in_use(),
             "shots": self.shots.digest,

@@ -15,7 +15,7 @@ COMMANDS = [
     *(["train.py"], ["test.py"], ["-m", "tests.robustness.fuzz"]),
     *(
         ["-m", f"scripts.{name}"]
-        for name in """audit check_device check_prompts doctor draw_method get_data grid make_demo
+        for name in """audit check_device check_prompts doctor get_data grid make_demo
             make_split sweep validate""".split()
     ),
 ]
