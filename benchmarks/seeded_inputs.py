@@ -1,7 +1,7 @@
-"""Seeded weights, strings and photos, fed to both sides by the parity check and the golden files.
+"""Weights, strings and photos drawn from seeds, for the parity check and the golden files.
 
-NumPy and Pillow only, so that the peers' environment can import it too. Every value follows from a
-name, a shape and a seed; nothing of it is stored.
+Both sides draw the same ones. Every value follows from a name, a shape and a seed, so nothing is
+stored. It needs NumPy and Pillow only, so that the peers' environment can import it.
 """
 
 import random
@@ -59,10 +59,10 @@ BLOCKS = (  # first and last code points to draw characters from
 
 
 def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """One parameter of a CLIP under OpenAI's name, float32; the same for the same arguments.
+    """Returns one parameter of a CLIP under OpenAI's name, float32.
 
-    Not plain noise: attention is sharp, norms differ from channel to channel, and a few channels of
-    the residual stream are twenty times larger than the rest, as in trained weights.
+    It is not plain noise but resembles trained weights: attention is sharp, norms differ between
+    channels, and a few channels of the residual stream are twenty times larger than the rest.
     """
     draw = np.random.default_rng([seed, zlib.crc32(name.encode())])
     x = draw.standard_normal(shape, dtype=np.float32)
@@ -84,7 +84,7 @@ def seeded_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def seeded_images(count: int, resolution: int, seed: int) -> np.ndarray:
-    """Arrays like preprocessed photos, [count, 3, R, R] float32: tinted waves, and noise."""
+    """Returns arrays [count,3,R,R] float32 like preprocessed photos: tinted waves with noise."""
     draw = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:resolution, 0:resolution] / resolution
     waves = draw.uniform(-8, 8, (count, 3, 2, 1, 1))
@@ -95,7 +95,7 @@ def seeded_images(count: int, resolution: int, seed: int) -> np.ndarray:
 
 
 def varied_texts(count: int, seed: int) -> list[str]:
-    """Strings of words, entities, and characters of many scripts, from empty to far too long."""
+    """Returns strings of words, entities and characters of many scripts, of all lengths."""
     draw = random.Random(seed)
     return [_varied_text(draw) for _ in range(count)]
 
@@ -116,7 +116,7 @@ def _varied_text(draw: random.Random) -> str:
 
 
 def photo(mode: str, width: int, height: int, seed: int) -> Image.Image:
-    """A photo-like image of a Pillow mode: shades, edges and noise, no file involved."""
+    """Draws a photo-like image of a Pillow mode: shades, edges and noise."""
     draw = np.random.default_rng([seed, width, height])
     rows, columns = np.mgrid[0:height, 0:width]
     layers = []
