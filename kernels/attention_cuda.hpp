@@ -27,13 +27,13 @@ struct Row {
     __device__ void store(float* to, float scale = 1) const {
         for (int i = 0; i < HEAD; i++) to[i] = x[i] * scale;
     }
-    __device__ float dot(const float* other) const {
+    __device__ float dot(const float* y) const {
         float sum = 0;
-        for (int i = 0; i < HEAD; i++) sum += x[i] * other[i];
+        for (int i = 0; i < HEAD; i++) sum += x[i] * y[i];
         return sum;
     }
-    __device__ void add(float scale, const float* other) {
-        for (int i = 0; i < HEAD; i++) x[i] += scale * other[i];
+    __device__ void add(float scale, const float* y) {
+        for (int i = 0; i < HEAD; i++) x[i] += scale * y[i];
     }
 };
 

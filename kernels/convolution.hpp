@@ -57,21 +57,21 @@ auto choose(const Setting& s, type tx, type tw, type ty, Make make) {
     if (use_winograd(s)) attempts.push_back({algorithm::convolution_winograd, tag::any});
     attempts.push_back({algorithm::convolution_direct, tag::any});
     attempts.push_back({algorithm::convolution_direct, tag::nhwc});
-    Description last;
+    Description fallback;
     for (auto& [method, format] : attempts) {
         Request p{{s.x, tx, format}, {s.groups > 1 ? grouped : s.w, tw, tag::any},
                   {s.y, ty, format}, method};
         try {
-            Description found = make(p);
-            std::string name = found.impl_info_str();
+            Description candidate = make(p);
+            std::string name = candidate.impl_info_str();
             if (name.find("gemm") == std::string::npos && name.find("ref") == std::string::npos)
-                return found;
-            if (!last) last = found;
+                return candidate;
+            if (!fallback) fallback = candidate;
         } catch (const dnnl::error&) {  // oneDNN does not have this combination
         }
     }
-    if (!last) throw std::runtime_error("convolution: oneDNN cannot compute this shape");
-    return last;
+    if (!fallback) throw std::runtime_error("convolution: oneDNN cannot compute this shape");
+    return fallback;
 }
 
 inline Forward::primitive_desc describe_forward(const Setting& s, const Request& p) {
@@ -119,9 +119,9 @@ inline Plan make_plan(Task task, const Setting& s) {
 inline const Plan& get_plan(Task task, const Setting& s) {
     static std::map<memory::dims, Plan> plans;
     auto key = s.key(task);
-    auto found = plans.find(key);
-    if (found == plans.end()) found = plans.emplace(key, make_plan(task, s)).first;
-    return found->second;
+    auto entry = plans.find(key);
+    if (entry == plans.end()) entry = plans.emplace(key, make_plan(task, s)).first;
+    return entry->second;
 }
 
 // Returns the array in the format `wanted`: itself, or a copy in the work space.

@@ -51,8 +51,8 @@ struct Plan {
 inline const Plan& get_plan(const Layer& s, long rows, bool bias, bool sum) {
     static std::map<std::vector<long>, Plan> plans;
     std::vector<long> key{s.inputs, s.outputs, s.half, rows, bias, sum, omp_get_max_threads()};
-    auto found = plans.find(key);
-    if (found != plans.end()) return found->second;
+    auto entry = plans.find(key);
+    if (entry != plans.end()) return entry->second;
     Plan p;
     p.x = matrix(rows, s.inputs, s.factor());
     p.w = packed_format(s);

@@ -98,22 +98,22 @@ inline void transpose(const Picture& in, Picture& out) {
         }
 }
 
-// Cuts one crop out of a photo, of which `columns` is the transpose -> one[side][3 side], with the
-// channels side by side. `other` is work space. Pillow's rule decides which pass comes first.
+// Cuts one crop out of a photo, of which `columns` is the transpose -> result[side][3 side], with
+// the channels side by side. `spare` is work space. The rule for the order of passes is Pillow's.
 inline void crop(const Picture& photo, const Picture& columns, const int* box, long side,
-                 Picture& one, Picture& other) {
+                 Picture& result, Picture& spare) {
     long left = box[0], top = box[1], wide = box[2] - left, tall = box[3] - top;
     Weights across(wide, side), down(tall, side);
     if (tall > side && tall - side > 2 * (wide - side)) {
-        pass(photo, top, 3 * left, down, 1, 3 * wide, one);
-        transpose(one, other);
-        pass(other, 0, 0, across, 3, side, one);
-        transpose(one, other);
-        std::swap(one, other);
+        pass(photo, top, 3 * left, down, 1, 3 * wide, result);
+        transpose(result, spare);
+        pass(spare, 0, 0, across, 3, side, result);
+        transpose(result, spare);
+        std::swap(result, spare);
     } else {
-        pass(columns, 3 * left, top, across, 3, tall, one);
-        transpose(one, other);
-        pass(other, 0, 0, down, 1, 3 * side, one);
+        pass(columns, 3 * left, top, across, 3, tall, result);
+        transpose(result, spare);
+        pass(spare, 0, 0, down, 1, 3 * side, result);
     }
 }
 
@@ -122,17 +122,17 @@ inline void crop(const Picture& photo, const Picture& columns, const int* box, l
 // there is not enough memory, else 0.
 inline long resize_crops(const byte* pixels, long height, long width, const int* boxes, long count,
                   long side, const float* table, float* out) try {
-    Picture photo, columns, one, other;
+    Picture photo, columns, result, spare;
     photo.resize(height, 3 * width);
     for (long y = 0; y < height; y++)
         std::copy_n(pixels + y * photo.width, photo.width, photo.row(y));
     transpose(photo, columns);
     for (const int* box = boxes; box < boxes + 5 * count; box += 5) {
-        crop(photo, columns, box, side, one, other);
+        crop(photo, columns, box, side, result, spare);
         for (long c = 0; c < 3; c++)
             for (long y = 0; y < side; y++, out += side)
                 for (long x = 0; x < side; x++)
-                    out[box[4] ? side - 1 - x : x] = table[256 * c + one.row(y)[3 * x + c]];
+                    out[box[4] ? side - 1 - x : x] = table[256 * c + result.row(y)[3 * x + c]];
     }
     return 0;
 } catch (const std::bad_alloc&) {

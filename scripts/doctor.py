@@ -394,11 +394,11 @@ def _count(images: Sequence["Sample"]) -> Finding:
 
 def check_splits(subject: Subject) -> Iterator[Finding]:
     """Reads every tracked split of these data against the data set."""
+    if isinstance(subject.dataset, Exception) or not _has("numpy", "PIL"):
+        return
     from data.few_shot_dataset import DataError
     from data.few_shot_splits import SPLITS, read_split, split_path
 
-    if isinstance(subject.dataset, Exception):
-        return
     name = split_path(subject.data).name.partition("_")[0]
     for path in sorted(SPLITS.glob(f"{name}*.jsonl")):
         try:
@@ -409,11 +409,11 @@ def check_splits(subject: Subject) -> Iterator[Finding]:
 
 
 def check_default_split(subject: Subject) -> Iterator[Finding]:
+    if isinstance(subject.dataset, Exception) or not _has("numpy", "PIL"):
+        return
     from data.few_shot_dataset import DataError
     from data.few_shot_splits import find_default_split, split_path
 
-    if isinstance(subject.dataset, Exception):
-        return
     try:
         find_default_split(subject.data)
     except DataError:

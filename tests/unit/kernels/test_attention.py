@@ -1,4 +1,4 @@
-"""Attention as one operator, against products and softmax written out in NumPy, float64."""
+"""The attention operator of the CPU, against products and softmax in NumPy, in float64."""
 
 import jittor as jt
 import numpy as np
@@ -27,8 +27,8 @@ def test_values_and_gradients(n, length, width, heads, causal):
     dy = random.normal(0, 1, (n, length, width)).astype(np.float32)
     x = jt.array(qkv)
     y = fused_attention(x, heads, causal)
-    found = y.numpy(), jt.grad((y * jt.array(dy)).sum(), x).numpy()
-    for ours, theirs in zip(found, attention_in_float64(qkv, dy, heads, causal), strict=True):
+    actual = y.numpy(), jt.grad((y * jt.array(dy)).sum(), x).numpy()
+    for ours, theirs in zip(actual, attention_in_float64(qkv, dy, heads, causal), strict=True):
         # fp32: sums of at most 131 terms of size 5, each rounded to 6e-8 of itself
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5)
 
@@ -38,7 +38,7 @@ def test_scores_far_apart_stay_finite():
     x[0, :, :32] = np.linspace(-100, 100, 20)[:, None]  # scores to 40,000
     x[0, :, 32:] = np.arange(20)[:, None]
     y = fused_attention(jt.array(x), 1).numpy()
-    np.testing.assert_allclose(y[0, 0], 0, atol=1e-6)  # the lowest likes the lowest
+    np.testing.assert_allclose(y[0, 0], 0, atol=1e-6)  # the lowest query attends to the lowest key
     np.testing.assert_allclose(y[0, -1], 19, atol=1e-5)
 
 
@@ -54,23 +54,25 @@ def test_a_sequence_is_by_itself():
 def test_threads_change_no_bit():
     random = np.random.default_rng(0)
     x, dy = random.normal(0, 1, (3, 40, 96)), random.normal(0, 1, (3, 40, 32))
-    found = []
+    actual = []
     for threads in (1, 2, 3):
         set_threads(threads)
         var = jt.array(x.astype(np.float32))
         y = fused_attention(var, 2, True)
-        found.append((y.numpy(), jt.grad((y * jt.array(dy.astype(np.float32))).sum(), var).numpy()))
+        actual.append(
+            (y.numpy(), jt.grad((y * jt.array(dy.astype(np.float32))).sum(), var).numpy())
+        )
     set_threads(2)
-    for each in found[1:]:
-        np.testing.assert_array_equal(each[0], found[0][0])
-        np.testing.assert_array_equal(each[1], found[0][1])
+    for each in actual[1:]:
+        np.testing.assert_array_equal(each[0], actual[0][0])
+        np.testing.assert_array_equal(each[1], actual[0][1])
 
 
 def set_threads(count: int) -> None:
-    """Of OpenMP, for the operators that run from here on."""
+    """Sets the number of OpenMP threads for the operators that run from here on."""
     code = 'omp_set_num_threads((int)data["count"]); out0_p[0] = omp_get_max_threads();'
-    found = cpu_operator.run(("onednn",), code, [jt.zeros(1)], (1,), {"count": count})
-    assert found.item() == count
+    actual = cpu_operator.run(("onednn",), code, [jt.zeros(1)], (1,), {"count": count})
+    assert actual.item() == count
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,4 +1,4 @@
-"""The GPU's attention without a GPU: its threads as threads of the CPU, and nvcc's word on it."""
+"""The GPU's attention without a GPU: its threads run as CPU threads, and nvcc compiles it."""
 
 import json
 import shutil
@@ -50,14 +50,15 @@ int main(int count, char** arguments) {  // sequences, length, heads, causal; qk
     int n = atoi(arguments[1]), l = atoi(arguments[2]), h = atoi(arguments[3]);
     cuda_attention::Setting s{n, l, h, atoi(arguments[4])};
     size_t size = (size_t)n * l * h * NUMBERS;
-    std::vector<float> qkv(3 * size), dy(size), out(size), dqkv(3 * size), kept(2 * n * h * l);
+    std::vector<float> qkv(3 * size), dy(size), out(size), dqkv(3 * size);
+    std::vector<float> statistics(2 * n * h * l);
     if (fread(qkv.data(), 4, 3 * size, stdin) != 3 * size) return 1;
     if (fread(dy.data(), 4, size, stdin) != size) return 1;
     launch(n * h, s.threads(), [&] {
         cuda_attention::forward<NUMBERS>(s, qkv.data(), out.data());
     });
     launch(n * h, s.threads(), [&] {
-        cuda_attention::backward<NUMBERS>(s, qkv.data(), dy.data(), dqkv.data(), kept.data());
+        cuda_attention::backward<NUMBERS>(s, qkv.data(), dy.data(), dqkv.data(), statistics.data());
     });
     fwrite(out.data(), 4, size, stdout);
     fwrite(dqkv.data(), 4, 3 * size, stdout);
@@ -74,13 +75,14 @@ void call(Var* in0, float* in0_p, float* in1_p, float* out0_p, float* out1_p,
     { BACKWARD }
 }
 """
-FIXED = ["setarch", "-R"]  # no random addresses, which now and then TSan of GCC 12 cannot take
+FIXED = ["setarch", "-R"]  # no random addresses, with which TSan of GCC 12 fails now and then
 
 
 @pytest.fixture(scope="module", params=[16, 64])
 def emulated(request, tmp_path_factory) -> tuple[list, int]:
-    """(the program's command, numbers of a head). Where addresses may be fixed, TSan watches for
-    threads that get in each other's way.
+    """Returns (the program's command, numbers per head).
+
+    If addresses may be fixed, TSan watches for races between threads.
     """
     folder, head = tmp_path_factory.mktemp("emulated"), request.param
     (folder / "main.cc").write_text(EMULATION)
@@ -97,7 +99,7 @@ def emulated(request, tmp_path_factory) -> tuple[list, int]:
     [(1, False), (50, False), (24, True), (33, True), (150, False), (150, True)],
 )
 def test_values_gradients_and_no_race(emulated, length, causal):
-    """One tile and several, fewer rows than threads and more; TSan ends the program at a race."""
+    """Covers one tile and several, fewer rows than threads and more; TSan fails at a race."""
     program, head = emulated
     n, heads = 2, 2
     rng = np.random.default_rng(length)
@@ -108,18 +110,19 @@ def test_values_gradients_and_no_race(emulated, length, causal):
         [*program, *arguments], input=qkv.tobytes() + dy.tobytes(), capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    found = np.frombuffer(done.stdout, np.float32)
+    actual = np.frombuffer(done.stdout, np.float32)
     out, dqkv = attention_in_float64(qkv, dy, heads, causal)
     # sums of up to 150 products of 64 numbers, in fp32
-    np.testing.assert_allclose(found[: out.size], out.ravel(), rtol=0, atol=2e-5)
-    np.testing.assert_allclose(found[out.size :], dqkv.ravel(), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(actual[: out.size], out.ravel(), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(actual[out.size :], dqkv.ravel(), rtol=0, atol=1e-4)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is missing")
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_nvcc_compiles_it(tmp_path, arch):
-    """The kernels and the code that starts them, as Jittor has it compiled. More of the block's
-    memory than the 48 kB that every GPU gives would be an error here.
+    """Compiles the kernels and the code that starts them, as Jittor does.
+
+    It would be an error to use more shared memory than the 48 kB that every GPU has.
     """
     source = CALLS.replace("HEADER", json.dumps(str(HEADER)))
     for name in ("FORWARD", "BACKWARD"):

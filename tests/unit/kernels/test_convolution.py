@@ -35,27 +35,27 @@ SHAPES = {  # batch, channels, height, width, filters, kernel, stride, padding, 
 
 
 def run(function, shape, **precision):
-    """Result and gradients of x, weight and bias on seeded random data, as NumPy arrays."""
+    """Returns result and gradients of x, weight and bias on seeded random data, as NumPy arrays."""
     batch, channels, height, width, filters, kernel, stride, padding, groups, dilation = shape
     random = np.random.default_rng(0)
 
     def draw(*axes):
         return jt.array(random.standard_normal(axes).astype(np.float32))
 
-    given = [
+    inputs = [
         draw(batch, channels, height, width),
         draw(filters, channels // groups, kernel, kernel),
         draw(filters),
     ]
     y = function(
-        *given, stride=stride, padding=padding, groups=groups, dilation=dilation, **precision
+        *inputs, stride=stride, padding=padding, groups=groups, dilation=dilation, **precision
     )
-    gradients = jt.grad((y * draw(*y.shape)).sum(), given)
+    gradients = jt.grad((y * draw(*y.shape)).sum(), inputs)
     return [y.numpy(), *(gradient.numpy() for gradient in gradients)]
 
 
-def off(found, wanted):
-    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+def off(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("precision", OFF)
@@ -63,14 +63,14 @@ def off(found, wanted):
 def test_results_and_gradients_are_jittors_and_repeat(name, precision):
     if precision == "bf16" and not computes_bf16():
         pytest.skip("oneDNN has no bf16 on this processor")
-    wanted = run(nn.conv2d, SHAPES[name])
-    found = run(conv2d, SHAPES[name], precision=precision)
-    for part, ours, jittors in zip(("y", "dx", "dw", "db"), found, wanted, strict=True):
+    expected = run(nn.conv2d, SHAPES[name])
+    actual = run(conv2d, SHAPES[name], precision=precision)
+    for part, ours, jittors in zip(("y", "dx", "dw", "db"), actual, expected, strict=True):
         assert ours.shape == jittors.shape, part
         assert off(ours, jittors) < OFF[precision], part
     if precision == "bf16" and "depthwise" not in name:
-        assert off(found[0], wanted[0]) > 1e-3, "this was not computed in bf16"
-    for ours, again in zip(found, run(conv2d, SHAPES[name], precision=precision), strict=True):
+        assert off(actual[0], expected[0]) > 1e-3, "this was not computed in bf16"
+    for ours, again in zip(actual, run(conv2d, SHAPES[name], precision=precision), strict=True):
         np.testing.assert_array_equal(ours, again)
 
 
@@ -90,12 +90,12 @@ def test_a_row_does_not_depend_on_the_others(precision):
 
 
 def test_other_values_under_the_same_shape_are_computed_anew():
-    """Work space and plans are kept by shape: what they held before must not show."""
+    """Earlier calls of another shape, which share work space and plans, must not matter."""
     random = np.random.default_rng(2)
     for _ in range(3):
         x, w = (random.standard_normal(s).astype(np.float32) for s in ((3, 5, 9, 9), (7, 5, 3, 3)))
-        found = conv2d(jt.array(x), jt.array(w), padding=1, precision="fp32").numpy()
-        assert off(found, nn.conv2d(jt.array(x), jt.array(w), padding=1).numpy()) < OFF["fp32"]
+        actual = conv2d(jt.array(x), jt.array(w), padding=1, precision="fp32").numpy()
+        assert off(actual, nn.conv2d(jt.array(x), jt.array(w), padding=1).numpy()) < OFF["fp32"]
         run(conv2d, SHAPES["winograd"], precision="fp32")
 
 
@@ -111,7 +111,7 @@ class Small(nn.Module):
 
 
 def three_steps(module):
-    """Losses of three SGD steps on seeded data."""
+    """Returns the losses of three SGD steps on seeded data."""
     random = np.random.default_rng(3)
     x = jt.array(random.standard_normal((8, 3, 12, 12)).astype(np.float32))
     labels = jt.array(random.integers(0, 4, 8).astype(np.int32))
@@ -132,18 +132,18 @@ def test_a_module_keeps_its_names_and_trains_alike():
     assert use_fast_convolutions(fast, "fp32") == 2 and use_fast_convolutions(fast, "fp32") == 2
     assert list(fast.state_dict()) == names and isinstance(fast.first, nn.Conv)
     losses = three_steps(plain)
-    # three steps on: the differences of 1e-7 a layer, grown by the rate of 0.1
+    # after three steps: differences of 1e-7 per layer, which a learning rate of 0.1 enlarges
     np.testing.assert_allclose(three_steps(fast), losses, rtol=1e-4)
     assert losses[2] < losses[0]
 
 
-@pytest.mark.parametrize(("wanted", "runs"), [("x", 3), ("w", 3), ("xw", 4)])
-def test_gradients_that_nobody_asks_for_are_not_computed(wanted, runs):
-    given = {"x": jt.randn(2, 4, 8, 8), "w": jt.randn(4, 4, 3, 3)}
-    jt.sync_all(True)  # nothing of other tests may wait to be computed
+@pytest.mark.parametrize(("expected", "runs"), [("x", 3), ("w", 3), ("xw", 4)])
+def test_gradients_that_nobody_asks_for_are_not_computed(expected, runs):
+    inputs = {"x": jt.randn(2, 4, 8, 8), "w": jt.randn(4, 4, 3, 3)}
+    jt.sync_all(True)  # no result of another test may still be pending
     with jt.profile_scope() as report:
-        y = conv2d(*given.values(), precision="fp32")
-        for gradient in jt.grad(y.sum(), [given[name] for name in wanted]):
+        y = conv2d(*inputs.values(), precision="fp32")
+        for gradient in jt.grad(y.sum(), [inputs[name] for name in expected]):
             gradient.sync()
         jt.sync_all(True)
     counts = [int(row[2]) for row in report[1:] if row[0].startswith("code")]
@@ -168,6 +168,6 @@ def test_without_gradients_the_result_is_the_same():
     ],
 )
 def test_bad_arguments_are_named(change, message):
-    given = {"x": jt.ones((2, 6, 8, 8)), "weight": jt.ones((4, 6, 3, 3))}
+    inputs = {"x": jt.ones((2, 6, 8, 8)), "weight": jt.ones((4, 6, 3, 3))}
     with pytest.raises(ValueError, match=message):
-        conv2d(**(given | change))
+        conv2d(**(inputs | change))

@@ -15,7 +15,7 @@ def draw(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("shape", "level"), [((7, 5, 48), 0), ((1, 16), 3), ((300, 768), -50)])
 def test_values_and_gradient(shape, level):
-    """A level far from 0 next to the deviation is where a variance by squares would fail."""
+    """A mean far from 0 would break a variance that is computed from squares."""
     x, dy, weight, bias = (
         draw(*shape) + level,
         draw(*shape[::-1]).T,

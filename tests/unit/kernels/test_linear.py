@@ -62,11 +62,11 @@ def frozen(inputs: int, outputs: int) -> nn.Linear:
     return layer.eval()
 
 
-def close(found: np.ndarray, expected: np.ndarray, half: bool, more: float = 1) -> None:
-    assert np.linalg.norm(found - expected) < more * OFF[half] * np.linalg.norm(expected)
+def close(actual: np.ndarray, expected: np.ndarray, half: bool, more: float = 1) -> None:
+    assert np.linalg.norm(actual - expected) < more * OFF[half] * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("rows", [1, 37, 300])  # 300 are two pieces
+@pytest.mark.parametrize("rows", [1, 37, 300])  # 300 take two rounds of 256
 def test_linear(rows, half):
     layer, packed = frozen(96, 160), PackedWeights()
     x, residual, dy = draw(rows, 96), draw(rows, 160), draw(rows, 1, 160)[:, 0]
@@ -94,16 +94,16 @@ def test_mlp(kind, half):
     activation, slope = SLOPES[kind]
     u = x @ w1.T + wide.bias.numpy()
     close(y.numpy() - residual, activation(u) @ w2.T + narrow.bias.numpy(), half, more=2)
-    found = [each.numpy() for each in jt.grad((y * jt.array(dy)).sum(), variables)]
-    close(found[0], ((dy @ w2) * slope(u)) @ w1, half, more=2)
-    np.testing.assert_array_equal(found[1], dy)
+    actual = [each.numpy() for each in jt.grad((y * jt.array(dy)).sum(), variables)]
+    close(actual[0], ((dy @ w2) * slope(u)) @ w1, half, more=2)
+    np.testing.assert_array_equal(actual[1], dy)
     with jt.no_grad():  # nothing is stored for the gradient
         np.testing.assert_array_equal(mlp_on_cpu(packed, *variables, wide, narrow, kind), y.numpy())
 
 
 @pytest.mark.parametrize("kind", SLOPES)
 def test_activations_over_their_whole_range(kind):
-    """The layers are the identity, so that only the activation and its slope remain."""
+    """The layers are the identity, so only the activation and its derivative remain."""
     wide, narrow = frozen(16, 16), frozen(16, 16)
     for layer in (wide, narrow):
         layer.weight.update(jt.array(np.eye(16, dtype=np.float32)).stop_grad())
@@ -115,7 +115,7 @@ def test_activations_over_their_whole_range(kind):
     slopes = jt.grad(y.sum(), var).numpy()
     with np.errstate(over="ignore", invalid="ignore"):
         activation, slope = (each(x.astype(float)) for each in SLOPES[kind])
-    slope = np.where(np.isfinite(slope), slope, 0)  # inf / inf far below 0, where it is 0
+    slope = np.where(np.isfinite(slope), slope, 0)  # inf / inf far below 0: the true value is 0
     np.testing.assert_allclose(y.numpy(), activation, rtol=1e-6, atol=1e-6)  # fp32
     np.testing.assert_allclose(slopes, slope, rtol=0, atol=2e-6)
 
@@ -154,17 +154,17 @@ def test_what_it_takes():
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_the_product_of_a_gpu(transposed):
-    """On a CPU: Jittor's bf16 product there sums in bf16 too, 8 bits."""
+    """Runs on a CPU, on which Jittor's bf16 product also sums in bf16, with 8 bits."""
     packed, x, dy, weight = PackedWeights(), draw(3, 5, 32), draw(3, 5, 48), draw(48, 32)
-    matrix = weight.T if transposed else weight.reshape(48, 2, 16)  # [K, N], or as a convolution's
+    matrix = weight.T if transposed else weight.reshape(48, 2, 16)  # [K, N], or a convolution's
     frozen_weight = jt.array(np.ascontiguousarray(matrix)).stop_grad()
-    for factor in (1, 2):  # a changed weight is rounded anew
+    for factor in (1, 2):  # a changed weight is rounded again
         var = jt.array(x)
         y = linear_on_gpu(packed, var, frozen_weight, transposed)
         slopes = jt.grad((y * jt.array(dy)).sum(), var).numpy()
         assert y.dtype == "float32"
-        for found, exact in ((y.numpy(), x @ weight.T), (slopes, dy @ weight)):
-            assert np.abs(found - factor * exact).max() < 0.1 * np.abs(factor * exact).max()
+        for actual, exact in ((y.numpy(), x @ weight.T), (slopes, dy @ weight)):
+            assert np.abs(actual - factor * exact).max() < 0.1 * np.abs(factor * exact).max()
         frozen_weight = (2 * frozen_weight).stop_grad()
 
 

@@ -1,4 +1,4 @@
-"""Crops of one photo against Pillow's own, level by level."""
+"""Crops of one photo have exactly the pixels of Pillow's."""
 
 import subprocess
 import sys
@@ -12,11 +12,13 @@ from PIL import Image
 from kernels import resample
 
 ROOT = Path(resample.__file__).parents[1]
-TABLE = np.arange(768, dtype=np.float32).reshape(3, 256)  # tells levels and channels apart
+TABLE = np.arange(768, dtype=np.float32).reshape(
+    3, 256
+)  # each level has its own value
 
 
 def photo(height: int, width: int, seed: int) -> np.ndarray:
-    """[H,W,3]: noise, or for every third seed black and white alone, which overshoots."""
+    """Returns [H,W,3] of noise; every third seed gives only black and white, which overshoots."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return pixels if seed % 3 else np.where(pixels < 128, 0, 255).astype(np.uint8)
 
@@ -47,11 +49,16 @@ def random_boxes(height: int, width: int, count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_crops_are_those_of_pillow(seed):
-    """Smaller and larger ones, mirrored or not, any shape: no level differs."""
+    """Covers smaller and larger crops, mirrored or not, of any shape."""
     height, width, side = np.random.default_rng((seed, 0)).integers(1, [400, 400, 260]).tolist()
     pixels, boxes = photo(height, width, seed), random_boxes(height, width, 5, seed)
-    for found, box in zip(crops(pixels, boxes, side), boxes, strict=True):
-        assert found.tobytes() == by_pillow(pixels, box, side).tobytes(), (height, width, box, side)
+    for actual, box in zip(crops(pixels, boxes, side), boxes, strict=True):
+        assert actual.tobytes() == by_pillow(pixels, box, side).tobytes(), (
+            height,
+            width,
+            box,
+            side,
+        )
 
 
 @pytest.mark.parametrize(
@@ -59,12 +66,12 @@ def test_crops_are_those_of_pillow(seed):
     [
         (1, 1, 7),  # one pixel
         (224, 224, 224),  # nothing to do
-        (64, 128, 64),  # of one axis alone, whole blocks
-        (301, 224, 224),  # down alone: first, by Pillow's rule
-        (300, 100, 150),  # down first: one grows, one shrinks
-        (276, 250, 224),  # 52 lines less is not more than twice 26 columns less: across first
-        (277, 250, 224),  # 53 is
-        (2000, 1500, 32),  # a large photo: 250 lines make one
+        (64, 128, 64),  # one axis changes, in whole blocks
+        (301, 224, 224),  # vertical only
+        (300, 100, 150),  # vertical first: one axis grows, one shrinks
+        (276, 250, 224),  # 52 rows fewer is not more than twice 26 columns fewer: horizontal first
+        (277, 250, 224),  # 53 rows fewer is more: vertical first
+        (2000, 1500, 32),  # a large photo
         (1, 900, 16),
         (900, 1, 16),
     ],
@@ -72,8 +79,8 @@ def test_crops_are_those_of_pillow(seed):
 def test_shapes_at_the_edges(height, width, side):
     pixels = photo(height, width, 1)
     boxes = np.array([(0, 0, width, height, mirrored) for mirrored in (0, 1)], np.int32)
-    for found, box in zip(crops(pixels, boxes, side), boxes, strict=True):
-        assert found.tobytes() == by_pillow(pixels, box, side).tobytes()
+    for actual, box in zip(crops(pixels, boxes, side), boxes, strict=True):
+        assert actual.tobytes() == by_pillow(pixels, box, side).tobytes()
 
 
 def test_threads_share_nothing():
@@ -81,12 +88,12 @@ def test_threads_share_nothing():
     boxes = random_boxes(211, 307, 6, 0)
     alone = [crops(pixels, boxes, 56).tobytes() for pixels in photos]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda pixels: crops(pixels, boxes, 56).tobytes(), photos))
-    assert found == alone
+        actual = list(pool.map(lambda pixels: crops(pixels, boxes, 56).tobytes(), photos))
+    assert actual == alone
 
 
 def test_too_little_memory_is_an_error_of_python():
-    """A limit of the address space stands in for a full memory."""
+    """A limit of the address space stands in for a machine without free memory."""
     code = """
 import resource, sys
 import numpy as np

@@ -1,4 +1,4 @@
-"""The choice between CUDA and the CPU, with a driver that is a library of given answers."""
+"""The choice between CUDA and the CPU, with a fake driver that answers from the environment."""
 
 import json
 import os
@@ -27,20 +27,21 @@ int cuDeviceGetAttribute(int* value, int attribute, int) {
 }
 }
 """
-FIND = """
+DECIDE = """
 import json, os, sys
 sys.prefix = os.environ.get("STUB_PREFIX", sys.prefix)
 from runtime import PREPARED, cuda
-found = cuda.choose()
-print(json.dumps({"nvcc": str(found.nvcc or ""), "summary": found.summary, "reason": found.reason,
-                  "remedy": found.remedy, "first": sys.path[0], "notes": PREPARED.notes,
+choice = cuda.choose()
+print(json.dumps({"nvcc": str(choice.nvcc or ""), "summary": choice.summary,
+                  "reason": choice.reason, "remedy": choice.remedy,
+                  "first": sys.path[0], "notes": PREPARED.notes,
                   "nvcc_path": os.environ["nvcc_path"], "nccl": os.environ.get("nccl_lib_path")}))
 """
 
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory) -> Path:
-    """A folder with a libcuda.so.1 that answers from the environment."""
+    """Builds a folder with a libcuda.so.1 that answers from the environment."""
     if not shutil.which("g++"):
         pytest.skip("g++ is missing")
     folder = tmp_path_factory.mktemp("driver")
@@ -51,7 +52,7 @@ def driver(tmp_path_factory) -> Path:
 
 
 def make_toolkit(folder: Path, version: str = "12.2", cudnn: int = 8) -> Path:
-    """A toolkit's tree with empty libraries; returns its nvcc."""
+    """Makes a toolkit's tree with empty libraries and returns its nvcc."""
     from runtime.cuda import HEADERS, LIBRARIES
 
     for name in ("bin", "include", "lib64"):
@@ -68,15 +69,15 @@ def make_toolkit(folder: Path, version: str = "12.2", cudnn: int = 8) -> Path:
     return nvcc
 
 
-def find(
+def decide(
     driver: Path, home: Path, nvcc: Path | None, device: int = 90, version: int = 13000, **more: str
 ) -> dict:
-    """What `runtime` decides with this driver, and with `nvcc` first on the PATH."""
+    """Returns what `runtime` decides with this driver, and with `nvcc` first on the PATH."""
     path = f"{nvcc.parent}:{os.environ['PATH']}" if nvcc else os.environ["PATH"]
     environ = {"HOME": str(home), "PATH": path, "LD_LIBRARY_PATH": str(driver), "STUB_INIT": "0"}
     environ |= {"STUB_DEVICE": str(device), "STUB_VERSION": str(version)} | more
     done = subprocess.run(
-        [sys.executable, "-c", FIND], cwd=ROOT, env=environ, capture_output=True, text=True
+        [sys.executable, "-c", DECIDE], cwd=ROOT, env=environ, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -84,10 +85,10 @@ def find(
 
 def test_a_whole_cuda_12_is_used(driver, tmp_path):
     nvcc = make_toolkit(tmp_path / "cuda")
-    found = find(driver, tmp_path, nvcc)
-    assert found["nvcc"] == found["nvcc_path"] == str(nvcc)
-    assert found["summary"] == "CUDA 12.2, cuDNN 8.9.7, sm_90"
-    assert found["notes"] == ["CUDA 12.2, cuDNN 8.9.7, sm_90."]
+    decision = decide(driver, tmp_path, nvcc)
+    assert decision["nvcc"] == decision["nvcc_path"] == str(nvcc)
+    assert decision["summary"] == "CUDA 12.2, cuDNN 8.9.7, sm_90"
+    assert decision["notes"] == ["CUDA 12.2, cuDNN 8.9.7, sm_90."]
 
 
 @pytest.mark.parametrize(
@@ -99,25 +100,25 @@ def test_a_whole_cuda_12_is_used(driver, tmp_path):
     ],
 )
 def test_what_jittor_cannot_run_is_not_used(driver, tmp_path, change, word):
-    found = find(driver, tmp_path, make_toolkit(tmp_path / "cuda"), **change)
-    assert found["nvcc_path"] == ""
-    assert word in found["reason"] and word in found["notes"][0]
+    decision = decide(driver, tmp_path, make_toolkit(tmp_path / "cuda"), **change)
+    assert decision["nvcc_path"] == ""
+    assert word in decision["reason"] and word in decision["notes"][0]
 
 
 def test_what_a_toolkit_lacks_is_named(driver, tmp_path):
     nvcc = make_toolkit(tmp_path / "cuda")
     (tmp_path / "cuda/include/cufft.h").unlink()
     (tmp_path / "cuda/lib64/libcusparse.so").unlink()
-    found = find(driver, tmp_path, nvcc)
-    assert found["nvcc_path"] == ""
-    assert "lacks cufft.h, libcusparse.so" in found["reason"]
+    decision = decide(driver, tmp_path, nvcc)
+    assert decision["nvcc_path"] == ""
+    assert "lacks cufft.h, libcusparse.so" in decision["reason"]
 
 
 def test_cudnn_9_needs_the_private_copy(driver, tmp_path):
-    found = find(driver, tmp_path, make_toolkit(tmp_path / "cuda", cudnn=9))
-    assert found["nvcc_path"] == ""
-    assert "cuDNN 9.9.7" in found["reason"]
-    assert "python -m runtime.cuda13" in found["remedy"]
+    decision = decide(driver, tmp_path, make_toolkit(tmp_path / "cuda", cudnn=9))
+    assert decision["nvcc_path"] == ""
+    assert "cuDNN 9.9.7" in decision["reason"]
+    assert "python -m runtime.cuda13" in decision["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -126,13 +127,13 @@ def test_cudnn_9_needs_the_private_copy(driver, tmp_path):
 )
 def test_a_device_without_the_copy_gets_the_command(driver, tmp_path, version, remedy):
     nvcc = make_toolkit(tmp_path / "cuda", version="13.0", cudnn=9)
-    found = find(driver, tmp_path, nvcc, version=version, STUB_PREFIX=str(tmp_path))
-    assert found["nvcc_path"] == ""
-    assert remedy in found["remedy"] and remedy in found["notes"][0]
+    decision = decide(driver, tmp_path, nvcc, version=version, STUB_PREFIX=str(tmp_path))
+    assert decision["nvcc_path"] == ""
+    assert remedy in decision["remedy"] and remedy in decision["notes"][0]
 
 
 def make_copy(prefix: Path) -> Path:
-    """What `is_ready` asks of a prepared copy, under `prefix`; returns its folder."""
+    """Makes a copy under `prefix` that `is_ready` accepts, and returns its folder."""
     folder = prefix / "share/jittor-cuda13"
     nvcc = make_toolkit(folder / "cuda", version="13.0", cudnn=9)
     manifest = private_copy.identity() | {"nvcc": str(nvcc)}
@@ -142,23 +143,23 @@ def make_copy(prefix: Path) -> Path:
 
 def test_a_prepared_copy_is_used(driver, tmp_path):
     folder = make_copy(tmp_path)
-    found = find(driver, tmp_path, None, STUB_PREFIX=str(tmp_path))
-    assert found["nvcc_path"] == str(folder / "cuda/bin/nvcc")
-    assert found["first"] == str(folder / "site")
-    assert found["nccl"] == str(folder / "cuda/lib64")
-    assert found["summary"] == "CUDA 13.0, cuDNN 9.9.7, sm_90"
+    decision = decide(driver, tmp_path, None, STUB_PREFIX=str(tmp_path))
+    assert decision["nvcc_path"] == str(folder / "cuda/bin/nvcc")
+    assert decision["first"] == str(folder / "site")
+    assert decision["nccl"] == str(folder / "cuda/lib64")
+    assert decision["summary"] == "CUDA 13.0, cuDNN 9.9.7, sm_90"
 
 
 def test_a_child_process_takes_its_parents_copy(driver, tmp_path):
     folder = make_copy(tmp_path)
     inherited = {"STUB_PREFIX": str(tmp_path), "nvcc_path": str(folder / "cuda/bin/nvcc")}
-    assert find(driver, tmp_path, None, **inherited)["first"] == str(folder / "site")
+    assert decide(driver, tmp_path, None, **inherited)["first"] == str(folder / "site")
 
 
 @pytest.mark.parametrize("key", ["jittor", "edits", "nvcc"])
 def test_a_copy_that_no_longer_fits_is_not_used(driver, tmp_path, key):
     path = make_copy(tmp_path) / private_copy.MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: "another"}))
-    found = find(driver, tmp_path, None, STUB_PREFIX=str(tmp_path))
-    assert found["nvcc_path"] == ""
-    assert "python -m runtime.cuda13" in found["notes"][0]
+    decision = decide(driver, tmp_path, None, STUB_PREFIX=str(tmp_path))
+    assert decision["nvcc_path"] == ""
+    assert "python -m runtime.cuda13" in decision["notes"][0]

@@ -15,7 +15,7 @@ from runtime.paths import ROOT
 
 @pytest.fixture
 def site(tmp_path) -> Path:
-    """A copy of just those files of the installed Jittor that the edits touch."""
+    """Copies those files of the installed Jittor that the edits touch."""
     installed = Path(str(importlib.metadata.distribution("jittor").locate_file("")))
     for name in {edit.file for edit in EDITS} | set(REMOVED):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def test_without_the_wheels_the_command_names_them_and_leaves_nothing():
 
 @pytest.fixture
 def wheels(tmp_path, monkeypatch) -> Path:
-    """The wheels' tree, every file empty."""
+    """Makes the wheels' tree with empty files."""
     folder = tmp_path / "nvidia/cu13"
     for name in toolkit.HEADERS:
         (folder / "include" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`import runtime` in a fresh process with a home of its own: what it sets, keeps and repairs."""
+"""What `import runtime` sets, keeps and repairs, in a fresh process with an empty home."""
 
 import json
 import os
@@ -21,7 +21,7 @@ needs_wheels = pytest.mark.skipif(not onednn.wheel_files(), reason="the oneDNN w
 
 
 def start(home: Path, script: str = REPORT, **variables: str) -> dict:
-    """Runs `script` with HOME at `home` and only `variables` beside it; returns what it printed."""
+    """Runs `script` with HOME at `home` and these variables only; returns the JSON it prints."""
     environ = {"HOME": str(home), "PATH": os.environ["PATH"]} | variables
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True
@@ -31,10 +31,15 @@ def start(home: Path, script: str = REPORT, **variables: str) -> dict:
 
 
 def test_the_users_variables_are_left_alone(tmp_path):
-    own = {"OMP_NUM_THREADS": "1", "log_silent": "0", "cache_name": "mine", "gdb_path": "/x/gdb"}
-    own |= {"nvcc_path": "/opt/my/nvcc", "python_config_path": "/opt/my/python3-config"}
-    report = start(tmp_path, **own)
-    assert {name: report["environ"][name] for name in own} == own
+    variables = {
+        "OMP_NUM_THREADS": "1",
+        "log_silent": "0",
+        "cache_name": "mine",
+        "gdb_path": "/x/gdb",
+    }
+    variables |= {"nvcc_path": "/opt/my/nvcc", "python_config_path": "/opt/my/python3-config"}
+    report = start(tmp_path, **variables)
+    assert {name: report["environ"][name] for name in variables} == variables
     assert any("/opt/my/nvcc" in note for note in report["notes"])
 
 
@@ -95,23 +100,23 @@ def test_a_stale_python_config_is_rewritten(tmp_path):
     script.write_text("#!/bin/sh\necho -I/another/python\n")
     report = start(tmp_path)
     assert report["environ"]["python_config_path"] == str(script)
-    said = subprocess.run([script, "--includes"], capture_output=True, text=True, check=True).stdout
-    assert Path(said.strip().removeprefix("-I"), "Python.h").is_file()
+    done = subprocess.run([script, "--includes"], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip().removeprefix("-I"), "Python.h").is_file()
 
 
 def test_the_first_import_of_jittor_announces_the_compilation(tmp_path):
-    """Only then: commands that do not need Jittor, such as the doctor, say nothing."""
+    """Commands that do not need Jittor, such as the doctor, print nothing."""
     look = "import runtime, importlib.util; importlib.util.find_spec({!r})"
     run = [sys.executable, "-c"]
     environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    heard = {}
+    printed = {}
     for name in ("json", "jittor"):
         done = subprocess.run(
             [*run, look.format(name)], cwd=ROOT, env=environ, capture_output=True, text=True
         )
-        heard[name] = done.stderr
-    assert heard["json"] == ""
-    assert "compiles itself" in heard["jittor"]
+        printed[name] = done.stderr
+    assert printed["json"] == ""
+    assert "compiles itself" in printed["jittor"]
 
 
 def test_the_rest_of_a_broken_download_is_named(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""`python -m scripts.doctor` in a process and a home of its own: its rows and its exit code."""
+"""The rows and the exit code of `python -m scripts.doctor`, in a process with an empty home."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def doctor(home: Path, *arguments: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
-    """Exit code and table; the process must not import Jittor, and so not compile it."""
+    """Returns exit code and table; the process must not import Jittor, which would compile it."""
     command = [sys.executable, *options, "-m", "scripts.doctor", *arguments]
     environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
@@ -31,7 +31,7 @@ def doctor(home: Path, *arguments: str, options: tuple[str, ...] = ()) -> tuple[
 
 
 def row(table: str, name: str) -> str:
-    """The line of the check `name`, with a single space between its columns."""
+    """Returns the line of the check `name`, with a single space between its columns."""
     lines = [" ".join(line.split()) for line in table.splitlines()]
     starts = tuple(f"{status} {name} " for status in ("ok", "missing", "wrong"))
     return next(line for line in lines if line.startswith(starts))
@@ -50,7 +50,7 @@ def weights(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
-    """The embedded demo, whose split is tracked in Dataset/splits."""
+    """Makes the embedded demo, whose split is tracked in Dataset/splits."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     subprocess.run([sys.executable, "-m", "scripts.make_demo", folder], cwd=ROOT, check=True)
     return folder
@@ -58,7 +58,7 @@ def demo(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tree(demo, tmp_path) -> Path:
-    """A copy of the demo that a test may damage."""
+    """Copies the demo, so that a test may damage it."""
     return Path(shutil.copytree(demo, tmp_path / "demo"))
 
 
@@ -81,7 +81,7 @@ def test_all_is_well(tmp_path, demo, weights):
 
 
 def test_cuda_and_mpi_are_never_needed(tmp_path, demo, weights):
-    """With nothing but g++ on the PATH."""
+    """Only g++ is on the PATH."""
     (tmp_path / "bin").mkdir()
     for name in ("g++", "as", "ld"):
         (tmp_path / "bin" / name).symlink_to(f"/usr/bin/{name}")

@@ -1,4 +1,4 @@
-"""The list of public weight files: well-formed, and the same as what is downloaded."""
+"""The list of public weight files is well-formed and agrees with the downloads of jclip."""
 
 import re
 
@@ -35,8 +35,8 @@ def test_openai_files_are_those_that_are_downloaded():
     ],
 )
 def test_a_file_claims_to_be_one_by_its_name(path, name):
-    found = find_by_name(path)
-    assert (found and found.name) == name
+    file = find_by_name(path)
+    assert (file and file.name) == name
 
 
 def test_a_file_is_known_by_its_whole_hash_or_the_digits_there_are():

@@ -1,4 +1,4 @@
-"""`safe_load` gives the right arrays for every format, in little memory."""
+"""`safe_load` returns the right arrays for every format, with little memory."""
 
 import pickle
 import tracemalloc
@@ -64,7 +64,9 @@ def test_jittor_file_and_its_checksum(tmp_path):
     np.testing.assert_array_equal(loaded["w"], numbers)
     assert loaded["one"].tolist() == [2.5] and loaded["half"].dtype == np.float16
     data = bytearray(path.read_bytes())
-    data[data.index(numbers.tobytes()) + 3] ^= 1  # a number changes, the pickle stays well formed
+    data[data.index(numbers.tobytes()) + 3] ^= (
+        1  # changes a number of a well-formed pickle
+    )
     path.write_bytes(data)
     with pytest.raises(BadFile, match="checksum"):
         safe_load(path)
@@ -115,12 +117,12 @@ def test_large_arrays_are_held_once(tmp_path, kind):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sum(array.nbytes for array in loaded.values()) == 3 * size
-    # one array may be under way twice (zipfile joins pieces); all of them twice would be 6 sizes
+    # zipfile joins chunks, so one array may exist twice; all arrays twice would be 6 sizes
     assert peak < 4.2 * size
 
 
 def write_torch_zip(path: Path, values: dict[str, np.ndarray]) -> None:
-    """What torch.save writes for flat float32 tensors, written here by pickle operations."""
+    """Writes what torch.save writes for flat float32 tensors, by pickle operations."""
 
     def text(value: str) -> bytes:
         return b"X" + len(value).to_bytes(4, "little") + value.encode()

@@ -1,4 +1,4 @@
-"""Files that would run code are refused by name before anything runs; damaged ones in one line."""
+"""Files that would run code are refused before anything runs; damaged ones end in one line."""
 
 import io
 import os
@@ -49,7 +49,7 @@ def in_nested_storage(payload: bytes) -> bytes:
 
 
 def payloads(canary: Path) -> dict[str, tuple[bytes, str]]:
-    """name: (a pickle that would touch the canary or make odd objects, what its error names)."""
+    """Returns {name: (a pickle that would create the canary or odd objects, text of the error)}."""
     command = f"touch {canary}"
     objects = np.array([Calls(os.system, command)], dtype=object)
     chain = b"\x80\x04" + text("builtins") + text("getattr") + b"\x93."
@@ -98,7 +98,7 @@ def test_refused_by_name_and_nothing_runs(tmp_path, name, wrap):
     assert not canary.exists()
 
 
-def test_the_canary_would_have_sung(tmp_path):
+def test_the_canary_works(tmp_path):
     pickle.loads(payloads(tmp_path / "canary")["os.system"][0])
     assert (tmp_path / "canary").exists()
 
@@ -143,7 +143,7 @@ def test_depth(tmp_path):
 
 
 def tensor_zip(arguments: bytes, numel: int = 4, stored: bytes = bytes(16)) -> bytes:
-    """A torch zip with one float32 tensor, built with these arguments."""
+    """Returns a torch zip with one float32 tensor, built with these arguments."""
     storage = text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
     pickled = b"\x80\x02}" + text("w") + b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage
     pickled += b"J" + numel.to_bytes(4, "little") + b"tQ" + arguments + b"\x89)tRs."
@@ -232,8 +232,8 @@ def test_zip_with_two_members_of_one_name(tmp_path):
 
 def test_zip_whose_members_begin_before_the_file(tmp_path):
     data = bytearray(in_zip(pickle.dumps({}, 2)))
-    place = slice(len(data) - 6, len(data) - 2)  # of the central directory, in the end record
-    data[place] = (int.from_bytes(data[place], "little") + 100).to_bytes(4, "little")
+    offset = slice(len(data) - 6, len(data) - 2)  # of the central directory, in the end record
+    data[offset] = (int.from_bytes(data[offset], "little") + 100).to_bytes(4, "little")
     refused(tmp_path / "weights.pt", bytes(data), "not a weight file")
 
 
