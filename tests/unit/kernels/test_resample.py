@@ -12,9 +12,7 @@ from PIL import Image
 from kernels import resample
 
 ROOT = Path(resample.__file__).parents[1]
-TABLE = np.arange(768, dtype=np.float32).reshape(
-    3, 256
-)  # each level has its own value
+TABLE = np.arange(768, dtype=np.float32).reshape(3, 256)  # each level has its own value
 
 
 def photo(height: int, width: int, seed: int) -> np.ndarray:

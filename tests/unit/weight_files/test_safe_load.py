@@ -64,9 +64,7 @@ def test_jittor_file_and_its_checksum(tmp_path):
     np.testing.assert_array_equal(loaded["w"], numbers)
     assert loaded["one"].tolist() == [2.5] and loaded["half"].dtype == np.float16
     data = bytearray(path.read_bytes())
-    data[data.index(numbers.tobytes()) + 3] ^= (
-        1  # changes a number of a well-formed pickle
-    )
+    data[data.index(numbers.tobytes()) + 3] ^= 1  # changes a number of a well-formed pickle
     path.write_bytes(data)
     with pytest.raises(BadFile, match="checksum"):
         safe_load(path)
