@@ -15,9 +15,9 @@ from PIL import Image
 from baselines.datasets.image_sets import ImageSet
 from baselines.transforms.mixing import cutmix, mixup
 from data.decoding import map_in_order
-from engine.batches import ClassDraw, ShuffledBatches
+from engine.batches import ClassSampler, ShuffledBatches
 from engine.losses import soft_targets
-from engine.micro_batches import WHOLE, Batches, MicroBatches
+from engine.micro_batches import WHOLE_BATCH, Batches, MicroBatches
 
 Transform = Callable[[Image.Image, np.random.Generator], np.ndarray]
 Images = np.ndarray | tuple[np.ndarray, ...]
@@ -44,7 +44,7 @@ class AugmentedBatches(ShuffledBatches):
         seed: int,
         *,
         workers: int = 0,
-        micro_batches: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE_BATCH,
     ):
         """transforms: each is transform(image, rng) -> [3,R,R]. With several, `images` is a tuple
         with one array for each; an image's draws follow one another in their order.
@@ -54,7 +54,7 @@ class AugmentedBatches(ShuffledBatches):
         """
         if not len(image_set):
             raise ValueError("the image set is empty: check its folder and its split")
-        super().__init__(image_set.labels, batch_size, ClassDraw(0, 1, 1), seed, micro_batches)
+        super().__init__(image_set.labels, batch_size, ClassSampler(0, 1, 1), seed, micro_batches)
         self.image_set, self.transforms, self.workers = image_set, tuple(transforms), workers
 
     def epoch(self, index: int, first: int = 0) -> Iterator[tuple[Images, np.ndarray, np.ndarray]]:

@@ -18,9 +18,9 @@ from baselines.datasets.image_sets import ImageSet
 from baselines.results import write_result
 from baselines.trainer import Baseline, classification_step
 from engine import checkpoint
-from engine.batches import ClassDraw, ShuffledBatches
+from engine.batches import ClassSampler, ShuffledBatches
 from engine.run_log import Run
-from engine.schedules import warm_cosine
+from engine.schedules import warmup_cosine
 from fewshot.evaluation.metrics import accuracy
 from models.normalize import unit_rows
 
@@ -50,7 +50,7 @@ class ProbeBatches(ShuffledBatches):
     """(features[B,W], labels[B], rows[B]), shuffled again in each epoch."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, batch_size: int, seed: int):
-        super().__init__(labels, batch_size, ClassDraw(0, 1, 1), seed)
+        super().__init__(labels, batch_size, ClassSampler(0, 1, 1), seed)
         self.features = features
 
     def epoch(self, index: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -133,7 +133,7 @@ def evaluate_encoder(
         jt.optim.AdamW(probe.layers.parameters(), lr, weight_decay=config.weight_decay),
         SoftTargets(batches, classes),
         classification_step(probe),
-        warm_cosine(lr, config.epochs, len(batches)),
+        warmup_cosine(lr, config.epochs, len(batches)),
         lambda: probe(jt.array(val_features)).numpy(),
         val.labels,
     )

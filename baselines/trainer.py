@@ -24,9 +24,9 @@ from engine.losses import class_cross_entropy, soft_cross_entropy
 from engine.micro_batches import Batches, MicroBatches
 from engine.predictor import predict
 from engine.run_log import Run
-from engine.schedules import Rates, warm_cosine
+from engine.schedules import Schedule, warmup_cosine
 from engine.seeding import set_random_state
-from engine.trainer import evaluating, fit
+from engine.trainer import evaluation_mode, fit
 from fewshot.evaluation.metrics import accuracy
 from kernels import convolution
 from runtime.distributed import all_gather, barrier, is_main_process, local_range
@@ -199,7 +199,7 @@ class Baseline(Generic[ConfigType]):
         optimizer: jt.optim.Optimizer,
         batches: Batches,
         step: Step,
-        schedule: Rates,
+        schedule: Schedule,
         val_logits: Callable[[], np.ndarray],
         val_labels: np.ndarray,
         ema: ModelEma | None = None,
@@ -244,7 +244,7 @@ class Baseline(Generic[ConfigType]):
         config = self.config
         parameters = parameters or module.parameters()
         optimizer = jt.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
-        schedule = warm_cosine(config.lr, config.epochs, len(batches))
+        schedule = warmup_cosine(config.lr, config.epochs, len(batches))
         module.train()  # after a test, its weights take gradients again
         ema = ModelEma(module, config.ema) if config.ema else None
         validated = ema.average if ema else module
@@ -289,7 +289,7 @@ class BestWeights:
         self.path = run.folder / BEST
 
     def __call__(self, epoch: int) -> dict[str, float]:
-        with evaluating(self.module):
+        with evaluation_mode(self.module):
             logits = self.logits()
         loss = float(class_cross_entropy(jt.array(logits), self.labels).item())
         value = accuracy(logits.argmax(axis=1), self.labels)

@@ -1,7 +1,7 @@
-"""What a training step sees: rows of cached features or freshly cropped images, and which classes.
+"""The batches of a training step: cached features or freshly cropped images, and their classes.
 
-Everything is drawn from (seed, epoch), so a resumed epoch is the same epoch.
-B rows and J classes a step, N shots, P views, E embedding, K classes, R pixels a side.
+Everything is drawn from (seed, epoch), so a resumed epoch is the same epoch. Axes: B rows and J
+classes per step, N shots, P views, E embedding, K classes, R pixels per side.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,41 +13,50 @@ from PIL import Image
 
 from data.decoding import BrokenImage, load_images
 from data.views import Crops, random_view
-from engine.micro_batches import WHOLE, MicroBatches
+from engine.micro_batches import WHOLE_BATCH, MicroBatches
 from models.normalize import unit_rows
 
 
 @dataclass(frozen=True)
-class ClassDraw:
-    """Which classes stand in a step's softmax: the batch's own and random others, or all.
+class ClassSampler:
+    """Draws the classes of a step's softmax: those of the batch and random others, or all.
 
-    count: classes a step, 0 for all. total: K. epochs: of the training, whose last fifth takes all
-    of them, so that it ends on the very softmax that is tested.
+    The last fifth of the epochs takes all classes, so that training ends on the softmax that is
+    tested.
     """
 
     count: int
+    """classes per step, 0 for all"""
     total: int
+    """number of classes, K"""
     epochs: int
+    """epochs of the training"""
 
     @property
     def full_from(self) -> int:
-        """The first epoch of the last fifth, counted from 0."""
+        """The first epoch of the last fifth; epochs count from 0."""
         return self.epochs * 4 // 5
 
     def draw(self, labels: np.ndarray, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        """Sorted class numbers, `count` of them (or all K), those of `labels`[B] included."""
+        """Returns the sorted numbers of `count` classes (or all K), among them those of labels[B].
+
+        Raises ValueError if the batch has more classes than `count`.
+        """
         if not 0 < self.count < self.total or epoch >= self.full_from:
             return np.arange(self.total)
-        own = np.unique(labels)
-        if len(own) > self.count:
-            raise ValueError(f"{self.count} classes a step do not hold the {len(own)} of one batch")
-        others = np.setdiff1d(np.arange(self.total), own)
-        drawn = rng.choice(others, self.count - len(own), replace=False)
-        return np.sort(np.concatenate([own, drawn]))
+        present = np.unique(labels)
+        if len(present) > self.count:
+            raise ValueError(
+                f"one batch has {len(present)} classes, but a step takes {self.count}: "
+                "give more classes or a smaller batch_size"
+            )
+        absent = np.setdiff1d(np.arange(self.total), present)
+        drawn = rng.choice(absent, self.count - len(present), replace=False)
+        return np.sort(np.concatenate([present, drawn]))
 
 
 class ShuffledBatches:
-    """Shuffled row numbers in batches of one size; what is left over waits for the next shuffle.
+    """Cuts shuffled rows into batches of one size; rows left over wait for the next shuffle.
 
     An epoch yields this rank's micro-batches of each batch, one after the other.
     """
@@ -56,9 +65,9 @@ class ShuffledBatches:
         self,
         labels: np.ndarray,
         batch_size: int,
-        classes: ClassDraw,
+        classes: ClassSampler,
         seed: int,
-        micro_batches: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE_BATCH,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
@@ -70,7 +79,7 @@ class ShuffledBatches:
         return len(self.labels) // self.size
 
     def _rows(self, epoch: int, rng: np.random.Generator) -> Iterator[tuple]:
-        """(rows[B], places of their labels among the step's classes[B], the step's classes[J])."""
+        """Yields rows[B], targets[B] among the step's classes, and the step's classes[J]."""
         order = rng.permutation(len(self.labels))[: len(self) * self.size]
         for batch in order.reshape(len(self), self.size):
             classes = self.classes.draw(self.labels[batch], epoch, rng)
@@ -79,16 +88,16 @@ class ShuffledBatches:
 
 
 class FeatureBatches(ShuffledBatches):
-    """(features[B,E] of length 1, targets[B], classes[J]): one random view of each row."""
+    """Yields features[B,E] of length 1, targets[B] and classes[J]: one random view of each row."""
 
     def __init__(
         self,
         features: np.ndarray,  # [N,P,E]
         labels: np.ndarray,
         batch_size: int,
-        classes: ClassDraw,
+        classes: ClassSampler,
         seed: int,
-        micro_batches: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE_BATCH,
     ):
         super().__init__(labels, batch_size, classes, seed, micro_batches)
         self.features = features
@@ -101,23 +110,23 @@ class FeatureBatches(ShuffledBatches):
 
 
 class ImageBatches(ShuffledBatches):
-    """(images[B,3,R,R], targets[B], classes[J]): a fresh random crop of each image an epoch."""
+    """Yields images[B,3,R,R], targets[B] and classes[J]: a new crop of each image per epoch."""
 
     def __init__(
         self,
         paths: Sequence[Path],
         labels: np.ndarray,
         batch_size: int,
-        classes: ClassDraw,
+        classes: ClassSampler,
         seed: int,
         *,
         side: int,
         to_array: Callable[[Image.Image], np.ndarray],
         crops: Crops,
         workers: int,
-        micro_batches: MicroBatches = WHOLE,
+        micro_batches: MicroBatches = WHOLE_BATCH,
     ):
-        """side: R, pixels; to_array makes a crop of R x R into what the network takes."""
+        """side: R; to_array: turns a crop of R x R pixels into the network's input [3,R,R]."""
         super().__init__(labels, batch_size, classes, seed, micro_batches)
         self.paths, self.side, self.to_array = paths, side, to_array
         self.crops, self.workers = crops, workers

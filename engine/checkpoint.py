@@ -1,11 +1,11 @@
-"""Saving and restoring what a training loop changes, as NumPy arrays and plain data.
+"""Saves and restores what a training loop changes, as NumPy arrays and plain data.
 
-Jittor's own way (`state_dict` into `jt.save`, loaded back into model and optimiser) marks every
-parameter stop_grad: steps go on counting and nothing moves. So arrays are stored, and restored
-*into* the living variables.
+`state_dict` with `jt.save` and `jt.load` marks every parameter stop_grad: steps go on counting and
+nothing moves. So arrays are stored, and restored into the existing variables.
 """
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import jittor as jt
@@ -15,20 +15,23 @@ from runtime.files import atomic_write
 
 
 def save(path: Path, contents: dict) -> None:
-    """Writes a dict of NumPy arrays and plain data, atomically; `weight_files.safe_load` reads
-    it."""
+    """Writes a dict of NumPy arrays and plain data, whole or not at all.
+
+    `weight_files.safe_load` reads it back.
+    """
     with atomic_write(path, "wb") as file:
         pickle.dump(contents, file, protocol=4)
 
 
 def module_arrays(module: jt.nn.Module) -> dict[str, np.ndarray]:
-    """Every parameter and buffer under its dotted name."""
+    """Returns every parameter and buffer under its dotted name."""
     return {name: value.numpy() for name, value in module.state_dict().items()}
 
 
 def restore_module(module: jt.nn.Module, arrays: dict[str, np.ndarray], source: Path) -> None:
-    """Puts the arrays back; names and shapes must be the module's own. Raises ValueError naming
-    `source`.
+    """Puts arrays back into the module.
+
+    Raises ValueError, which names `source`, if names or shapes are not the module's own.
     """
     variables = module.state_dict()
     wrong = sorted(set(variables) ^ set(arrays)) or sorted(
@@ -42,25 +45,23 @@ def restore_module(module: jt.nn.Module, arrays: dict[str, np.ndarray], source: 
         variable.update(jt.array(arrays[name]))
 
 
-def _slots(optimizer: jt.optim.Optimizer):
-    """(group index, slot name, list of variables) of every running average that the optimiser
-    keeps.
-    """
+def _slots(optimizer: jt.optim.Optimizer) -> Iterator[tuple[str, list[jt.Var]]]:
+    """Yields (group and name, variables) for each running average that the optimizer keeps."""
     for index, group in enumerate(optimizer.param_groups):
         for name, value in sorted(group.items()):
             if name not in ("params", "grads") and isinstance(value, list):
-                yield index, name, value
+                yield f"{index}.{name}", value
 
 
 def optimizer_arrays(optimizer: jt.optim.Optimizer) -> dict:
-    """The optimiser's step count and running averages."""
-    slots = {f"{i}.{name}": [v.numpy() for v in value] for i, name, value in _slots(optimizer)}
+    """Returns the optimizer's step count and running averages."""
+    slots = {name: [v.numpy() for v in variables] for name, variables in _slots(optimizer)}
     return {"n_step": optimizer.n_step, "slots": slots}
 
 
 def restore_optimizer(optimizer: jt.optim.Optimizer, saved: dict) -> None:
     """Puts the step count and running averages back."""
     optimizer.n_step = saved["n_step"]
-    for index, name, variables in _slots(optimizer):
-        for variable, array in zip(variables, saved["slots"][f"{index}.{name}"], strict=True):
+    for name, variables in _slots(optimizer):
+        for variable, array in zip(variables, saved["slots"][name], strict=True):
             variable.update(jt.array(array))

@@ -1,4 +1,4 @@
-"""Which device Jittor computes on, and how exactly."""
+"""The device that Jittor computes on, and the precision of its products."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ def use_device(
 
 @contextmanager
 def use_precision(precision: str) -> Iterator[None]:
-    """Within, `precision_in_use` is this."""
+    """Sets the precision inside the block, whatever the machine has."""
     before, cpu_operator.precision = cpu_operator.precision, precision
     try:
         yield
@@ -61,12 +61,12 @@ def use_precision(precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_fp32() -> Iterator[None]:
-    """Within, products that would be bf16 are fp32."""
+def without_bf16() -> Iterator[None]:
+    """Computes products in fp32 inside the block, if `use_device` chose bf16."""
     with use_precision("fp32" if precision_in_use() == "bf16" else precision_in_use()):
         yield
 
 
 def precision_in_use() -> str:
-    """What `use_device` chose: "fp32", "bf16" or "plain"."""
+    """Returns what `use_device` chose: "fp32", "bf16", or "plain" for Jittor's own operators."""
     return cpu_operator.precision

@@ -1,12 +1,13 @@
-"""Losses that Jittor lacks."""
+"""Losses that Jittor lacks. Axes: N rows, C classes."""
 
 import jittor as jt
 import numpy as np
 
 
 def soft_cross_entropy(logits: jt.Var, targets: jt.Var) -> jt.Var:
-    """Mean over rows of -sum(targets * log softmax(logits)); logits[N,C], targets[N,C] summing to 1
-    a row.
+    """Returns the mean over rows of -sum(targets * log softmax(logits)).
+
+    logits[N,C]; targets[N,C], each row of which sums to 1.
     """
     shifted = logits - logits.max(dim=1, keepdims=True).stop_grad()
     log_probabilities = shifted - jt.log(jt.exp(shifted).sum(dim=1, keepdims=True))
@@ -14,10 +15,11 @@ def soft_cross_entropy(logits: jt.Var, targets: jt.Var) -> jt.Var:
 
 
 def soft_targets(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
-    """float32 [N,C]: 1 - smoothing for labels[N], and `smoothing` spread evenly over all C classes.
+    """Returns float32 targets[N,C]: one-hot rows of labels[N], smoothed.
 
-    Label smoothing of Szegedy et al. 2016 and of torch's cross-entropy. Raises IndexError for a
-    label outside 0..C-1, ValueError for a smoothing outside [0, 1).
+    The label gets 1 - smoothing, and all C classes share `smoothing` evenly. This is the label
+    smoothing of Szegedy et al. 2016 and of torch's cross-entropy. Raises IndexError for a label
+    outside 0..C-1, and ValueError for a smoothing outside [0, 1).
     """
     labels = np.asarray(labels)
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
@@ -30,21 +32,19 @@ def soft_targets(labels: np.ndarray, classes: int, smoothing: float = 0.0) -> np
 
 
 def class_cross_entropy(logits: jt.Var, labels: np.ndarray, smoothing: float = 0.0) -> jt.Var:
-    """Mean over rows of -log softmax(logits)[label]; logits[N,C], labels[N] in 0..C-1.
+    """Returns the cross-entropy of logits[N,C] with labels[N], smoothed as in `soft_targets`.
 
-    The targets are smoothed as `soft_targets` does. Raises IndexError for a label out of range,
-    which Jittor's own would pass over.
+    Raises IndexError for a label outside 0..C-1, which Jittor's own loss ignores.
     """
     return soft_cross_entropy(logits, jt.array(soft_targets(labels, logits.shape[1], smoothing)))
 
 
-def contrastive(logits: jt.Var, same: jt.Var) -> jt.Var:
-    """CLIP's symmetric loss (CLIP, figure 3) where several rows of a batch may carry the same
-    caption.
+def contrastive_loss(logits: jt.Var, same: jt.Var) -> jt.Var:
+    """Returns CLIP's symmetric loss (CLIP, figure 3) for batches in which captions may repeat.
 
-    logits[N,N]: image i against caption j; same[N,N]: 1 where captions i and j are equal, else 0.
-    The target of a row is spread evenly over all equal captions, which is CLIP's own loss when no
-    caption repeats.
+    logits[N,N]: image i against caption j. same[N,N]: 1 if captions i and j are equal, else 0.
+    The target of a row is spread evenly over all equal captions. If no caption repeats, this is
+    CLIP's own loss.
     """
     targets = same / same.sum(dim=1, keepdims=True)
     by_image = soft_cross_entropy(logits, targets)

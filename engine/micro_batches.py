@@ -58,7 +58,7 @@ class MicroBatches:
         return np.array(sizes, np.float32) / np.float32(size)
 
 
-WHOLE = MicroBatches()
+WHOLE_BATCH = MicroBatches()
 
 
 class Batches(Protocol):

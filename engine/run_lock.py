@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from runtime.distributed import is_main_process
-from runtime.files import naming, refused
+from runtime.files import name_file_in_errors, write_error
 
 # A network file system without locks answers with one of these.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -49,11 +49,11 @@ def _lock(path: Path) -> Iterator[None]:
         raise ValueError(f"{path.parent}: in use by {_owner(path)}: {remedy}") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise refused(error, path.parent) from error
+            raise write_error(error, path.parent) from error
         note = f"no locks there ({error.strerror}): start no second run in it"
         print(f"note: {path.parent}: {note}", file=sys.stderr)
     try:
-        with naming(path):
+        with name_file_in_errors(path):
             path.write_text(json.dumps(_this_run()))
         yield
     finally:

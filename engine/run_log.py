@@ -1,4 +1,4 @@
-"""Each run records itself: configuration, versions and commit once, metrics as JSON lines."""
+"""Each training run records itself: its configuration and versions once, its metrics per epoch."""
 
 import json
 import os
@@ -11,11 +11,13 @@ from tensorboardX.summary import scalar
 
 from engine.versions import commit, versions
 from runtime.distributed import is_main_process
-from runtime.files import atomic_write, naming
+from runtime.files import atomic_write, name_file_in_errors
 
 
 class Run:
-    """A run's folder: `config.json`, `metrics.jsonl` (a line an epoch), the same as TensorBoard
+    """The folder of a run.
+
+    It holds `config.json`, `metrics.jsonl` with one line per epoch, the same numbers as TensorBoard
     scalars in `tensorboard/`, and `checkpoint.pkl`.
     """
 
@@ -31,54 +33,60 @@ class Run:
             json.dump(record, file, indent=1, sort_keys=True)
 
     def log(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Appends one epoch's line, on the first rank."""
+        """Appends the line of one epoch. Only the main process writes."""
         if not is_main_process():
             return
-        with naming(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
+        with (
+            name_file_in_errors(self._metrics),
+            self._metrics.open("a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps({"epoch": epoch} | metrics) + "\n")
-        with naming(self.folder / "tensorboard"):
+        with name_file_in_errors(self.folder / "tensorboard"):
             if self._scalars is None:
-                self._scalars = self._events(epoch)
+                self._scalars = self._open_scalars(epoch)
             for name, value in metrics.items():
                 summary = scalar(name, value)
                 self._scalars.write_event(Event(wall_time=time.time(), step=epoch, summary=summary))
             self._scalars.flush()
 
-    def _events(self, epoch: int) -> EventsWriter:
-        """A TensorBoard file; what an earlier run wrote from `epoch` on is superseded.
+    def _open_scalars(self, epoch: int) -> EventsWriter:
+        """Opens a TensorBoard file, which replaces what an earlier run wrote from `epoch` on.
 
-        Not tensorboardX's SummaryWriter: its thread ends where the clock goes back by weeks or the
-        disk is full, and the run then waits for it for ever.
+        It is not tensorboardX's SummaryWriter. The thread of that one ends if the clock goes back
+        by weeks or the disk is full, and the run then waits for it forever.
         """
         folder = self.folder / "tensorboard"
         folder.mkdir(exist_ok=True)
-        suffix = f".{os.getpid()}"  # two starts within a second keep a file each
+        suffix = f".{os.getpid()}"  # two starts within a second get a file each
         events = EventsWriter(str(folder / "events"), suffix)
         started = SessionLog(status=SessionLog.START)
         events.write_event(Event(wall_time=time.time(), step=epoch, session_log=started))
         return events
 
     def lines(self) -> list[dict[str, float]]:
-        """What `log` wrote, an entry an epoch."""
+        """Returns what `log` wrote, one entry per epoch."""
         if not self._metrics.exists():
             return []
         return [json.loads(line) for line in self._metrics.read_text("utf-8").splitlines()]
 
     def last(self) -> dict[str, float]:
-        """The newest line, without its epoch; empty where there is none."""
-        newest = self.lines()[-1:] or [{}]
-        return {name: value for name, value in newest[0].items() if name != "epoch"}
+        """Returns the newest line without its epoch, or {} if there is none."""
+        lines = self.lines()
+        if not lines:
+            return {}
+        return {name: value for name, value in lines[-1].items() if name != "epoch"}
 
     def close(self) -> None:
         """Ends the TensorBoard file."""
         if self._scalars:
-            with naming(self.folder / "tensorboard"):
+            with name_file_in_errors(self.folder / "tensorboard"):
                 self._scalars.close()
             self._scalars = None
 
     def rewind(self, epoch: int) -> None:
-        """Drops the lines of `epoch` and later: they belong to a run that was stopped before its
-        checkpoint.
+        """Drops the lines of `epoch` and later, and a line that was cut short.
+
+        They belong to a run that was stopped before its checkpoint.
         """
         lines = []
         if epoch and self._metrics.exists():

@@ -1,20 +1,20 @@
-"""Learning rates as pure functions of the step: nothing to save, nothing to run an epoch late.
+"""Learning rates as pure functions of the step, so a resumed run needs no saved state.
 
-Jittor's own schedulers run an epoch behind and keep no state, so they are not used.
+Jittor's own schedulers keep no state and run one epoch late, so they are not used.
 """
 
 import math
 from collections.abc import Callable
 
-Rates = Callable[[int], float]  # step, from 0 -> learning rate of that step
+Schedule = Callable[[int], float]  # step, from 0 -> learning rate of that step
 
 
-def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Rates:
-    """Half a cosine from `lr` at the end of the warm-up to `final` at step `steps` (SGDR, eq. 5,
-    one period).
+def cosine_schedule(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Schedule:
+    """Returns half a cosine from `lr` to `final`, after a linear warm-up (SGDR, eq. 5, one period).
 
-    The warm-up rises linearly over `warmup` steps and gives its first step `lr / warmup`, never
-    zero.
+    The rate reaches `lr` at the end of the `warmup` steps and `final` at step `steps`. The first
+    step of the warm-up has `lr / warmup`, never zero.
+    Raises ValueError if the warm-up does not fit.
     """
     if not 0 <= warmup <= max(0, steps - 1):  # no steps need no warm-up
         raise ValueError(f"warm-up of {warmup} steps does not fit into {steps} steps")
@@ -28,11 +28,13 @@ def cosine(lr: float, steps: int, *, warmup: int = 0, final: float = 0.0) -> Rat
     return rate
 
 
-def warm_cosine(
+def warmup_cosine(
     lr: float, epochs: int, steps: int, final: float = 0.0, warmup: int | None = None
-) -> Rates:
-    """`cosine` over epochs of `steps` each, warmed up over `warmup` of them, by default over the
-    first one if there are more.
+) -> Schedule:
+    """Returns `cosine_schedule` over epochs of `steps` each.
+
+    warmup: epochs of warm-up; by default one, or none if there is only one epoch.
     """
-    warmup = int(epochs > 1) if warmup is None else warmup
-    return cosine(lr, epochs * steps, warmup=warmup * steps, final=final)
+    if warmup is None:
+        warmup = 1 if epochs > 1 else 0
+    return cosine_schedule(lr, epochs * steps, warmup=warmup * steps, final=final)

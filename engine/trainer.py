@@ -1,15 +1,8 @@
-"""The loops. They know no method by name: a recipe passes a closure.
-
-`fit` owns the train/eval switches, the schedule, the step (`train_step` in
-`engine/micro_batches.py`), the
-check for a loss that is not finite, metrics, checkpoints, resume and the progress bar. `predict`
-runs a forward over batches of one fixed shape, `Predictor` the same with its inputs handed in.
-"""
+"""The training loop. It knows no method by name: a recipe passes a closure for the step."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import jittor as jt
@@ -19,13 +12,13 @@ from tqdm import tqdm
 from engine import checkpoint
 from engine.micro_batches import Batches, steps, train_step
 from engine.run_log import Run
-from engine.schedules import Rates
+from engine.schedules import Schedule
 from engine.seeding import set_random_state
 from runtime.distributed import barrier
 from runtime.signals import check_stop, report_progress_on_stop
 from weight_files import safe_load
 
-CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
+CHECK_EVERY = 20  # steps between two checks of the loss; each check waits for the device
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -39,31 +32,33 @@ def fit(
     *,
     module: jt.nn.Module,
     epochs: int,
-    schedule: Rates,
+    schedule: Schedule,
     run: Run,
     seed: int,
     after_step: Callable[[], None] = lambda: None,
     after_epoch: Callable[[int], dict[str, float] | None] = lambda epoch: None,
 ) -> dict[str, float]:
-    """Trains `module` for `epochs`, from the run's checkpoint where there is one.
+    """Trains `module` for `epochs`, from the run's checkpoint if there is one.
 
-    step(batch) returns {"loss": scalar, name: scalar, ...}; every entry's mean is logged each
-    epoch. schedule(step) gives the rate; a parameter group with a "share" takes that share of it.
-    after_step() and after_epoch(number from 1) may change `module` further, the latter may add
-    metrics to the epoch's. A checkpoint is written after each epoch, and the random state is set
-    from (seed, epoch), so that a stopped and resumed run ends in the same bytes as an unbroken one.
-    A run that is asked to stop does so between two steps and loses the epoch's: Jittor's random
-    state can be set, not read, so only an epoch's start can be gone back to.
-    Returns the last epoch's metrics.
+    step(batch) returns {"loss": scalar, name: scalar, ...}. The mean of each entry is logged once
+    per epoch. schedule(step) gives the learning rate; a parameter group with a "share" gets that
+    share of it. after_step() and after_epoch(number from 1) may change `module` further, and
+    after_epoch may return more metrics.
+
+    A checkpoint is written after each epoch, and (seed, epoch) sets the random state. So a run that
+    was stopped and continued ends in the same bytes as an unbroken one. A signal stops a run
+    between two steps and loses the steps of that epoch. Jittor's random state can be set but not
+    read, so a run continues from the start of an epoch only.
+
+    Returns the metrics of the last epoch. Raises NonFiniteLoss.
     """
     first = _resume(module, optimizer, run, seed)
-    barrier()  # before the first rank writes a newer checkpoint
+    barrier()  # before the main process writes a newer checkpoint
     run.rewind(first)
     module.train()
-    advance_by = partial(train_step, step, optimizer, module, batches)
 
     def update(parts: list, seeds: tuple[int, ...]) -> dict[str, jt.Var]:
-        values = advance_by(parts, seeds)
+        values = train_step(step, optimizer, module, batches, parts, seeds)
         after_step()
         return values
 
@@ -73,48 +68,54 @@ def fit(
                 set_random_state(seed, epoch)
                 name = f"{run.name} epoch {epoch + 1}/{epochs}"
                 started = time.monotonic()
-                metrics = _pass(update, optimizer, batches, schedule, (seed, epoch), name)
+                metrics = _train_epoch(update, optimizer, batches, schedule, (seed, epoch), name)
                 metrics |= {"lr": optimizer.lr} | (after_epoch(epoch + 1) or {})
                 run.log(epoch, metrics)
-                shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-                print(f"{name}: {shown}, {time.monotonic() - started:.1f} s", flush=True)
+                texts = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+                print(f"{name}: {texts}, {time.monotonic() - started:.1f} s", flush=True)
                 _save(module, optimizer, run, epoch + 1, seed)
     barrier()  # until all is written
     module.eval()
     return run.last()
 
 
-def _pass(
-    update: Callable,
+def _train_epoch(
+    update: Callable[[list, tuple[int, ...]], dict[str, jt.Var]],
     optimizer: jt.optim.Optimizer,
     batches: Batches,
-    schedule: Rates,
+    schedule: Schedule,
     seeds: tuple[int, int],
     name: str,
 ) -> dict[str, float]:
-    """The steps of an epoch, seeds[1]; returns the means of what they returned."""
-    history, epoch = _Means(), seeds[1]
+    """Runs the steps of one epoch, and returns the mean of each value that `update` returned.
+
+    seeds: the run's seed and the number of the epoch, from 0.
+    """
+    means = _Means()
+    _, epoch = seeds
     bar = tqdm(
         steps(batches, epoch),
         total=len(batches),
         desc=name,
         leave=False,
-        disable=None,  # not where the output is no terminal
+        disable=None,  # no bar if the output is no terminal
     )
     for index, parts in enumerate(bar):
         check_stop()
         _set_rate(optimizer, schedule(epoch * len(batches) + index))
-        history.add(update(parts, (*seeds, index)))
+        means.add(update(parts, (*seeds, index)))
         if (index + 1) % CHECK_EVERY == 0:
-            bar.set_postfix(loss=f"{history.check(epoch):.4f}")
-    history.check(epoch)
-    return history.means()
+            bar.set_postfix(loss=f"{means.check(epoch):.4f}")
+    means.check(epoch)
+    return means.result()
 
 
 @contextlib.contextmanager
-def evaluating(module: jt.nn.Module) -> Iterator[None]:
-    """Evaluation mode within. Unlike `module.eval()` it touches no parameter: that one stops all
-    gradients, and `train()` then wakes up what was frozen in between.
+def evaluation_mode(module: jt.nn.Module) -> Iterator[None]:
+    """Sets a module to evaluation mode inside the block.
+
+    Unlike `module.eval()` it changes no parameter. That method stops all gradients, and `train()`
+    afterwards starts those of frozen parameters too.
     """
     parts = [(part, part.is_training()) for part in module.modules()]
     for part, _ in parts:
@@ -134,7 +135,7 @@ def _set_rate(optimizer: jt.optim.Optimizer, rate: float) -> None:
 
 
 class _Means:
-    """Collects each step's scalars on the device and fetches them in one go."""
+    """Collects the scalars of each step on the device, and fetches many of them at once."""
 
     def __init__(self) -> None:
         self._pending: list[dict[str, jt.Var]] = []
@@ -144,7 +145,7 @@ class _Means:
         self._pending.append({name: value.stop_grad() for name, value in values.items()})
 
     def check(self, epoch: int) -> float:
-        """Fetches what is pending; returns the newest loss. Raises NonFiniteLoss."""
+        """Fetches the pending values and returns the newest loss. Raises NonFiniteLoss."""
         for values in self._pending:
             for name, value in values.items():
                 self._fetched.setdefault(name, []).append(float(value.item()))
@@ -158,7 +159,7 @@ class _Means:
             )
         return losses[-1]
 
-    def means(self) -> dict[str, float]:
+    def result(self) -> dict[str, float]:
         return {name: float(np.mean(values)) for name, values in self._fetched.items()}
 
 
@@ -174,8 +175,10 @@ def _save(module, optimizer, run: Run, epochs_done: int, seed: int) -> None:
 
 
 def _resume(module, optimizer, run: Run, seed: int) -> int:
-    """Restores the run's checkpoint; returns the number of epochs that it holds. Raises ValueError
-    where it is damaged.
+    """Restores the run's checkpoint and returns the number of its epochs.
+
+    Returns 0 without a checkpoint, and for one of another configuration or seed. Raises ValueError
+    if it is damaged.
     """
     if not run.checkpoint.exists():
         return 0
@@ -187,5 +190,5 @@ def _resume(module, optimizer, run: Run, seed: int) -> int:
         return 0
     checkpoint.restore_module(module, saved["module"], run.checkpoint)
     checkpoint.restore_optimizer(optimizer, saved["optimizer"])
-    jt.sync_all(True)  # pending, they would be fused into the first step and round otherwise
+    jt.sync_all(True)  # else they are fused into the first step, which then rounds differently
     return saved["epochs_done"]

@@ -27,7 +27,7 @@ from baselines.results import find_result, write_result
 from baselines.trainer import EVAL_ROWS, Baseline
 from baselines.transforms.compose import CLIP_NORM
 from data.label_space import LabelSpace
-from engine.device import in_fp32
+from engine.device import without_bf16
 from engine.predictor import predict
 from engine.run_log import Run
 from fewshot.text.class_texts import TextConfig, compute_class_vectors, load_texts, weigh_sentences
@@ -108,7 +108,7 @@ def classify_zero_shot(baseline: Baseline[Config], model: jclip.CLIP, run: Run) 
     texts = load_texts(LabelSpace.all_base(test.class_names), baseline.config.text)
     sentences = [sentence for group in texts.sentences for sentence in group]
     tokens = jclip.tokenize(sentences, context_length=model.config.context_length)
-    with in_fp32():  # class texts are always fp32
+    with without_bf16():  # class texts are always fp32
         vectors = predict(model.encode_text, tokens, batch=EVAL_ROWS[baseline.device])
     text = compute_class_vectors(vectors, weigh_sentences(texts, vectors, baseline.config.text))
     logits = text_logits(baseline.predict(model.encode_image, test), text, 1.0)

@@ -23,10 +23,10 @@ from data.views import Crops, make_views
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
 from engine.device import Device, use_device
-from engine.losses import contrastive
-from engine.micro_batches import WHOLE
+from engine.losses import contrastive_loss
+from engine.micro_batches import WHOLE_BATCH
 from engine.run_log import Run
-from engine.schedules import warm_cosine
+from engine.schedules import warmup_cosine
 from engine.trainer import fit
 from jclip.config import ClipConfig, count_heads
 from jclip.preprocess import make_preprocess, to_array
@@ -84,7 +84,7 @@ class CaptionBatches:
     def __init__(self, images: np.ndarray, captions: list[str], config: Config):
         """images[N,P,3,R,R]: P views of each image. Raises ValueError for fewer than one batch."""
         self.images, self.config = images, config
-        self.size, self.micro_batches = config.batch_size, WHOLE
+        self.size, self.micro_batches = config.batch_size, WHOLE_BATCH
         self.tokens = jclip.tokenize(captions)
         _, self.caption_ids = np.unique(captions, return_inverse=True)
         if len(captions) < config.batch_size:
@@ -145,9 +145,9 @@ def run(config: Config) -> None:
     def step(batch) -> dict[str, jt.Var]:
         images, tokens, same = batch
         logits, _ = model(jt.array(images), tokens)  # [B,B]
-        return {"loss": contrastive(logits, jt.array(same))}
+        return {"loss": contrastive_loss(logits, jt.array(same))}
 
-    schedule = warm_cosine(config.lr, config.epochs, len(batches))
+    schedule = warmup_cosine(config.lr, config.epochs, len(batches))
     fit(
         step,
         optimizer,

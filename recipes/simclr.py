@@ -23,8 +23,8 @@ from baselines.optim import Lars
 from baselines.trainer import Baseline, BaselineConfig
 from baselines.transforms.compose import simclr_transform
 from engine import checkpoint
-from engine.schedules import warm_cosine
-from engine.trainer import evaluating, fit
+from engine.schedules import warmup_cosine
+from engine.trainer import evaluation_mode, fit
 from fewshot.evaluation.metrics import accuracy
 from models.backbones.networks import build_network
 
@@ -92,7 +92,7 @@ def run(config: Config) -> None:
     )
     transform = simclr_transform(config.image_size, baseline.norm)
     batches = baseline.batches(train, transform, transform)
-    schedule = warm_cosine(
+    schedule = warmup_cosine(
         config.lr, config.epochs, len(batches), config.final_lr, warmup=config.warmup
     )
     optimizer = OPTIMIZERS[config.optimizer](
@@ -109,7 +109,7 @@ def run(config: Config) -> None:
         is_due = config.knn_every and (epoch % config.knn_every == 0 or epoch == config.epochs)
         if not is_due:
             return None
-        with evaluating(module):
+        with evaluation_mode(module):
             features = baseline.predict(module.encoder, train)
             queries = baseline.predict(module.encoder, val)
         votes = knn_scores(features, train.labels, len(train.class_names), queries)

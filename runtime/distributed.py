@@ -1,7 +1,7 @@
 """One run in several processes, the ranks that `mpirun -np N` starts.
 
 All ranks run the same program on the same files and share the work: images and sentences to encode,
-the micro-batches of a training step, the chunks of a test set. Results are put together in the
+the micro-batches of a training step, the chunks of a test set. Results are combined in the
 order of the work, so they do not depend on the number of ranks. The main process alone writes
 (`runtime/files.py`) and prints.
 """
@@ -30,13 +30,13 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes results."""
+    """Returns whether this is the process that writes results."""
     return rank() == 0
 
 
 @contextmanager
 def single_process() -> Iterator[None]:
-    """Lets this process work and write inside the block as if it were the only one."""
+    """Lets this process compute and write inside the block as if it were the only one."""
     global _single
     _single = True
     try:
@@ -68,25 +68,25 @@ def local_range(total: int, unit: int = 1) -> range:
     return range(min(start, total), min(stop, total))
 
 
-def all_gather(own: "np.ndarray", total: int, start: int) -> "np.ndarray":
+def all_gather(local_rows: "np.ndarray", total: int, start: int) -> "np.ndarray":
     """Returns the float32 rows [total, ...] of all ranks. Every rank must call it.
 
-    own: the rows of this rank, which stand from row `start` on. The values keep their bits: they
-    travel as integers that are added to zeros.
+    local_rows: the rows of this rank, which begin at row `start`. The values keep their bits,
+    because they are sent as integers that are added to zeros.
     """
     if world_size() == 1:
-        return own
+        return local_rows
     import jittor as jt
     import numpy as np
 
-    rows = np.zeros((total, *own.shape[1:]), np.float32)
-    rows[start : start + len(own)] = own
+    rows = np.zeros((total, *local_rows.shape[1:]), np.float32)
+    rows[start : start + len(local_rows)] = local_rows
     sent = jt.array(rows.view(np.int32))
     return sent.mpi_all_reduce("add").numpy().view(np.float32).reshape(rows.shape)
 
 
 def barrier() -> None:
-    """Returns when all ranks have come here."""
+    """Returns once all ranks have called it."""
     if world_size() > 1:
         import numpy as np
 
@@ -96,8 +96,8 @@ def barrier() -> None:
 def end_all_ranks(program: str, message: str) -> None:
     """Ends all processes of a run with a message, because the others may wait for this one.
 
-    Does nothing in a run of one process. The main process reports first: where all ranks fail for
-    the same reason, the others wait three seconds and are ended before they print.
+    Does nothing in a run of one process. The main process reports first. If all ranks fail for the
+    same reason, the others wait three seconds and are ended before they print.
     """
     number = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
     if "OMPI_COMM_WORLD_SIZE" not in os.environ:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, and printing its name; needs no package."""
+"""Writes a file whole or not at all, and prints its name; needs no package."""
 
 import errno
 import os
@@ -21,33 +21,34 @@ REMEDIES: dict[int | None, str] = {
 }
 
 
-def refused(error: OSError, path: str | Path) -> OSError:
-    """The same error, naming what could not be written and the remedy."""
-    remedy = REMEDIES.get(error.errno, "")
-    reason = f"cannot be written ({error.strerror}{remedy and f': {remedy}'})"
-    return type(error)(error.errno, reason, str(path))
+def write_error(error: OSError, path: str | Path) -> OSError:
+    """Returns the same error with the file that cannot be written and the remedy."""
+    reason = error.strerror
+    if error.errno in REMEDIES:
+        reason = f"{reason}: {REMEDIES[error.errno]}"
+    return type(error)(error.errno, f"cannot be written ({reason})", str(path))
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """An error within that names no file, as that of a full disk, names `path`."""
+def name_file_in_errors(path: str | Path) -> Iterator[None]:
+    """Adds `path` to an error inside the block that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno is not None:
-            raise refused(error, path) from error
+            raise write_error(error, path) from error
         raise
 
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Yields an open file (mode "w" or "wb") that takes the place of `path` when the block ends.
+    """Yields an open file (mode "w" or "wb") that replaces `path` when the block ends.
 
-    Written beside `path` under a temporary name, flushed to the disk, then renamed: a reader sees
-    the old content or all of the new. Missing folders are made. An error inside the block leaves
-    `path` as it was; a symbolic link stays a link. Text is UTF-8 with "\\n" line ends, and file
-    names that are not UTF-8 keep their bytes. Of several processes that share a run, all but the
-    first write to nowhere.
+    The file is written next to `path` under a temporary name, flushed to the disk, then renamed. So
+    a reader sees the old content or all of the new. Missing folders are made. An error inside the
+    block leaves `path` as it was, and a symbolic link stays a link. Text is UTF-8 with "\\n" line
+    ends, and file names that are not UTF-8 keep their bytes. In a run of several processes only the
+    main process writes `path`.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'{path}: mode is {mode!r}, not "w" or "wb"')
@@ -62,9 +63,9 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = open(temporary, mode.replace("w", "x"), **(text if mode == "w" else {}))
     except OSError as error:
-        raise refused(error, path) from error
+        raise write_error(error, path) from error
     try:
-        with naming(path):
+        with name_file_in_errors(path):
             with file:
                 yield file
                 file.flush()
@@ -76,5 +77,5 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
 
 
 def printable(name: str) -> str:
-    """`name` as any terminal can print it: bytes that are not UTF-8 become \\udcXX."""
+    """Returns `name` as any terminal can print it: bytes that are not UTF-8 become \\udcXX."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -26,7 +26,7 @@ import jittor as jt
 import numpy as np
 
 from engine.device import use_device, use_precision
-from engine.micro_batches import WHOLE
+from engine.micro_batches import WHOLE_BATCH
 from engine.run_log import Run
 from engine.trainer import fit
 from kernels import attention
@@ -283,7 +283,7 @@ class SameBatch:
     """Yields one and the same batch, once per epoch."""
 
     def __init__(self):
-        self.size, self.micro_batches = 16, WHOLE
+        self.size, self.micro_batches = 16, WHOLE_BATCH
         self.images = jt.array(draw(16, 7, 64, seed=9))
         self.labels = jt.array(np.arange(16) % 10)
 

@@ -32,7 +32,7 @@ from data.decoding import (
 )
 from data.views import Crops, Views, make_views
 from engine.code_version import FEATURES, code_digest
-from engine.device import in_fp32, precision_in_use
+from engine.device import precision_in_use, without_bf16
 from engine.predictor import Predictor
 from fewshot.features.cache import FeatureTable, cache_path, read_table, store_table
 from fewshot.features.towers import Tower, auxiliary_tower, clip_tower, lora_tower
@@ -113,7 +113,7 @@ class Encoder:
             raise ValueError(f"a training image cannot be read: {next(iter(broken.values()))}")
         return features
 
-    @in_fp32()
+    @without_bf16()
     def encode_sentences(self, texts: Sequence[str]) -> np.ndarray:
         """Returns features[S,E] float32 of sentences, in their order.
 

@@ -16,12 +16,12 @@ import numpy as np
 
 import jclip
 from data.views import Crops
-from engine.batches import ClassDraw, ImageBatches
+from engine.batches import ClassSampler, ImageBatches
 from engine.config import as_plain, require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
 from engine.run_log import Run
-from engine.schedules import warm_cosine
+from engine.schedules import warmup_cosine
 from engine.trainer import fit
 from fewshot.features.encoder import Encoder
 from fewshot.features.towers import clip_tower
@@ -121,7 +121,7 @@ def train_lora(
         None if "text" in config.towers else jt.array(encoder.encode_sentences(sentences))
     )  # [K,E]
     adapters = LoraAdapters(model, config.adapters, seed)
-    classes = ClassDraw(config.classes, len(sentences), config.epochs)
+    classes = ClassSampler(config.classes, len(sentences), config.epochs)
     batches = ImageBatches(
         paths,
         labels,
@@ -143,7 +143,7 @@ def train_lora(
             batches,
             module=adapters,
             epochs=config.epochs,
-            schedule=warm_cosine(config.lr, config.epochs, len(batches), config.final_lr),
+            schedule=warmup_cosine(config.lr, config.epochs, len(batches), config.final_lr),
             run=run,
             seed=seed,
         )

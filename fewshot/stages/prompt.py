@@ -12,13 +12,13 @@ from typing import Any
 import jittor as jt
 import numpy as np
 
-from engine.batches import ClassDraw, FeatureBatches
+from engine.batches import ClassSampler, FeatureBatches
 from engine.config import as_plain, require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
 from engine.predictor import predict
 from engine.run_log import Run
-from engine.schedules import warm_cosine
+from engine.schedules import warmup_cosine
 from engine.trainer import fit
 from fewshot.features.encoder import ENCODER_ROWS, Encoder
 from fewshot.stages.parts import PromptPart, TextPart
@@ -125,7 +125,7 @@ def train_prompt(
     """
     learner = new_learner(encoder, names, config, seed)
     queue = PromptQueue(config.queue, tuple(learner.context.shape))
-    classes = ClassDraw(config.classes, len(names), config.epochs)
+    classes = ClassSampler(config.classes, len(names), config.epochs)
     micro_batches = MicroBatches(config.grad_accum)
     batches = FeatureBatches(features, labels, config.batch_size, classes, seed, micro_batches)
 
@@ -140,7 +140,7 @@ def train_prompt(
             batches,
             module=LearnedPrompt(learner, queue),
             epochs=config.epochs,
-            schedule=warm_cosine(config.lr, config.epochs, len(batches)),
+            schedule=warmup_cosine(config.lr, config.epochs, len(batches)),
             run=run,
             seed=seed,
             after_epoch=push,

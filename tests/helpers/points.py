@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from engine.micro_batches import WHOLE
+from engine.micro_batches import WHOLE_BATCH
 
 
 class Points:
     """Batches from two noisy clusters; an epoch's order depends on its number."""
 
-    size, micro_batches = 16, WHOLE
+    size, micro_batches = 16, WHOLE_BATCH
 
     def __len__(self):
         return 5

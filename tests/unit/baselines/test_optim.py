@@ -7,8 +7,8 @@ import pytest
 from baselines.optim import Lars, ModelEma
 from engine import checkpoint
 from engine.run_log import Run
-from engine.schedules import cosine
-from engine.trainer import evaluating, fit
+from engine.schedules import cosine_schedule
+from engine.trainer import evaluation_mode, fit
 from tests.helpers.golden import load_golden
 from tests.helpers.points import Points
 
@@ -70,7 +70,7 @@ def train(folder, epochs):
         Points(),
         module=net,
         epochs=epochs,
-        schedule=cosine(0.5, 20),
+        schedule=cosine_schedule(0.5, 20),
         run=Run(folder, {"optimizer": "lars"}),
         seed=1,
     )
@@ -157,7 +157,7 @@ def test_it_is_a_network_of_its_own_that_never_trains():
         assert (net[0].weight.numpy() != weight).any()
         for name, array in checkpoint.module_arrays(ema.average).items():
             assert array.tobytes() == before[name].tobytes()
-        with evaluating(ema.average):
+        with evaluation_mode(ema.average):
             ema.average(images).sync()
 
 

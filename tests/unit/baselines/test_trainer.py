@@ -16,7 +16,7 @@ from baselines.trainer import Baseline, BaselineConfig, BestWeights, classificat
 from baselines.transforms.compose import cifar_transform
 from engine import checkpoint
 from engine.run_log import Run
-from engine.schedules import warm_cosine
+from engine.schedules import warmup_cosine
 from weight_files import safe_load
 
 SIDE = 8
@@ -70,7 +70,7 @@ def train_small(baseline: Baseline, epochs: int | None = None) -> tuple[Small, R
     train, val = baseline.training_sets()
     module, run = baseline.build(Small), baseline.open_run("small")
     batches = SoftTargets(baseline.batches(train, cifar_transform(SIDE, IMAGENET)), 3)
-    schedule = warm_cosine(baseline.config.lr, baseline.config.epochs, len(batches))
+    schedule = warmup_cosine(baseline.config.lr, baseline.config.epochs, len(batches))
     values = (lambda: baseline.predict(module, val), val.labels)
     optimizer = jt.optim.SGD(module.parameters(), baseline.config.lr, 0.9)
     if epochs:

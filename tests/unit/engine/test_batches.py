@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from data.views import Crops
-from engine.batches import ClassDraw, FeatureBatches, ImageBatches
+from engine.batches import ClassSampler, FeatureBatches, ImageBatches
 from jclip.preprocess import to_array
 
 LABELS = np.arange(6).repeat(4)  # 24 rows
-EVERY = ClassDraw(0, 6, 0)
+EVERY = ClassSampler(0, 6, 0)
 
 
 def features(views=5):
@@ -46,7 +46,7 @@ def test_few_rows_are_one_batch():
 
 
 def test_drawn_classes_hold_the_batch():
-    batches = FeatureBatches(features(), LABELS, 3, ClassDraw(4, 6, 3), 0)
+    batches = FeatureBatches(features(), LABELS, 3, ClassSampler(4, 6, 3), 0)
     drawn = set()
     for images, targets, classes in batches.epoch(1):
         assert len(classes) == 4 and (np.diff(classes) > 0).all() and len(images) == 3
@@ -59,14 +59,14 @@ def test_drawn_classes_hold_the_batch():
 
 def test_targets_point_at_the_labels():
     given = np.eye(24, dtype=np.float32)[:, None]  # the feature tells the row
-    batches = FeatureBatches(given, LABELS, 3, ClassDraw(4, 6, 9), 0)
+    batches = FeatureBatches(given, LABELS, 3, ClassSampler(4, 6, 9), 0)
     for images, targets, classes in batches.epoch(0):
         assert classes[targets].tolist() == LABELS[images.argmax(axis=1)].tolist()
 
 
 def test_too_few_classes_for_a_batch_is_an_error():
-    with pytest.raises(ValueError, match="2 classes a step do not hold"):
-        list(FeatureBatches(features(), LABELS, 24, ClassDraw(2, 6, 9), 0).epoch(0))
+    with pytest.raises(ValueError, match="has 6 classes, but a step takes 2"):
+        list(FeatureBatches(features(), LABELS, 24, ClassSampler(2, 6, 9), 0).epoch(0))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import jittor as jt
 import numpy as np
 import pytest
 
-from engine.losses import class_cross_entropy, contrastive, soft_cross_entropy
+from engine.losses import class_cross_entropy, contrastive_loss, soft_cross_entropy
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (6, 6)).astype(np.float32)
 FLOAT32 = 1e-5  # a dozen float32 roundings of numbers around 1
@@ -32,7 +32,7 @@ def test_class_cross_entropy_equals_its_formula():
 
 
 def test_contrastive_without_repeats_is_clips_loss():
-    ours = contrastive(jt.array(LOGITS), jt.array(np.eye(6, dtype=np.float32))).item()
+    ours = contrastive_loss(jt.array(LOGITS), jt.array(np.eye(6, dtype=np.float32))).item()
     rows, columns = log_softmax(LOGITS, 1), log_softmax(LOGITS, 0)
     assert abs(ours + (np.trace(rows) + np.trace(columns)) / 12) < FLOAT32
 
@@ -40,8 +40,8 @@ def test_contrastive_without_repeats_is_clips_loss():
 def test_equal_captions_share_the_target():
     ids = np.array([0, 1, 0, 2, 2, 2])
     same = (ids[:, None] == ids).astype(np.float32)
-    uniform = contrastive(jt.zeros((6, 6)), jt.array(same)).item()
+    uniform = contrastive_loss(jt.zeros((6, 6)), jt.array(same)).item()
     assert abs(uniform - np.log(6)) < FLOAT32
-    perfect = contrastive(jt.array(same * 50), jt.array(same)).item()
+    perfect = contrastive_loss(jt.array(same * 50), jt.array(same)).item()
     entropy = np.log([2, 1, 2, 3, 3, 3]).mean()  # of the spread targets themselves
     assert abs(perfect - entropy) < FLOAT32

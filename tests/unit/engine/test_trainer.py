@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from engine import checkpoint
 from engine.predictor import predict
 from engine.run_log import Run
-from engine.schedules import cosine
+from engine.schedules import cosine_schedule
 from engine.trainer import NonFiniteLoss, fit
 from tests.helpers.points import Points
 from weight_files import safe_load
@@ -56,7 +56,7 @@ def train(folder, epochs, poison=None, seed=1, after=lambda net, epoch: None):
         Points(),
         module=net,
         epochs=epochs,
-        schedule=cosine(0.02, 5 * EPOCHS),
+        schedule=cosine_schedule(0.02, 5 * EPOCHS),
         run=run,
         seed=seed,
         after_epoch=lambda epoch: after(net, epoch),
