@@ -6,7 +6,7 @@ import pytest
 
 from engine.micro_batches import MicroBatches
 from engine.run_log import Run
-from engine.schedules import cosine
+from engine.schedules import cosine_schedule
 from engine.trainer import fit
 
 
@@ -68,7 +68,7 @@ def train(folder, count, norm=False, steps=6):
         Sums(micro_batches, steps),
         module=net,
         epochs=1,
-        schedule=cosine(0.1, steps),
+        schedule=cosine_schedule(0.1, steps),
         run=Run(folder / str(count), {}),
         seed=3,
     )
