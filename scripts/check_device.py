@@ -8,7 +8,6 @@ error relative to the largest value. The last line is `ALL OK`; otherwise it exi
 run on a GPU.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -25,7 +24,8 @@ import runtime  # noqa: I001  (before jittor)
 import jittor as jt
 import numpy as np
 
-from engine.device import use_device, use_precision
+from engine.config import parse
+from engine.device import Device, use_device, use_precision
 from engine.micro_batches import WHOLE_BATCH
 from engine.run_log import Run
 from engine.trainer import fit
@@ -332,13 +332,19 @@ def check_training(cuda: bool) -> Iterator[Check]:
     )
 
 
+@dataclass(frozen=True)
+class Config:
+    """Checks whether Jittor's results are right on this device."""
+
+    device: Device = "auto"
+    """device to check: cpu, cuda, or auto for CUDA if there is one"""
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    device = use_device(parser.parse_args().device)
+    """Runs all checks and returns the exit code."""
+    config = parse(Config, sys.argv[1:], "check_device")
+    device = use_device(config.device)
     cuda = device == "cuda"
-    if cuda:
-        jt.cudnn.set_max_workspace_ratio(0.05)  # the default takes a quarter of the GPU's memory
     print(f"Jittor {jt.__version__} on {device}. {' '.join(runtime.PREPARED.notes)}", flush=True)
     groups = (
         check_products,
