@@ -31,19 +31,8 @@ CODE = """
     fast_linear::run(call, in, out0_p, %s);
 """
 ONE_OUTPUT, TWO_OUTPUTS = CODE % "nullptr", CODE % "out1_p"
-SETTING = dict.fromkeys(
-    (
-        "task",
-        "inputs",
-        "outputs",
-        "half",
-        "activation",
-        "transposed",
-        "has_bias",
-        "has_residual",
-    ),
-    0,
-)
+NAMES = ("inputs", "outputs", "half", "activation", "transposed", "has_bias", "has_residual")
+DEFAULTS = dict.fromkeys(NAMES, 0)
 
 
 class PackedWeights:
@@ -192,7 +181,7 @@ def _run(task: int, arrays: list, shape, **setting: int):
     """Runs one task of `fast_linear::run`; two shapes ask an MLP for its activation's input too."""
     arrays = [array.reshape(-1) for array in arrays]  # the number of axes is compiled in
     arrays += [jt.zeros(1) for _ in range(INPUTS - len(arrays))]
-    setting = SETTING | {name: int(value) for name, value in setting.items()} | {"task": task}
+    setting = DEFAULTS | {name: int(value) for name, value in setting.items()} | {"task": task}
     shapes = shape if isinstance(shape, list) else [shape]
     code = TWO_OUTPUTS if len(shapes) > 1 else ONE_OUTPUT
     flat = [(math.prod(each),) for each in shapes]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from runtime import PREPARED, cuda, onednn
 from runtime.cuda13 import private_copy
+from runtime.cuda13.edits import JITTOR_VERSION
 from runtime.environment import restart_in_venv
 from runtime.paths import ROOT
 from runtime.table import table
@@ -95,14 +96,16 @@ class Subject:
         return counts
 
     @cached_property
-    def dataset(self) -> "FewShotDataset | Exception":
-        """The data set, or why it cannot be opened."""
+    def dataset(self) -> "FewShotDataset | None":
+        """The data set; None if it cannot be opened, and then `data_error` says why."""
         from data.few_shot_dataset import DataError, open_dataset
 
+        self.data_error = ""
         try:
             return open_dataset(self.data)
         except (DataError, OSError) as error:
-            return error
+            self.data_error = str(error)
+            return None
 
     @cached_property
     def test_sets(self) -> "dict[str, list[Sample] | Exception]":
@@ -111,7 +114,7 @@ class Subject:
 
         sets: dict[str, list[Sample] | Exception] = {}
         for name in TEST_SETS:
-            if not isinstance(self.dataset, Exception) and (self.dataset.root / name).is_dir():
+            if self.dataset and (self.dataset.root / name).is_dir():
                 try:
                     sets[name] = list_test_images(self.dataset, name)
                 except DataError as error:
@@ -155,46 +158,28 @@ def check_headers(_: Subject) -> Iterator[Finding]:
         yield Finding("missing", f"no {header}", f"apt-get install python{version}-dev")
 
 
-def pinned_versions() -> dict[str, str]:
-    """Returns {package: version} of requirements.txt."""
-    text = (ROOT / "requirements.txt").read_text()
-    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
-
-
-def check_numpy(_: Subject) -> Iterator[Finding]:
-    yield _check_package("numpy", "1.x", lambda version: version.startswith("1."))
-
-
-def check_jittor(_: Subject) -> Iterator[Finding]:
-    pinned = pinned_versions()["jittor"]
-    finding = _check_package("jittor", pinned, lambda version: version == pinned)
-    if finding.status == "ok":
-        is_private = PREPARED.cuda == str(private_copy.nvcc())
-        copy = f"private copy in {private_copy.folder()}" if is_private else "as installed"
-        finding = Finding("ok", f"{finding.value} ({copy})")
-    yield finding
-
-
-def check_pillow(_: Subject) -> Iterator[Finding]:
-    yield _check_package("pillow", "", lambda version: True)
+def check_package(name: str, required: str, _: Subject) -> Iterator[Finding]:
+    """Checks that a package is installed, in a version that starts with `required`."""
+    version = _version(name)
+    if not version:
+        yield Finding("missing", "not installed", INSTALL)
+    elif not version.startswith(required):
+        yield Finding("wrong", f"{version}, needs {required}", INSTALL)
+    elif name == "jittor" and PREPARED.cuda == str(private_copy.nvcc()):
+        yield Finding("ok", f"{version} (private copy in {private_copy.folder()})")
+    else:
+        yield Finding("ok", version)
 
 
 def check_other_packages(_: Subject) -> Iterator[Finding]:
-    names = [name for name in pinned_versions() if name != "jittor"]
+    """Checks for the packages of requirements.txt, in any version."""
+    text = (ROOT / "requirements.txt").read_text()
+    names = re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)
     absent = [name for name in names if not _version(name)]
     if absent:
         yield Finding("missing", ", ".join(absent), INSTALL)
     else:
         yield Finding("ok", f"all {len(names)} of requirements.txt")
-
-
-def _check_package(name: str, required: str, fits: Callable[[str], bool]) -> Finding:
-    version = _version(name)
-    if not version:
-        return Finding("missing", "not installed", INSTALL)
-    if not fits(version):
-        return Finding("wrong", f"{version}, needs {required}", INSTALL)
-    return Finding("ok", version)
 
 
 def _version(package: str) -> str:
@@ -355,9 +340,9 @@ def _has(*packages: str) -> bool:
 
 def check_data(subject: Subject) -> Iterator[Finding]:
     dataset = subject.dataset
-    if isinstance(dataset, Exception):
+    if not dataset:
         status = "wrong" if (subject.data / "classes.txt").exists() else "missing"
-        yield Finding(status, str(dataset), SEE_README)
+        yield Finding(status, subject.data_error, SEE_README)
         return
     layout = f"{dataset.kind} tree{', with TrainSet/TrainSet/' if dataset.nested else ''}"
     base, new = len(dataset.label_space.base_ids), len(dataset.label_space.new_ids)
@@ -365,7 +350,7 @@ def check_data(subject: Subject) -> Iterator[Finding]:
 
 
 def check_training_images(subject: Subject) -> Iterator[Finding]:
-    if not isinstance(subject.dataset, Exception):
+    if subject.dataset:
         yield _count(subject.dataset.train)
 
 
@@ -378,7 +363,7 @@ def check_test_set(name: str, subject: Subject) -> Iterator[Finding]:
 
 
 def check_test_sets(subject: Subject) -> Iterator[Finding]:
-    if not subject.test_sets and not isinstance(subject.dataset, Exception):
+    if subject.dataset and not subject.test_sets:
         yield Finding("missing", f"none of {', '.join(TEST_SETS)} there", SEE_README)
 
 
@@ -394,7 +379,7 @@ def _count(images: Sequence["Sample"]) -> Finding:
 
 def check_splits(subject: Subject) -> Iterator[Finding]:
     """Reads every tracked split of these data against the data set."""
-    if isinstance(subject.dataset, Exception) or not _has("numpy", "PIL"):
+    if not subject.dataset or not _has("numpy", "PIL"):
         return
     from data.few_shot_dataset import DataError
     from data.few_shot_splits import SPLITS, read_split, split_path
@@ -409,7 +394,7 @@ def check_splits(subject: Subject) -> Iterator[Finding]:
 
 
 def check_default_split(subject: Subject) -> Iterator[Finding]:
-    if isinstance(subject.dataset, Exception) or not _has("numpy", "PIL"):
+    if not subject.dataset or not _has("numpy", "PIL"):
         return
     from data.few_shot_dataset import DataError
     from data.few_shot_splits import find_default_split, split_path
@@ -424,7 +409,7 @@ def check_default_split(subject: Subject) -> Iterator[Finding]:
 
 def check_decoding(subject: Subject) -> Iterator[Finding]:
     """Decodes every image on all cores, with a progress bar on stderr."""
-    if isinstance(subject.dataset, Exception):
+    if not subject.dataset:
         return
     if not _has("numpy", "PIL", "tqdm"):
         yield Finding("missing", "not checked without NumPy, Pillow and tqdm")
@@ -471,9 +456,9 @@ CHECKS = (
     Check("Python", check_python, needed=True),
     Check("g++", check_compiler, needed=True),
     Check("Python headers", check_headers, needed=True),
-    Check("NumPy", check_numpy, needed=True),
-    Check("Jittor", check_jittor, needed=True),
-    Check("Pillow", check_pillow, needed=True),
+    Check("NumPy", partial(check_package, "numpy", "1."), needed=True),
+    Check("Jittor", partial(check_package, "jittor", JITTOR_VERSION), needed=True),
+    Check("Pillow", partial(check_package, "pillow", ""), needed=True),
     Check("other packages", check_other_packages, needed=True),
     Check("oneDNN", check_onednn, needed=True),
     Check("CPU", check_cpu, needed=False),
