@@ -15,7 +15,8 @@ head+channel            the same on re-weighted channels
 blended, blended+GDA    zero-shot or 0+GDA, and head+channel, in the shares of the ensemble
 """
 
-import argparse
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.environment import ensure_environment
@@ -23,8 +24,10 @@ from runtime.environment import ensure_environment
 ensure_environment()
 
 import numpy as np
+from tyro.conf import Positional
 
 from benchmarks.published_lpplusplus import PublishedLPPlusPlus
+from engine.config import parse
 from fewshot.inference.classifiers import ENSEMBLE_WEIGHTS
 from models.heads.channel_reweighting import ChannelReweighting
 from models.heads.gda import GaussianDiscriminant
@@ -105,25 +108,33 @@ def subset_row(train: tuple, test: tuple, text: np.ndarray, size: int, seeds: in
     return [*np.mean(results, axis=0), f"{gains.mean():+.2f} ± {half:.2f}"]
 
 
+@dataclass(frozen=True)
+class Config:
+    """Measures classifiers on CLIP features."""
+
+    file: Positional[Path]
+    """features, .npz"""
+    seeds: int = 0
+    """number of random class subsets of each size"""
+    sizes: tuple[int, ...] = (20, 50, 98)
+    """numbers of classes in a subset"""
+
+
 def main() -> None:
     """Prints a row for all classes and each number of shots, then the rows of class subsets."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, help="features, .npz")
-    parser.add_argument("--seeds", type=int, default=0, help="random class subsets of each size")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 50, 98], help="their sizes")
-    arguments = parser.parse_args()
-    train, test, text = load(arguments.file)
+    config = parse(Config, sys.argv[1:], "measure_head")
+    train, test, text = load(config.file)
     rows: list[list] = [
         [len(text), shots, *accuracies(pair, test, text)] for shots, pair in train.items()
     ]
     header = ["classes", "shots", *CLASSIFIERS]
-    if arguments.seeds:
+    if config.seeds:
         header.append("gain")
         rows = [[*row, None] for row in rows]
-    sizes = [size for size in arguments.sizes if size < len(text)] if arguments.seeds else []
+    sizes = [size for size in config.sizes if size < len(text)] if config.seeds else []
     for size in sizes:
         for shots, pair in train.items():
-            rows.append([size, shots, *subset_row(pair, test, text, size, arguments.seeds)])
+            rows.append([size, shots, *subset_row(pair, test, text, size, config.seeds)])
     print(table(rows, header))
 
 

@@ -16,7 +16,8 @@ have the share of base images that its threshold keeps (0.95 is the target) and 
 odds.
 """
 
-import argparse
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +26,10 @@ from runtime.environment import ensure_environment
 ensure_environment()
 
 import numpy as np
+from tyro.conf import Positional
 
 from benchmarks.rank_fusion import transductive_rank_fusion
+from engine.config import parse
 from fewshot.evaluation.ood_metrics import evaluate
 from models.normalize import unit_rows
 from models.ood.gp_filter import GPFilter
@@ -116,17 +119,24 @@ def table_rows(task: str, rows: dict[str, list[float]]) -> list[list]:
     ]
 
 
+@dataclass(frozen=True)
+class Config:
+    """Measures scores of base against new classes."""
+
+    file: Positional[Path]
+    """features, .npz"""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """seeds of the draws of base classes"""
+
+
 def main() -> None:
     """Prints the three tasks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, help="features, .npz")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="draws")
-    arguments = parser.parse_args()
-    arrays, train = load(arguments.file)
+    config = parse(Config, sys.argv[1:], "measure_ood")
+    arrays, train = load(config.file)
     rows = table_rows("far", far(arrays, train))
     kinds: dict[str, Kind] = {"near, known": "new", "near, unknown": "negatives"}
     for task, kind in kinds.items():
-        draws = [near(arrays, train, seed, kind) for seed in arguments.seeds]
+        draws = [near(arrays, train, seed, kind) for seed in config.seeds]
         means = {name: list(np.mean([d[name] for d in draws], axis=0)) for name in draws[0]}
         rows += table_rows(task, means)
     print(table(rows, ["task", "score", "AUROC", "FPR95", "kept", "log-loss"]))

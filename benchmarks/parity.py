@@ -1,24 +1,25 @@
 """Compares jclip with OpenAI's and Hugging Face's CLIP at full size: features, tokens, pixels.
 
-    python benchmarks/parity.py --peer-python PEER/bin/python --openai-clip FOLDER
+    python benchmarks/parity.py --peer_python PEER/bin/python --openai_clip FOLDER
 
 PEER is an environment with torch, torchvision, transformers, ftfy and regex. FOLDER is a checkout
 of https://github.com/openai/CLIP. No trained weights and no photo are needed, because both sides
 draw the same ones from seeds. Prints one line per comparison and ends with status 1 if one fails.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 import jclip
 from benchmarks import seeded_inputs
+from engine.config import parse
 from jclip.preprocess import make_preprocess
 from runtime.paths import ROOT
 
@@ -116,21 +117,28 @@ def compare_pixels(peer: Peer, resolution: int = 224) -> bool:
     return not differ
 
 
+@dataclass(frozen=True)
+class Config:
+    """Compares jclip with OpenAI's and Hugging Face's CLIP at full size."""
+
+    peer_python: str
+    """Python with torch, torchvision, transformers, ftfy and regex"""
+    openai_clip: Path
+    """checkout of openai/CLIP"""
+    models: tuple[Literal["ViT-B/32", "ViT-B/16", "RN50"], ...] = ("ViT-B/32", "ViT-B/16", "RN50")
+    """models to compare"""
+    images: int = 8
+    """images per model"""
+
+
 def main() -> int:
     """Runs all comparisons; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--peer-python", required=True, help="Python with torch and transformers")
-    parser.add_argument("--openai-clip", type=Path, required=True, help="checkout of openai/CLIP")
-    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--images", type=int, default=8, help="images per model")
-    arguments = parser.parse_args()
+    config = parse(Config, sys.argv[1:], "parity")
     with tempfile.TemporaryDirectory() as folder:
-        peer = Peer(arguments.peer_python, arguments.openai_clip, Path(folder))
+        peer = Peer(config.peer_python, config.openai_clip, Path(folder))
         good = [compare_tokens(peer), compare_pixels(peer)]
-        for name in arguments.models:
-            good.append(compare_features(peer, name, MODELS[name], arguments.images))
+        for name in config.models:
+            good.append(compare_features(peer, name, MODELS[name], config.images))
     print("equal" if all(good) else "NOT EQUAL")
     return 0 if all(good) else 1
 

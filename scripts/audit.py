@@ -8,36 +8,52 @@ Compares hashes and runs nothing again. A line a link: ok, changed, missing, or 
 Needs neither weights' networks nor Jittor. docs/audit.md says what the links are.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.environment import ensure_environment
 
 ensure_environment("tyro")
 
+from tyro.conf import Positional
+
 from baselines.audit import Phase, phases_in
-from engine.config import current_arguments
+from engine.config import parse
 from engine.session import exit_on_error
 from fewshot.provenance.audit import PLACES, Job
 from fewshot.provenance.files import MANIFEST
 from fewshot.provenance.links import OK, Link, as_json, versions_here
 from runtime.files import atomic_write
 
-HELP = {
-    "data": "data of the main job, where they lie elsewhere today",
-    "images": "its test images",
-    "weights": "its CLIP weight file",
-    "auxiliary": "its auxiliary weight file",
-    "parts": "its folder of trained parts",
-    "shots": "its few-shot split, where it is not the one kept for the data",
-    "root": "a baseline's data",
-}
+
+@dataclass(frozen=True)
+class Config:
+    """Retraces a result to its data."""
+
+    run: Positional[Path]
+    """folder of a finished run"""
+    data: str | None = None
+    """data set of the main job, if it lies elsewhere now"""
+    images: str | None = None
+    """test images of the main job"""
+    weights: str | None = None
+    """CLIP weight file of the main job"""
+    auxiliary: str | None = None
+    """auxiliary weight file of the main job"""
+    parts: str | None = None
+    """folder of the main job's trained parts"""
+    shots: str | None = None
+    """few-shot list of the main job, if it is not the one kept for the data"""
+    root: str | None = None
+    """data of a baseline"""
+    json: Path | None = None
+    """file to write the links to, too"""
 
 
 def audit(run: Path, places: dict[str, str]) -> tuple[list[Link], list[str]]:
-    """(the links of a run, further lines to print). places: fields of HELP that were given.
+    """(the links of a run, further lines to print). places: fields of Config that were set.
 
     Raises ValueError where the folder holds no run.
     """
@@ -62,22 +78,18 @@ def _versions(recorded: Iterable[dict[str, str]]) -> list[str]:
 
 def main() -> int:
     """Prints the links; returns the status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished run")
-    for name in (*PLACES, "shots", "root"):
-        parser.add_argument(f"--{name}", help=HELP[name])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the links there too")
-    given = parser.parse_args(current_arguments(sys.argv[1:], "audit"))
+    config = parse(Config, sys.argv[1:], "audit")
+    names = (*PLACES, "shots", "root")
+    places = {name: str(value) for name in names if (value := getattr(config, name)) is not None}
     with exit_on_error("audit"):
-        places = {name: value for name in HELP if (value := getattr(given, name)) is not None}
-        links, lines = audit(given.run, places)
-        if given.json:
-            with atomic_write(given.json) as file:
+        links, lines = audit(config.run, places)
+        if config.json:
+            with atomic_write(config.json) as file:
                 file.write(as_json(links))
     print("\n".join([*map(str, links), *lines]))
     bad = [link.name for link in links if link.state != OK]
     verdict = f"{len(bad)} of {len(links)} links are not ok: {', '.join(bad)}"
-    print(f"audit: {given.run}: {verdict if bad else f'all {len(links)} links are ok'}")
+    print(f"audit: {config.run}: {verdict if bad else f'all {len(links)} links are ok'}")
     return 1 if bad else 0
 
 

@@ -5,15 +5,20 @@ python -m scripts.check_prompts check my_classes.json    one file of class texts
 python -m scripts.check_prompts readings                 unclear names of classes
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from runtime.environment import ensure_environment
 
 if __name__ == "__main__":
     ensure_environment()
 
+from tyro.conf import Positional
+
+from engine.config import parse
 from engine.session import exit_on_error
 from fewshot.text.checks import (
     compute_word_share,
@@ -53,17 +58,22 @@ def check(path: Path) -> list[TextFile]:
     return files
 
 
+@dataclass(frozen=True)
+class Config:
+    """Checks the class texts."""
+
+    command: Positional[Literal["check", "readings"]]
+    """table to print after the checks"""
+    path: Positional[Path] = PROMPTS
+    """folder laid out as prompts/, or one file"""
+
+
 def main() -> None:
     """Runs the command `check` or `readings`; the status is 0 only if nothing is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.check_prompts", description=__doc__.splitlines()[0]
-    )
-    commands = {"check": format_counts, "readings": format_readings}
-    parser.add_argument("command", choices=commands, help="table to print after the checks")
-    parser.add_argument("path", type=Path, nargs="?", default=PROMPTS, help="folder or file")
-    arguments = parser.parse_args()
-    with exit_on_error("scripts.check_prompts"):
-        print(commands[arguments.command](check(arguments.path)))
+    config = parse(Config, sys.argv[1:], "check_prompts")
+    formats = {"check": format_counts, "readings": format_readings}
+    with exit_on_error("check_prompts"):
+        print(formats[config.command](check(config.path)))
 
 
 def format_counts(files: Sequence[TextFile]) -> str:

@@ -7,7 +7,6 @@ kernel as a check. The installed Jittor stays as it is. Every command of the kit
 machine with a device and a driver for CUDA 13. Compiled for sm_90, not yet run on a GPU.
 """
 
-import argparse
 import sys
 
 from runtime import cuda
@@ -18,12 +17,13 @@ from runtime.cuda13.toolkit import ToolkitError
 from runtime.environment import ensure_environment
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m runtime.cuda13", description=__doc__)
-    parser.add_argument(
-        "--arch", help="compile the check for this architecture (default: the device's, else sm_90)"
-    )
-    architecture = parser.parse_args().arch or next(iter(cuda.find_driver().architectures), "sm_90")
+def main(arch: str | None = None) -> int:
+    """Prepares the copy and returns the exit status.
+
+    Args:
+        arch: architecture to compile the check for; by default the device's, or else sm_90
+    """
+    architecture = arch or next(iter(cuda.find_driver().architectures), "sm_90")
     if private_copy.is_ready():
         print(f"{private_copy.folder()} is ready; remove it to prepare it again.")
         return 0
@@ -39,4 +39,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     ensure_environment()
-    sys.exit(main())
+    import tyro
+
+    sys.exit(tyro.cli(main, prog="python -m runtime.cuda13", description=__doc__))
