@@ -1,7 +1,8 @@
 """The peers of the parity check: OpenAI's and Hugging Face's CLIP in torch, with seeded weights.
 
 `benchmarks/parity.py` runs this module, and the makers of golden files import it. It needs an
-environment with torch and transformers, and a process without Jittor.
+environment with torch and transformers, and a process without Jittor. That environment has no
+tyro, so argparse reads the command line.
 """
 
 import argparse

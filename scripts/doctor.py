@@ -1,8 +1,8 @@
 """Checks machine, weights and data: `python -m scripts.doctor [--data F] [--weights F]`.
 
 Prints one table: each row is ok, missing or wrong, with the remedy below it. Exits with 1 if the
-main job cannot run. CUDA and MPI are never needed for it. Starts without any package, and never
-imports Jittor, so nothing compiles.
+main job cannot run. CUDA and MPI are never needed for it. Starts without any package, so argparse
+reads its command line. Never imports Jittor, so nothing compiles.
 """
 
 import argparse
