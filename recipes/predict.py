@@ -276,7 +276,7 @@ def verify(manifest: Path, arguments: list[str]) -> None:
 
     Only the inputs of the first run are used. Ends with status 1 if the results differ.
     """
-    from fewshot.provenance.verify import read_manifest, verdict
+    from fewshot.provenance.verify import compare_results, read_manifest
 
     recorded = from_plain(Config, read_manifest(manifest)["config"], "test.py")
     recorded = replace(recorded, shard="", merge=False)
@@ -286,7 +286,7 @@ def verify(manifest: Path, arguments: list[str]) -> None:
         changes: dict[str, Any] = {"out": folder, "cache": folder / "cache", "verify": None}
         changes |= {"labels": None, "report": False, "shard": "", "merge": False}
         run(replace(config, **changes))
-        lines = verdict(manifest, folder)
+        lines = compare_results(manifest, folder)
     if lines:
-        sys.exit("\n  ".join([f"verify: {manifest}: the result is another one", *lines]))
+        sys.exit("\n  ".join([f"verify: {manifest}: the result differs", *lines]))
     print(f"verify: {manifest}: identical")

@@ -55,7 +55,10 @@ def test_the_manifest_says_what_was_used(job, result):
     assert inputs["parts"]["head.pkl"] == sha256_of(job / "parts/head.pkl")
     assert manifest["result"]["result.txt"] == sha256_of(job / "out/result.txt")
     assert manifest["versions"]["jittor"] == "1.3.11.0"
-    assert not any(manifest["rules"].values())
+    chosen = manifest["constants_chosen_on_public_test_labels"]
+    assert {row["is_default"] for row in chosen["constants"].values()} == {True}
+    broken = [rule for rule, is_broken in manifest["rules"].items() if is_broken]
+    assert broken == ["constants_chosen_on_public_test_labels"]
     # with 4 shots a class nothing else is chosen by data
     assert set(manifest["selection"]) == {"rule", "gda", "ood", "auxiliary"}
     assert manifest["skipped_images"] == [] and len(manifest["shots"]) == 28

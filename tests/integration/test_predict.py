@@ -88,8 +88,8 @@ def test_every_way_to_use_views_is_valid_and_its_own(job, images, whole, tmp_pat
     found = score(job, tmp_path, images=str(images), tta=tta, cache=whole / "cache")
     submission.validate(tmp_path / "result.txt", list(found), 10)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["looks"]["tta"] == tta
-    assert manifest["looks"]["views"]["count"] == (1 if tta == "none" else 3)
+    assert manifest["inference"]["tta"] == tta
+    assert manifest["inference"]["views"]["count"] == (1 if tta == "none" else 3)
     assert (contents(tmp_path) == contents(whole)) == (tta == "mta")
 
 
@@ -122,8 +122,9 @@ def test_a_manifest_is_verified(whole, tmp_path):
         shutil.copy(whole / name, tmp_path)
     other = verify(tmp_path / "manifest.json", "--tta", "none")
     assert other.returncode == 1 and "Traceback" not in other.stderr
-    assert "the result is another one" in other.stderr and "result.txt: other bytes" in other.stderr
-    assert "then, 'image_" in other.stderr and "looks: tta: mta then, none now" in other.stderr
+    assert "result.txt: the bytes differ" in other.stderr
+    assert "is now 'image_" in other.stderr
+    assert "inference: tta: was mta, is now none" in other.stderr
     assert contents(whole) == before and manifest["config"]["out"] == str(whole)
 
 
