@@ -19,13 +19,12 @@ from baselines.transforms.compose import eval_transform
 from data.decoding import map_in_order
 from engine import checkpoint
 from engine.config import as_plain, require_ranges
-from engine.device import Device, Kernels, Precision, precision_in_use, use_device
+from engine.device import Device, Kernels, Precision, precision_in_use, set_random_state, use_device
 from engine.losses import class_cross_entropy, soft_cross_entropy
 from engine.micro_batches import Batches, MicroBatches
 from engine.predictor import predict
 from engine.run_log import Run
 from engine.schedules import Schedule, warmup_cosine
-from engine.seeding import set_random_state
 from engine.trainer import evaluation_mode, fit
 from fewshot.evaluation.metrics import accuracy
 from kernels import convolution

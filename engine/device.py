@@ -1,10 +1,11 @@
-"""The device that Jittor computes on, and the precision of its products."""
+"""How Jittor computes: its device, the precision of its products, its random state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
 import jittor as jt
+import numpy as np
 
 from kernels import compiling, cpu_operator, cuda_operator
 from runtime.distributed import disable_jittor_averaging
@@ -70,3 +71,11 @@ def without_bf16() -> Iterator[None]:
 def precision_in_use() -> str:
     """Returns what `use_device` chose: "fp32", "bf16", or "plain" for Jittor's own operators."""
     return cpu_operator.precision
+
+
+def set_random_state(*numbers: int) -> None:
+    """Sets Jittor's random state from these numbers.
+
+    They are hashed first, because Jittor draws the same numbers after the seeds 0 and 1.
+    """
+    jt.set_global_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1))

@@ -11,7 +11,7 @@ from typing import Protocol
 import jittor as jt
 import numpy as np
 
-from engine.seeding import set_random_state
+from engine.device import set_random_state
 from runtime.distributed import all_gather, local_range, world_size
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from engine import checkpoint
+from engine.device import set_random_state
 from engine.micro_batches import Batches, steps, train_step
 from engine.run_log import Run
 from engine.schedules import Schedule
-from engine.seeding import set_random_state
 from runtime.distributed import barrier
 from runtime.signals import check_stop, report_progress_on_stop
 from weight_files import safe_load
