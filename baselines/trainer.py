@@ -18,10 +18,11 @@ from baselines.results import write_result
 from baselines.transforms.compose import eval_transform
 from data.decoding import map_in_order
 from engine import checkpoint
-from engine.config import as_plain, require_ranges
+from engine.config import require_ranges
 from engine.device import Device, Kernels, Precision, precision_in_use, set_random_state, use_device
 from engine.losses import class_cross_entropy, soft_cross_entropy
 from engine.micro_batches import Batches, MicroBatches
+from engine.plain_data import to_plain
 from engine.predictor import predict
 from engine.run_log import Run
 from engine.schedules import Schedule, warmup_cosine
@@ -156,7 +157,7 @@ class Baseline(Generic[ConfigType]):
             value = getattr(self.config, name)
             if isinstance(value, str | Path) and Path(value).is_file():
                 files[name] = sha256_of(value)
-        fields = as_plain(self.config)
+        fields = to_plain(self.config)
         return {name: fields[name] for name in fields if name in names} | {"files_sha256": files}
 
     def open_run(self, phase: str, ignored: Collection[str] = ()) -> Run:

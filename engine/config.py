@@ -4,16 +4,13 @@ The type of a field checks its value, and the line under a field is its help. An
 wrong type ends the program with status 2 and a message. Nothing is read from anywhere else.
 """
 
-import dataclasses
 import sys
-import types
-import typing
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
+from engine.plain_data import from_plain, to_plain
 from runtime.distributed import is_main_process
 
 if TYPE_CHECKING:
@@ -97,13 +94,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(arguments[:end]), list(arguments[end + 1 :])
 
 
-def as_plain(config: "DataclassInstance") -> dict[str, Any]:
-    """Returns the fields as plain data: paths become POSIX strings, tuples become lists."""
-    return _plain(dataclasses.asdict(config))
-
-
 def current_fields(fields: dict[str, Any], program: str) -> dict[str, Any]:
-    """Returns what `as_plain` gave for this program, with old spellings replaced."""
+    """Returns what `to_plain` gave for this program, with old spellings replaced."""
     spellings = OLD_SPELLINGS_EVERYWHERE | OLD_SPELLINGS.get(program, {})
     current = {}
     for name, value in fields.items():
@@ -116,49 +108,20 @@ def current_fields(fields: dict[str, Any], program: str) -> dict[str, Any]:
     return current
 
 
-def from_plain(config_class: type[ConfigType], fields: dict[str, Any], program: str) -> ConfigType:
-    """Returns the configuration that `as_plain` took apart, if it holds no other configuration.
+def restore_config(
+    config_class: type[ConfigType], fields: dict[str, Any], program: str
+) -> ConfigType:
+    """Returns the configuration that `to_plain` turned into `fields`.
 
     A configuration with old spellings takes the default of each field that did not exist then.
     Raises ValueError if other fields are missing or unknown, and if a value has the wrong type.
     """
-    known: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(config_class)}
     current = current_fields(fields, program)
     if current != fields:
         changed = ", ".join(sorted(set(fields) - set(current))) or "a value"
         _notice(program, f"the old configuration's {changed}", "spelled differently")
-        current = as_plain(config_class()) | current
-    if set(current) != set(known):
-        names = ", ".join(sorted(set(current) ^ set(known)))
-        raise ValueError(f"was written by another version of the kit: it differs in {names}")
-    values: dict[str, Any] = {}
-    for name, value in current.items():
-        kinds = {known[name], *typing.get_args(known[name])}  # of `Path | None`, Path too
-        if isinstance(value, str) and Path in kinds:
-            value = Path(value)
-        values[name] = tuple(value) if isinstance(value, list) else value
-        if not _is_allowed(known[name], values[name]):
-            raise ValueError(f"{name} is {value!r}, which is no value of that field")
-    return config_class(**values)
-
-
-def _is_allowed(kind: Any, value: object) -> bool:
-    """Whether a field of this type takes the value: a class, union, tuple[...] or Literal."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return value in inner
-    if origin in (typing.Union, types.UnionType):
-        return any(_is_allowed(one, value) for one in inner)
-    plain = origin or kind
-    return type(value) is plain if plain in (bool, int) else isinstance(value, plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
-    return value.as_posix() if isinstance(value, Path) else value
+        current = to_plain(config_class()) | current
+    return from_plain(config_class, current, "the configuration")
 
 
 def require_ranges(fields: dict[str, float], *, least: float) -> None:

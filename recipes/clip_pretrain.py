@@ -21,10 +21,11 @@ from data.decoding import BrokenImage, load_images
 from data.lists import read_captions
 from data.views import Crops, make_views
 from engine import checkpoint
-from engine.config import as_plain, require_ranges
+from engine.config import require_ranges
 from engine.device import Device, use_device
 from engine.losses import contrastive_loss
 from engine.micro_batches import WHOLE_BATCH
+from engine.plain_data import to_plain
 from engine.run_log import Run
 from engine.schedules import warmup_cosine
 from engine.trainer import fit
@@ -155,7 +156,7 @@ def run(config: Config) -> None:
         module=model,
         epochs=config.epochs,
         schedule=schedule,
-        run=Run(config.run, as_plain(config)),
+        run=Run(config.run, to_plain(config)),
         seed=config.seed,
     )
     checkpoint.save(config.out, checkpoint.module_arrays(model))

@@ -17,8 +17,9 @@ from data.decoding import summarize_skipped
 from data.few_shot_dataset import Sample, list_test_images, read_labels
 from data.inputs import AUXILIARY, find_auxiliary, open_inputs
 from data.views import Views
-from engine.config import as_plain, from_plain, parse, require_ranges
+from engine.config import parse, require_ranges, restore_config
 from engine.device import Device, Kernels, Precision, use_device
+from engine.plain_data import to_plain
 from fewshot.features.encoder import Encoder
 from fewshot.inference import submission
 from fewshot.inference.predictions import Predictions, concatenate
@@ -119,7 +120,7 @@ def run(config: Config) -> None:
     for stale in ("scores.json", "report.html"):  # of another result
         (config.out / stale).unlink(missing_ok=True)
     write_result(config.out, predictions, len(parts.text.label_space))
-    trained_on = write_manifest(config.out, as_plain(config), scorer, samples, predictions)
+    trained_on = write_manifest(config.out, to_plain(config), scorer, samples, predictions)
     print(f"test: {len(predictions)} images -> {config.out / 'result.txt'}, valid")
     if predictions.skipped:
         print(summarize_skipped(predictions.skipped))
@@ -278,7 +279,7 @@ def verify(manifest: Path, arguments: list[str]) -> None:
     """
     from fewshot.provenance.verify import compare_results, read_manifest
 
-    recorded = from_plain(Config, read_manifest(manifest)["config"], "test.py")
+    recorded = restore_config(Config, read_manifest(manifest)["config"], "test.py")
     recorded = replace(recorded, shard="", merge=False)
     config = parse(Config, arguments, "test.py", recorded)
     with tempfile.TemporaryDirectory(prefix="verify") as name:

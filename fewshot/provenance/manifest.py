@@ -6,15 +6,14 @@ from pathlib import Path
 
 from data.few_shot_dataset import Sample
 from engine.code_version import code_hashes
-from engine.config import as_plain
 from engine.device import precision_in_use
+from engine.plain_data import to_plain
 from engine.versions import commit, versions
 from fewshot.inference.predictions import Predictions
 from fewshot.inference.scorer import Encoders, Scorer
 from fewshot.provenance.defaults import NOTE, constants_in_use
 from fewshot.provenance.files import IMAGES, MANIFEST, image_rows, rows_digest, write_rows
 from fewshot.stages.parts import Parts
-from fewshot.stages.typed_data import to_plain
 from runtime.files import atomic_write
 from weight_files.hashing import sha256_of
 from weight_files.reader import count_parameters
@@ -54,7 +53,7 @@ def write_manifest(
             "images_trained_on": trained_on,
         },
         "made_from": {f"{stage}.pkl": origin.inputs for stage, origin in parts.origins.items()},
-        "inference": as_plain(scorer.config) | {"threshold": scorer.threshold},
+        "inference": to_plain(scorer.config) | {"threshold": scorer.threshold},
         "shots": parts.text.shots,
         "parameters": parameter_counts(encoders, parts),
         "device": encoders.plain.device,

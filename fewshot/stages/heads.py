@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.views import Views
-from engine.config import as_plain
+from engine.plain_data import to_plain
 from fewshot.stages.parts import ChannelPart, GdaPart, HeadPart, LoraPart, PromptPart, TextPart
 from fewshot.stages.pipeline import Stage
 from fewshot.stages.prompt import encode_class_vectors
@@ -36,7 +36,7 @@ def head_stage(task: Task, config: HeadConfig) -> Stage:
         features = encoder.encode_training_views(task.shots.paths, task.views)
         return train_head(config, features, task.labels, class_vectors, task.views)
 
-    inputs = task.inputs_with_views | {"head": as_plain(config)}
+    inputs = task.inputs_with_views | {"head": to_plain(config)}
     return Stage("head", HeadPart, inputs, make, ("text", "prompt", "lora"))
 
 
@@ -48,7 +48,7 @@ def channel_stage(task: Task, config: HeadConfig) -> Stage:
         features = encoder.encode_training_views(task.shots.paths, task.views)
         return train_channel(config, features, task.labels, head.class_vectors)
 
-    inputs = task.inputs_with_views | {"head": as_plain(config)}
+    inputs = task.inputs_with_views | {"head": to_plain(config)}
     return Stage("channel", ChannelPart, inputs, make, ("lora", "head"))
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import jclip
 from data.views import Crops
 from engine.batches import ClassSampler, ImageBatches
-from engine.config import as_plain, require_ranges
+from engine.config import require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
+from engine.plain_data import to_plain
 from engine.run_log import Run
 from engine.schedules import warmup_cosine
 from engine.trainer import fit
@@ -96,7 +97,7 @@ def lora_stage(task: Task, config: LoraStageConfig) -> Stage:
         paths = task.shots.paths
         return train_lora(config, task.encoder, paths, task.labels, sentences, flip, run, seed)
 
-    inputs = task.inputs_with_crops | {"lora": as_plain(config)}
+    inputs = task.inputs_with_crops | {"lora": to_plain(config)}
     return Stage("lora", LoraPart, inputs, make, ("text",), has_run=True)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.config import as_plain
+from engine.plain_data import to_plain
 from fewshot.features.encoder import Encoder
 from fewshot.stages.ood_log_odds import FILTERS, ood_log_odds
 from fewshot.stages.parts import OodPart, TextPart
@@ -43,7 +43,7 @@ def ood_stage(task: Task, config: OodConfig) -> Stage:
         negatives = mined_negatives(task.encoder, text.names, text.text_features)
         return train_ood(config, task.features(), task.labels, text, negatives)
 
-    inputs = {"ood": as_plain(config), "negatives": sha256_of(NEGATIVES)}
+    inputs = {"ood": to_plain(config), "negatives": sha256_of(NEGATIVES)}
     inputs |= {"templates": sha256_of(TEMPLATES)}
     return Stage("ood", OodPart, task.inputs_with_views | inputs, make, ("text",))
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from data.label_space import LabelSpace
 from data.views import Views
-from fewshot.stages.record import Origin, origin_of
-from fewshot.stages.typed_data import from_plain
+from engine.plain_data import from_plain
+from fewshot.stages.record import RETRAIN, Origin, origin_of
 from models.lora import LoraConfig
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
@@ -174,7 +174,7 @@ def read_part(path: Path, stage: str, kind: type[AnyPart]) -> tuple[AnyPart, Ori
     origin = origin_of(contents, path)
     if origin.stage != stage:
         raise ValueError(f"{path}: holds the stage {origin.stage!r}, but {stage!r} is needed")
-    return from_plain(kind, contents.get("part"), str(path)), origin
+    return from_plain(kind, contents.get("part"), str(path), RETRAIN), origin
 
 
 def read_parts(folder: Path) -> Parts:
@@ -200,6 +200,6 @@ def read_parts(folder: Path) -> Parts:
             if need in origins and origins[need].key != key:
                 raise ValueError(
                     f"{path} was made with another {need}.pkl than {part_path(folder, need)}: "
-                    "run `bash train.sh` again"
+                    f"{RETRAIN}"
                 )
     return Parts(**parts, origins=origins, hashes=hashes)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import checkpoint
+from engine.plain_data import to_plain
 from engine.run_log import Run
 from fewshot.stages.parts import Part, part_path, read_part
 from fewshot.stages.record import Origin, StageRecord, origin_of, read_record, write_record
-from fewshot.stages.typed_data import to_plain
 from runtime.distributed import barrier, is_main_process
 from runtime.signals import check_stop
 from weight_files import safe_load

@@ -13,9 +13,10 @@ import jittor as jt
 import numpy as np
 
 from engine.batches import ClassSampler, FeatureBatches
-from engine.config import as_plain, require_ranges
+from engine.config import require_ranges
 from engine.losses import class_cross_entropy
 from engine.micro_batches import MicroBatches
+from engine.plain_data import to_plain
 from engine.predictor import predict
 from engine.run_log import Run
 from engine.schedules import warmup_cosine
@@ -105,7 +106,7 @@ def prompt_stage(task: Task, config: PromptConfig) -> Stage:
             config, task.encoder, names, features, task.labels, text.base_features, run, seed
         )
 
-    inputs = task.inputs_with_views | {"prompt": as_plain(config)}
+    inputs = task.inputs_with_views | {"prompt": to_plain(config)}
     return Stage("prompt", PromptPart, inputs, make, ("text",), has_run=True)
 
 

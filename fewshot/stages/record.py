@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.stages.typed_data import from_plain, to_plain
+from engine.plain_data import from_plain, to_plain
 from runtime.files import atomic_write
 
 RECORD = "pipeline.json"
+RETRAIN = "run `bash train.sh` again"
 OLD_RECORD = "schedule.json"  # what RECORD was called before version 2
 
 
@@ -57,7 +58,7 @@ def read_record(folder: Path) -> dict[str, StageRecord]:
         raise ValueError(f"{path}: is damaged ({error}); delete it") from error
     if not isinstance(entries, list):
         raise ValueError(f"{path}: is no list of stages; delete it")
-    records = [from_plain(StageRecord, entry, str(path)) for entry in entries]
+    records = [from_plain(StageRecord, entry, str(path), "delete it") for entry in entries]
     return {record.stage: record for record in records}
 
 
@@ -73,4 +74,4 @@ def origin_of(contents: dict, source: Path) -> Origin:
 
     Raises ValueError naming `source` if there is none.
     """
-    return from_plain(Origin, contents.get("meta"), str(source))
+    return from_plain(Origin, contents.get("meta"), str(source), RETRAIN)

@@ -9,8 +9,8 @@ from data.few_shot_splits import Shots
 from data.label_space import LabelSpace
 from data.views import Views
 from engine.code_version import PARTS
-from engine.config import as_plain
 from engine.device import precision_in_use
+from engine.plain_data import to_plain
 from fewshot.features.encoder import Encoder, code_version
 from fewshot.stages.parts import LoraPart, TextPart
 from models.heads.zero_shot import text_logits
@@ -46,7 +46,7 @@ class Task:
     @cached_property
     def inputs_with_crops(self) -> dict:
         """What a part depends on that learns from crops of the shots."""
-        crops = as_plain(self.views.crops)
+        crops = to_plain(self.views.crops)
         return self.inputs | {"seed": self.views.seed, "crops": crops}
 
     @cached_property

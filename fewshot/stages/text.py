@@ -1,6 +1,6 @@
 """The text stage: class vectors of hand-made sentences."""
 
-from engine.config import as_plain
+from engine.plain_data import to_plain
 from fewshot.stages.parts import TextPart
 from fewshot.stages.pipeline import Stage
 from fewshot.stages.task import Task
@@ -26,6 +26,6 @@ def text_stage(task: Task, config: TextConfig) -> Stage:
             text_features=compute_class_vectors(vectors, weights),
         )
 
-    inputs = {"classes": list(task.label_space.names), "text": as_plain(config)}
+    inputs = {"classes": list(task.label_space.names), "text": to_plain(config)}
     inputs |= {"prompts": texts.files}
     return Stage("text", TextPart, task.inputs | inputs, make)

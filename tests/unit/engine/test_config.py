@@ -5,7 +5,8 @@ from typing import Literal
 
 import pytest
 
-from engine.config import OLD_SPELLINGS, as_plain, current_fields, from_plain, parse
+from engine.config import OLD_SPELLINGS, current_fields, parse, restore_config
+from engine.plain_data import to_plain
 from engine.session import exit_on_error
 
 
@@ -24,7 +25,7 @@ class Config:
 def test_fields_are_read_with_their_types():
     config = parse(Config, ["--epochs", "5", "--data", "a/b", "--fresh", "True"], "train.py x")
     assert config == Config(Path("a/b"), 5, True)
-    assert as_plain(config) == {"data": "a/b", "epochs": 5, "fresh": True}
+    assert to_plain(config) == {"data": "a/b", "epochs": 5, "fresh": True}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ class Flat:
 
 @pytest.mark.parametrize("value", [Flat(), Flat(Path("y/z"), Path("q"), (0.5, 1.0), "b", 3, True)])
 def test_a_configuration_comes_back_from_plain_data(value):
-    assert from_plain(Flat, json.loads(json.dumps(as_plain(value))), "x") == value
+    assert restore_config(Flat, json.loads(json.dumps(to_plain(value))), "x") == value
 
 
 @pytest.mark.parametrize(
@@ -91,17 +92,17 @@ def test_a_configuration_comes_back_from_plain_data(value):
 )
 def test_values_of_another_kind_are_refused(change):
     (name,) = change
-    with pytest.raises(ValueError, match=f"{name} is .*, which is no value of that field"):
-        from_plain(Flat, as_plain(Flat()) | change, "x")
+    with pytest.raises(ValueError, match=f"{name} is .*, which does not fit"):
+        restore_config(Flat, to_plain(Flat()) | change, "x")
 
 
 def test_fields_of_another_version_are_refused():
-    fields = as_plain(Flat())
-    with pytest.raises(ValueError, match="another version of the kit: it differs in more"):
-        from_plain(Flat, fields | {"more": 1}, "x")
+    fields = to_plain(Flat())
+    with pytest.raises(ValueError, match="has unknown fields more"):
+        restore_config(Flat, fields | {"more": 1}, "x")
     del fields["loud"]
-    with pytest.raises(ValueError, match="it differs in loud"):
-        from_plain(Flat, fields, "x")
+    with pytest.raises(ValueError, match="lacks loud"):
+        restore_config(Flat, fields, "x")
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ def test_current_spellings_bring_no_notice(capsys):
 def test_an_old_manifests_configuration_is_read_with_a_notice(capsys):
     old = {"split": "photos", "batch_size": 8, "pieces": 2, "ood": "fitted", "precision": "plain"}
     expected = Renamed("photos", 8, 2, "gp", "fp32", "jittor")
-    assert from_plain(Renamed, old, "test.py") == expected
+    assert restore_config(Renamed, old, "test.py") == expected
     assert capsys.readouterr().err.count("\n") == 1
-    assert current_fields(as_plain(expected), "test.py") == as_plain(expected)
+    assert current_fields(to_plain(expected), "test.py") == to_plain(expected)
 
 
 def test_no_new_spelling_is_an_old_one():
