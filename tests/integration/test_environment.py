@@ -25,8 +25,8 @@ BARE = Path(sys._base_executable)
 def bare(*words: str) -> subprocess.CompletedProcess:
     """Runs the Python that this environment was made of, without the packages of its users."""
     command = [str(BARE), "-s", *words]
-    kept = {name: os.environ[name] for name in ("HOME", "PATH")}
-    return subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True)
+    variables = {name: os.environ[name] for name in ("HOME", "PATH")}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
 
 
 def has_packages() -> bool:
@@ -39,8 +39,8 @@ def has_packages() -> bool:
 def test_a_bare_python_goes_on_in_the_kits_environment(command):
     if has_packages():
         pytest.skip(f"{BARE} has the packages itself")
-    found = bare(*command, "--help")
-    assert found.returncode == 0 and found.stdout, found.stderr
+    result = bare(*command, "--help")
+    assert result.returncode == 0 and result.stdout, result.stderr
 
 
 def test_without_any_the_remedy_is_named(monkeypatch, tmp_path):
@@ -53,5 +53,5 @@ def test_without_any_the_remedy_is_named(monkeypatch, tmp_path):
 def test_an_environment_that_lacks_them_is_not_entered_for_ever():
     """`-S` hides every installed package."""
     command = [sys.executable, "-S", "-m", "scripts.audit"]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 1 and f"{sys.executable} has no tyro: " in found.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and f"{sys.executable} has no tyro: " in result.stderr

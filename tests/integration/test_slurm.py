@@ -89,9 +89,9 @@ def test_a_preempted_job_goes_on_by_itself_to_the_same_bytes(cluster, job):
         for number in range(1, 9):
             assert log.count(f"{stage} epoch {number}/8:") == 1  # nothing was done twice
     unbroken = cluster.kit / f"runs/whole-{whole}/test_pkl"
-    made = {path.name: path.read_bytes() for path in unbroken.glob("*.pkl")}
-    assert len(made) == 8
-    assert {path.name: path.read_bytes() for path in folder.glob("test_pkl/*.pkl")} == made
+    expected = {path.name: path.read_bytes() for path in unbroken.glob("*.pkl")}
+    assert len(expected) == 8
+    assert {path.name: path.read_bytes() for path in folder.glob("test_pkl/*.pkl")} == expected
 
 
 def test_a_mistake_fails_with_one_line_and_a_cancelled_job_stays_so(cluster, fields):

@@ -24,16 +24,16 @@ def test_an_epoch_is_a_shuffle_without_the_remainder():
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=1e-6)  # float32
     again = np.concatenate([images for images, _, _ in batches.epoch(0)])
     assert again.tobytes() == rows.tobytes()
-    other = np.concatenate([images for images, _, _ in batches.epoch(1)])
-    assert (other != rows).any()
+    second = np.concatenate([images for images, _, _ in batches.epoch(1)])
+    assert (second != rows).any()
 
 
 def test_views_change_between_epochs():
-    given = features()
-    unit = given / np.linalg.norm(given, axis=2, keepdims=True)
+    views = features()
+    unit = views / np.linalg.norm(views, axis=2, keepdims=True)
     seen = set()
     for epoch in range(20):
-        for images, targets, _ in FeatureBatches(given, LABELS, 24, EVERY, 0).epoch(epoch):
+        for images, targets, _ in FeatureBatches(views, LABELS, 24, EVERY, 0).epoch(epoch):
             for image, label in zip(images, targets, strict=True):
                 row, view = np.argwhere(np.isclose(unit, image, atol=1e-6).all(axis=2))[0]
                 assert LABELS[row] == label
@@ -58,8 +58,8 @@ def test_drawn_classes_hold_the_batch():
 
 
 def test_targets_point_at_the_labels():
-    given = np.eye(24, dtype=np.float32)[:, None]  # the feature tells the row
-    batches = FeatureBatches(given, LABELS, 3, ClassSampler(4, 6, 9), 0)
+    views = np.eye(24, dtype=np.float32)[:, None]  # the feature tells the row
+    batches = FeatureBatches(views, LABELS, 3, ClassSampler(4, 6, 9), 0)
     for images, targets, classes in batches.epoch(0):
         assert classes[targets].tolist() == LABELS[images.argmax(axis=1)].tolist()
 

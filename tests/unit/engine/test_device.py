@@ -8,7 +8,7 @@ from kernels import cpu_operator
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
-    """The precision of before, after each test."""
+    """Restores the precision after each test."""
     monkeypatch.setattr(cpu_operator, "precision", cpu_operator.precision)
 
 

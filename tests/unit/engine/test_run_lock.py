@@ -1,4 +1,4 @@
-"""One run at a time in a folder, and no lock outlives its owner."""
+"""One run at a time may use a folder, and no lock outlives its owner."""
 
 import errno
 import fcntl
@@ -17,20 +17,20 @@ import sys
 from pathlib import Path
 from engine.run_lock import run_lock
 with run_lock(*map(Path, sys.argv[1:])):
-    print("held", flush=True)
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.fixture(autouse=True)
 def children():
-    """Children may be stopped or killed: Jittor would end the process that has started them."""
+    """Lets children be stopped or killed: Jittor would end the process that started them."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture
 def hold():
-    """hold(folder, ...): a process that holds them; all are ended."""
+    """hold(folder, ...) starts a process that locks the folders; all are ended afterwards."""
     started = []
 
     def start(*folders):
@@ -39,7 +39,7 @@ def hold():
             words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         started.append(process)
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
         return process
 
     yield start
@@ -73,7 +73,7 @@ def test_nothing_is_left_and_a_link_is_the_same_folder(tmp_path):
 
 def test_a_killed_owner_holds_nothing(hold, tmp_path):
     owner = hold(tmp_path)
-    os.kill(owner.pid, signal.SIGSTOP)  # as one that hangs: it still owns
+    os.kill(owner.pid, signal.SIGSTOP)  # as if it hung: it still owns the lock
     with pytest.raises(ValueError, match=f"process {owner.pid}"), run_lock(tmp_path / ".lock"):
         pass
     owner.kill()
@@ -83,17 +83,15 @@ def test_a_killed_owner_holds_nothing(hold, tmp_path):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
-def test_an_owner_that_has_said_nothing_yet(tmp_path):
+def test_an_owner_that_has_written_nothing_yet(tmp_path):
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with (
-            pytest.raises(ValueError, match="in use by another run: wait"),
-            run_lock(tmp_path / ".lock"),
-        ):
+        lock = run_lock(tmp_path / ".lock")
+        with pytest.raises(ValueError, match="in use by another run"), lock:
             pass
 
 
-def test_a_lock_that_was_taken_away_while_it_was_opened_is_none(tmp_path, monkeypatch):
+def test_a_lock_file_that_was_removed_while_it_was_opened_is_made_again(tmp_path, monkeypatch):
     real, calls = fcntl.flock, []
 
     def flock(descriptor, how):
@@ -114,8 +112,8 @@ def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", flock)
     with run_lock(tmp_path / ".lock"):
         pass
-    said = capsys.readouterr().err
-    assert said == (
+    notice = capsys.readouterr().err
+    assert notice == (
         f"note: {tmp_path}: no locks there (No locks available): start no second run in it\n"
     )
 

@@ -26,8 +26,8 @@ def test_warmup_must_fit():
 
 def test_cosine_to_a_floor_is_torchs():
     rate = cosine_schedule(0.6, 40, final=1e-3)  # SimCLR's
-    found = [rate(step) for step in range(41)]
-    assert found == pytest.approx(
+    rates = [rate(step) for step in range(41)]
+    assert rates == pytest.approx(
         load_golden("baselines/training")["cosine"], rel=1e-12
     )  # torch's is recursive
 

@@ -37,7 +37,7 @@ class Net(jt.nn.Module):
 
 
 def train(folder, epochs, poison=None, seed=1, after=lambda net, epoch: None):
-    """Trains for `epochs` of a schedule made for EPOCHS; returns the final arrays."""
+    """Trains for `epochs` of a schedule of EPOCHS; returns the final arrays."""
     jt.set_global_seed(3)
     net = Net()
     optimizer = jt.optim.AdamW(list(net.parameters()), 0.01, weight_decay=0.1)
@@ -140,10 +140,10 @@ def events(folder):
 def test_tensorboard_shows_what_was_logged_and_a_resumed_run_once(tmp_path):
     def keep(net, epoch):
         if epoch == 3:  # the checkpoint is that of epoch 2
-            shutil.copy(tmp_path / "checkpoint.pkl", tmp_path / "kept.pkl")
+            shutil.copy(tmp_path / "checkpoint.pkl", tmp_path / "epoch2.pkl")
 
     train(tmp_path, EPOCHS, after=keep)
-    shutil.copy(tmp_path / "kept.pkl", tmp_path / "checkpoint.pkl")
+    shutil.copy(tmp_path / "epoch2.pkl", tmp_path / "checkpoint.pkl")
     time.sleep(1.1)  # the files are named by the second
     train(tmp_path, EPOCHS)
     starts, shown = [], {}

@@ -1,4 +1,4 @@
-"""Signals end the work at its next look, a second one at once; without them nothing changes."""
+"""A signal ends the work between two steps, a second one at once, and a long step soon."""
 
 import os
 import signal
@@ -36,6 +36,11 @@ def broken():
         except Stopped:
             raise RuntimeError("the compiler was ended") from None
 
+def endless():
+    signals.GRACE_S = 1
+    with report_progress_on_stop("2 of 3 parts"):
+        deaf()
+
 def ended():
     print("begun", flush=True)
     sys.stdin.readline()  # that the signal has been sent
@@ -46,7 +51,7 @@ def pool():  # as Jittor has one, which it leaves to the end of the process
         print(workers.map(abs, [-1, -2]), flush=True)
 
 def compiling():
-    signals.GRACE_S = 2
+    signals.GRACE_S = 1
     with Pool(2) as workers:
         print("begun", flush=True)
         workers.map(time.sleep, [60, 60])
@@ -58,9 +63,10 @@ AFTER = "program: stopped by {} after 2 of 3 parts; the same command goes on fro
 PLAIN = "program: stopped by {}; the same command goes on from what is finished\n"
 
 
-def started(how, first="begun\n"):
+def start(work, first="begun\n"):
+    """Starts a process that does one of the functions of WORK, and waits for its first line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORK, how],
+        [sys.executable, "-c", WORK, work],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -75,15 +81,15 @@ def started(how, first="begun\n"):
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
-def test_a_signal_ends_the_work_at_its_next_look(name, status):
-    process = started("work")
+def test_a_signal_ends_the_work_between_two_steps(name, status):
+    process = start("work")
     process.send_signal(signal.Signals[name])
     assert process.communicate() == ("", AFTER.format(name))
     assert process.returncode == status
 
 
 def test_a_second_signal_ends_it_at_once():
-    process = started("deaf")
+    process = start("deaf")
     process.send_signal(signal.SIGUSR1)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
@@ -92,30 +98,37 @@ def test_a_second_signal_ends_it_at_once():
     assert process.returncode == 75
 
 
-def test_an_error_that_follows_a_signal_is_the_stop():
-    process = started("broken")
+def test_an_error_after_a_signal_counts_as_a_stop():
+    process = start("broken")
     process.send_signal(signal.SIGTERM)
     assert process.communicate() == ("", PLAIN.format("SIGTERM"))
     assert process.returncode == 75
 
 
-def test_work_that_was_finished_before_its_next_look_is_finished():
-    process = started("ended")
+def test_work_that_ends_without_another_step_is_finished():
+    process = start("ended")
     process.send_signal(signal.SIGTERM)
     assert process.communicate("sent\n") == ("all done\n", "")
     assert process.returncode == 0
 
 
-def test_children_can_be_ended_as_ever():
-    process = started("pool", "[1, 2]\n")
+def test_a_pool_of_processes_ends_as_usual():
+    process = start("pool", "[1, 2]\n")
     assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
 
 
 def test_a_signal_to_all_processes_ends_a_wait_for_those_that_compile():
-    process = started("compiling")
+    process = start("compiling")
     time.sleep(0.5)  # until they are at work
     os.killpg(process.pid, signal.SIGTERM)
     assert process.communicate(timeout=60) == ("", PLAIN.format("SIGTERM"))
+    assert process.returncode == 75
+
+
+def test_a_step_that_does_not_end_is_ended_and_what_is_done_is_named():
+    process = start("endless")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30) == ("", AFTER.format("SIGTERM"))
     assert process.returncode == 75
 
 

@@ -132,9 +132,9 @@ def test_the_same_seed_gives_the_same_bytes(demo, tmp_path):
 
 def test_another_seed_gives_another_demo():
     labels = load_digits().target
-    one, other = (make_demo.divide(labels, np.random.default_rng(seed)) for seed in (0, 1))
-    assert [len(part) for part in one] == [len(part) for part in other]
-    assert all(set(a) != set(b) for a, b in zip(one, other, strict=True))
+    one, two = (make_demo.divide(labels, np.random.default_rng(seed)) for seed in (0, 1))
+    assert [len(part) for part in one] == [len(part) for part in two]
+    assert all(set(a) != set(b) for a, b in zip(one, two, strict=True))
 
 
 def test_the_tracked_split_is_that_of_the_demo(demo):
@@ -201,6 +201,6 @@ def test_an_empty_folder_is_taken(tmp_path, monkeypatch):
 
 def test_the_marker_lists_every_file(demo):
     files = json.loads((demo / make_demo.MARKER).read_text())["files"]
-    found = {name: hashlib.sha256(data).hexdigest() for name, data in contents(demo).items()}
-    del found[make_demo.MARKER]
-    assert files == found
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents(demo).items()}
+    del hashes[make_demo.MARKER]
+    assert files == hashes
