@@ -70,7 +70,7 @@ def current_arguments(arguments: Sequence[str], program: str) -> list[str]:
         field = option[2:].replace("-", "_")
         if field in spellings:
             words[index] = f"--{spellings[field]}{equals}{value}"
-            _notice(program, f"--{field}", f"--{spellings[field]}")
+            _notice(f"{program}: --{field} is --{spellings[field]} now")
             continue
         following = words[index + 1 : index + 2]  # the value, if it is a word of its own
         pair = f"{field} {value}" if equals else " ".join([field, *following])
@@ -79,13 +79,13 @@ def current_arguments(arguments: Sequence[str], program: str) -> list[str]:
             words[index] = f"--{new_field}={new_value}" if equals else f"--{new_field}"
             if not equals:
                 words[index + 1] = new_value
-            _notice(program, f"--{pair}", f"--{spellings[pair]}")
+            _notice(f"{program}: --{pair} is --{spellings[pair]} now")
     return words
 
 
-def _notice(program: str, old: str, new: str) -> None:
+def _notice(text: str) -> None:
     if is_main_process():
-        print(f"{program}: {old} is {new} now; the old spelling ends with 0.2", file=sys.stderr)
+        print(f"{text}; version 0.2 is the last that reads the old spelling", file=sys.stderr)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -118,8 +118,8 @@ def restore_config(
     """
     current = current_fields(fields, program)
     if current != fields:
-        changed = ", ".join(sorted(set(fields) - set(current))) or "a value"
-        _notice(program, f"the old configuration's {changed}", "spelled differently")
+        names = ", ".join(sorted(set(fields) - set(current))) or "a value"
+        _notice(f"{program}: the stored configuration spells {names} the old way")
         current = to_plain(config_class()) | current
     return from_plain(config_class, current, "the configuration")
 

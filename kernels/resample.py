@@ -1,6 +1,6 @@
 """Bicubic crops of one photo, pixel for pixel those of Pillow, without Python's lock.
 
-The plain reference is Pillow's `resize`, as `data.views` calls it under `--precision plain`.
+The plain reference is Pillow's `resize`, as `data.views` calls it under `--kernels jittor`.
 """
 
 import ctypes
