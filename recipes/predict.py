@@ -25,7 +25,7 @@ from fewshot.inference import submission
 from fewshot.inference.predictions import Predictions, concatenate
 from fewshot.inference.scorer import Encoders, InferenceConfig, Scorer
 from fewshot.inference.shards import ChunkStore, select_shard, split_into_chunks
-from fewshot.provenance.files import scored_from
+from fewshot.provenance.files import source_of_scores
 from fewshot.provenance.manifest import write_manifest
 from fewshot.stages.parts import Parts, part_path, read_parts
 from fewshot.stages.record import StageRecord, read_record
@@ -212,7 +212,7 @@ def evaluate(
 
         parts = scorer.parts.by_stage
         scores = scores_of(predictions, truth, label_space, parts, record, scorer.threshold)
-        source = scored_from(config.out / "result.txt", config.labels)
+        source = source_of_scores(config.out / "result.txt", config.labels)
         scores |= {"trained_on": trained_on, "made_from": source}
         write_scores(config.out / "scores.json", scores)
         rows = scores["rows"]

@@ -1,15 +1,18 @@
-"""The main job's chain, backwards: result, manifest, parts, code, texts, weights, images."""
+"""The chain of the main job, from its result back to its images.
+
+The links are those of the result, the manifest, the parts, the code, the texts and the weights;
+`audit_images` adds those of the images.
+"""
 
 import json
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from engine.code_version import PARTS, code_digest
 from engine.config import current_fields
-from fewshot.provenance.audit_images import Images, users_of
+from fewshot.provenance.audit_images import ImageAudit, users_by_hash
 from fewshot.provenance.links import (
     CHANGED,
     MISSING,
@@ -17,82 +20,92 @@ from fewshot.provenance.links import (
     OK,
     RESULT,
     Link,
-    code_link,
-    compared,
-    few,
-    file_link,
-    weight_link,
-    weight_path,
+    check_code,
+    check_file,
+    check_weights,
+    compare_hashes,
+    find_weight_file,
+    join_names,
 )
 from fewshot.provenance.verify import read_manifest
-from fewshot.stages.record import read_record, record_path
+from fewshot.stages.record import Origin, origin_of, read_record, record_path
 from runtime.paths import ROOT
 from weight_files.reader import safe_load
 
-PLACES = ("data", "images", "weights", "auxiliary", "parts")  # fields that say where inputs lie
-NEGATIVE_TEXTS = ("negatives", "templates")  # what the filter's words come from
+# fields of the manifest's "config" that say where inputs are
+LOCATIONS = ("data", "images", "weights", "auxiliary", "parts")
+FILES_OF_OOD = ("negatives", "templates")  # what the ood stage reads from prompts/
 
 
 @dataclass(frozen=True)
-class Job:
-    """A finished main job. `places` says where things lie today: fields of the manifest's "config"
-    that differ from it, and "shots", the file of the few-shot split; `kit` holds code and prompts.
+class JobAudit:
+    """The audit of a finished main job.
+
+    locations: where inputs are now, if not where the manifest says; the fields of LOCATIONS, and
+    "shots" for the few-shot list. kit: the folder that holds the code and prompts/.
     """
 
     manifest: Path
-    places: dict[str, str]
+    locations: dict[str, str]
     kit: Path = ROOT
 
     @cached_property
     def record(self) -> dict:
+        """The manifest. Raises ValueError if it is not as test.py writes it."""
         record = read_manifest(self.manifest)
         record["config"] = current_fields(record["config"], "test.py")
-        made_from, inputs = record.get("made_from"), record["inputs"]
-        forms = {
-            "made_from": _maps_to(made_from, dict),
+        inputs, shots = record["inputs"], record.get("shots")
+        is_valid = {
+            "made_from": _maps_to(record.get("made_from"), dict),
             "inputs: parts": _maps_to(inputs.get("parts"), str),
             "inputs: weights": isinstance(inputs.get("weights"), str),
             "inputs: images": isinstance(inputs.get("images"), int),
-            "shots": isinstance(record.get("shots"), list)
-            and all(isinstance(pair, list) and len(pair) == 2 for pair in record["shots"]),
-            "config": all(isinstance(record["config"].get(name), str) for name in PLACES),
+            "shots": isinstance(shots, list)
+            and all(isinstance(pair, list) and len(pair) == 2 for pair in shots),
+            "config": all(isinstance(record["config"].get(name), str) for name in LOCATIONS),
         }
-        wrong = [name for name, right in forms.items() if not right]
+        wrong = [name for name, valid in is_valid.items() if not valid]
         if wrong:
             raise ValueError(f"{self.manifest}: {', '.join(wrong)} not as test.py writes it")
         return record
 
-    def place(self, name: str) -> Path:
-        return Path(self.places.get(name) or self.record["config"][name])
-
     def links(self) -> list[Link]:
-        """All links, the result's first."""
-        shots = self.places.get("shots")
-        split = Path(shots) if shots else None
-        test = self.place("images").as_posix()
-        images = Images(self.manifest, self.record, self.place("data"), test, split)
+        """Returns all links, those of the result first."""
+        shots = self.locations.get("shots")
+        images = ImageAudit(
+            self.manifest,
+            self.record,
+            self._path("data"),
+            self._path("images").as_posix(),
+            Path(shots) if shots else None,
+        )
+        code = self.record.get("code")
         return [
-            *self.results(),
-            *images.of_the_test(),
-            code_link("code of the test run", self.record.get("code"), (RESULT,), self.kit),
-            *self.weights("weights", self.record["inputs"]["weights"]),
-            *self.weights("auxiliary", self.record["inputs"].get("auxiliary")),
-            *self.parts(),
-            *self.code(),
-            *self.texts(),
-            *images.of_the_training(),
+            *self._result_links(),
+            *images.test_links(),
+            check_code("code of the test run", code, (RESULT,), self.kit),
+            *self._weight_links("weights", self.record["inputs"]["weights"]),
+            *self._weight_links("auxiliary", self.record["inputs"].get("auxiliary")),
+            *self._part_links(),
+            *self._code_links(),
+            *self._text_links(),
+            *images.training_links(),
         ]
 
-    def results(self) -> list[Link]:
+    def _path(self, name: str) -> Path:
+        """Returns where an input is now."""
+        return Path(self.locations.get(name) or self.record["config"][name])
+
+    def _result_links(self) -> list[Link]:
         folder, recorded = self.manifest.parent, self.record["result"]
-        links = [file_link(name, folder / name, recorded[name]) for name in sorted(recorded)]
+        links = [check_file(name, folder / name, recorded[name]) for name in sorted(recorded)]
         if (folder / "scores.json").is_file():
-            links += self.scores(folder / "scores.json")
+            links += self._score_links(folder / "scores.json")
         return links
 
-    def scores(self, path: Path) -> list[Link]:
-        """scores.json says which result and which labels it is of."""
-        into, where = ("scores.json",), path.as_posix()
+    def _score_links(self, path: Path) -> list[Link]:
+        """Compares the result and the labels that scores.json is about."""
+        users, where = ("scores.json",), path.as_posix()
         try:
             source = json.loads(path.read_text(encoding="utf-8")).get("made_from")
         except (ValueError, AttributeError) as error:
@@ -100,89 +113,98 @@ class Job:
         if not source:
             note = "its accuracies may be those of another result, or of other labels"
             return [Link("scores.json", NOT_RECORDED, path=where, note=note)]
-        result = compared(
-            "result of scores.json",
-            source["result.txt"],
-            self.record["result"]["result.txt"],
-            into=into,
-            path=where,
-        )
-        if source["labels"] is None:  # the names of the test folders are the labels
-            return [result]
-        return [result, file_link("labels", self.place("labels"), source["labels"], into)]
+        result = self.record["result"]["result.txt"]
+        links = [
+            compare_hashes("result of scores.json", source["result.txt"], result, users, where)
+        ]
+        if source["labels"] is not None:  # else the folders of the test images are the labels
+            links.append(check_file("labels", self._path("labels"), source["labels"], users))
+        return links
 
-    def weights(self, name: str, recorded: str | None) -> list[Link]:
-        users = users_of(self.record, name)
+    def _weight_links(self, name: str, recorded: str | None) -> list[Link]:
+        """Compares a weight file with each hash that the manifest or a part records."""
+        users = users_by_hash(self.record, name)
         if recorded:
             users[recorded] = (RESULT, *users.get(recorded, ()))
         if not users:
             return []
-        path = weight_path(self.place(name).as_posix())
-        return [weight_link(name, path, sha256, into) for sha256, into in users.items()]
+        path = find_weight_file(self._path(name).as_posix())
+        return [check_weights(name, path, sha256, used_by) for sha256, used_by in users.items()]
 
-    def parts(self) -> list[Link]:
-        folder, hashes = self.place("parts"), self.record["inputs"]["parts"]
-        links = [file_link(name, folder / name, hashes[name], (RESULT,)) for name in hashes]
-        whole = [link.name for link in links if link.state == OK]
-        metas = {name: safe_load(folder / name).get("meta", {}) for name in whole}
-        return [*links, self._schedule(folder), self._records(metas)]
+    def _part_links(self) -> list[Link]:
+        folder, recorded = self._path("parts"), self.record["inputs"]["parts"]
+        links = [check_file(name, folder / name, recorded[name], (RESULT,)) for name in recorded]
+        names = [link.name for link in links if link.state == OK]
+        origins = {name: _read_origin(folder / name) for name in names}
+        return [*links, self._record_link(folder), self._origin_link(origins)]
 
-    def _schedule(self, folder: Path) -> Link:
-        """What the training noted of its parts."""
-        path, name = record_path(folder), "record of the training"
-        into = tuple(self.record["inputs"]["parts"])
-        more: dict[str, Any] = {"into": into, "path": path.as_posix()}
+    def _record_link(self, folder: Path) -> Link:
+        """Compares the parts with the record that the training wrote beside them."""
+        path, parts = record_path(folder), self.record["inputs"]["parts"]
+        name, used_by, where = "record of the training", tuple(parts), path.as_posix()
         if not path.is_file():
-            return Link(name, MISSING, note="copy it along with the parts", **more)
+            return Link(name, MISSING, used_by, where, note="copy it along with the parts")
         try:
-            noted = {stage.output: stage.sha256 for stage in read_record(folder).values()}
+            recorded = {stage.output: stage.sha256 for stage in read_record(folder).values()}
         except ValueError as error:
-            return Link(name, CHANGED, note=f"cannot be read ({error})", **more)
-        parts = self.record["inputs"]["parts"]
-        other = [part for part in parts if noted.get(part) != parts[part]]
-        note = f"is of another {', '.join(other)}" if other else f"{len(parts)} parts"
-        return Link(name, CHANGED if other else OK, note=note, **more)
+            return Link(name, CHANGED, used_by, where, note=f"cannot be read ({error})")
+        differing = [part for part in parts if recorded.get(part) != parts[part]]
+        if differing:
+            note = f"is that of another {', '.join(differing)}"
+            return Link(name, CHANGED, used_by, where, note=note)
+        return Link(name, OK, used_by, where, note=f"{len(parts)} parts")
 
-    def _records(self, metas: dict[str, dict]) -> Link:
-        """Whether the parts themselves say that they were made from what the manifest says, and
-        from each other. metas: what those hold that are the recorded files.
+    def _origin_link(self, origins: dict[str, Origin | None]) -> Link:
+        """Compares what the parts say they were made from with the manifest and with each other.
+
+        origins: by file name, of the parts whose files are those of the manifest.
         """
-        made_from = self.record["made_from"]
-        other = []
-        for name, meta in metas.items():
-            needed = {f"{need}.pkl": key for need, key in meta.get("needs", {}).items()}
-            here = {need: metas[need].get("key") for need in needed if need in metas}
-            if meta.get("inputs") != made_from.get(name) or not here.items() <= needed.items():
-                other.append(name)
-        note = f"other ones in {few(other)}" if other else f"of {len(metas)} parts"
-        where = self.manifest.as_posix()
-        return Link("records in the parts", CHANGED if other else OK, (RESULT,), where, note=note)
+        keys = {name: origin.key for name, origin in origins.items() if origin}
+        differing = []
+        for name, origin in origins.items():
+            if origin is None or origin.inputs != self.record["made_from"].get(name):
+                differing.append(name)
+            elif any(keys.get(f"{need}.pkl", key) != key for need, key in origin.needs.items()):
+                differing.append(name)
+        note = f"of {len(origins)} parts"
+        if differing:
+            note = f"differ in {join_names(differing)}"
+        state = CHANGED if differing else OK
+        return Link("records in the parts", state, (RESULT,), self.manifest.as_posix(), note=note)
 
-    def code(self) -> list[Link]:
-        """The source that trained the parts, as one hash, with Jittor's version as recorded."""
+    def _code_links(self) -> list[Link]:
+        """Compares the code that trained the parts; Jittor's version is the recorded one."""
         jittor = self.record["versions"].get("jittor", "")
-        found = code_digest([PARTS], jittor, self.kit)
+        current = code_digest([PARTS], jittor, self.kit)
         note = f"commit of the test run {self.record.get('commit', 'unknown')}"
         return [
-            compared("code of the parts", recorded, found, into=into, note=note)
-            for recorded, into in users_of(self.record, "code").items()
+            compare_hashes("code of the parts", recorded, current, used_by, note=note)
+            for recorded, used_by in users_by_hash(self.record, "code").items()
         ]
 
-    def texts(self) -> list[Link]:
-        """Files of prompts, each with the parts that were made from it."""
+    def _text_links(self) -> list[Link]:
+        """Compares the files of prompts/ that the parts were made from."""
         users, prompts = defaultdict(list), self.kit / "prompts"
         for part, inputs in self.record["made_from"].items():
-            files = {prompts / f"{kind}.json": inputs.get(kind) for kind in NEGATIVE_TEXTS}
-            own = Path(inputs.get("text", {}).get("classes", ""))
+            files = {prompts / f"{kind}.json": inputs.get(kind) for kind in FILES_OF_OOD}
+            user_file = Path(inputs.get("text", {}).get("classes", ""))
             for name, recorded in inputs.get("prompts", {}).items():
                 folder = prompts if name == "templates.json" else prompts / "classes"
-                files[own if own.name == name else folder / name] = recorded
+                files[user_file if user_file.name == name else folder / name] = recorded
             for path, recorded in files.items():
                 if recorded:
                     users[path, recorded].append(part)
-        return [file_link(path.name, path, sha256, into) for (path, sha256), into in users.items()]
+        return [check_file(path.name, path, sha256, by) for (path, sha256), by in users.items()]
+
+
+def _read_origin(path: Path) -> Origin | None:
+    """Reads the origin in a part's file; None if another version of the kit wrote it."""
+    try:
+        return origin_of(safe_load(path), path)
+    except ValueError:
+        return None
 
 
 def _maps_to(value: object, kind: type) -> bool:
-    """Whether this is a dictionary of values of this kind."""
-    return isinstance(value, dict) and all(isinstance(each, kind) for each in value.values())
+    """Whether a value is a dictionary whose values are of this type."""
+    return isinstance(value, dict) and all(isinstance(item, kind) for item in value.values())

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from data.few_shot_dataset import list_test_images
-from fewshot.provenance.audit import Job
+from fewshot.provenance.audit import JobAudit
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from runtime.paths import ROOT
 from tests.helpers.machine import PACKAGES
@@ -43,7 +43,7 @@ def make_finished(job, folder):
 
 
 def links(folder, **given):
-    found = Job(folder / "out/manifest.json", places(folder) | given, folder / "kit").links()
+    found = JobAudit(folder / "out/manifest.json", places(folder) | given, folder / "kit").links()
     names = [link.name for link in found]
     assert len(set(names)) == len(names)
     return {link.name: link for link in found}

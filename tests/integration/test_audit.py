@@ -9,9 +9,9 @@ import pytest
 
 from engine.code_version import PARTS
 from fewshot.features.encoder import code_version
-from fewshot.provenance.audit import Job
-from fewshot.provenance.audit_images import users_of
-from fewshot.provenance.files import IMAGES, scored_from
+from fewshot.provenance.audit import JobAudit
+from fewshot.provenance.audit_images import users_by_hash
+from fewshot.provenance.files import IMAGES, source_of_scores
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
 from runtime.paths import ROOT
 from tests.helpers.finished_job import (
@@ -46,9 +46,9 @@ def test_all_is_well(finished):
     assert wrong(finished) == {}
     found = links(finished)
     assert {"result.txt", "result.zip", "test images", "weights", "head.pkl", "split"} < set(found)
-    assert found["weights"].into[:2] == ("result", "auxiliary.pkl")
+    assert found["weights"].used_by[:2] == ("result", "auxiliary.pkl")
     assert "unknown file" in found["weights"].note
-    assert found["templates.json"].into == ("ood.pkl", "text.pkl")
+    assert found["templates.json"].used_by == ("ood.pkl", "text.pkl")
     listed = (finished / "out" / IMAGES).read_text().splitlines()
     hashes = [line.split("  ") for line in listed]
     assert len(listed) == COUNT
@@ -64,10 +64,10 @@ def test_damage_is_named_and_it_alone(copy, damage):
 
 def test_a_manifest_that_disagrees_with_its_parts_gets_a_link_for_each_hash(copy):
     edited(copy / "out/manifest.json", lambda m: m["inputs"].update(weights="0" * 64))
-    found = Job(copy / "out/manifest.json", places(copy), copy / "kit").links()
+    found = JobAudit(copy / "out/manifest.json", places(copy), copy / "kit").links()
     weights = [link for link in found if link.name == "weights"]
     assert [link.state for link in weights] == [OK, CHANGED]
-    assert weights[1].into == ("result",) and "head.pkl" in weights[0].into
+    assert weights[1].used_by == ("result",) and "head.pkl" in weights[0].used_by
 
 
 def test_images_that_changed_are_named(copy):
@@ -86,8 +86,8 @@ def test_images_that_changed_are_named(copy):
 def test_a_file_called_like_a_public_one_is_changed(copy):
     (copy / "clip.pkl").rename(copy / "ViT-B-32.pt")
     link = links(copy, weights=str(copy / "ViT-B-32.pt"))["weights"]
-    assert link.state == CHANGED and link.recorded == link.found
-    assert link.note == "unknown file, called like OpenAI CLIP (ViT-B/32)"
+    assert link.state == CHANGED and link.recorded_hash == link.current_hash
+    assert link.note == "unknown file, but named like OpenAI CLIP (ViT-B/32)"
 
 
 def test_a_model_named_officially_is_looked_for_where_downloads_go(copy, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_model_named_officially_is_looked_for_where_downloads_go(copy, monkeyp
     (copy / ".cache/clip").mkdir(parents=True)
     (copy / "clip.pkl").rename(copy / ".cache/clip/ViT-L-14.pt")
     link = links(copy, weights="ViT-L/14")["weights"]
-    assert link.path == (copy / ".cache/clip/ViT-L-14.pt").as_posix() and "called like" in link.note
+    assert link.path == (copy / ".cache/clip/ViT-L-14.pt").as_posix() and "named like" in link.note
 
 
 def test_scores_say_what_they_are_of(copy):
@@ -106,9 +106,9 @@ def test_scores_say_what_they_are_of(copy):
     edited(out / "manifest.json", lambda m: m["config"].update(labels=str(labels)))
     (out / "scores.json").write_text(json.dumps({"images": 1}))
     assert wrong(copy) == {"scores.json": NOT_RECORDED}
-    source = scored_from(out / "result.txt", labels)
+    source = source_of_scores(out / "result.txt", labels)
     (out / "scores.json").write_text(json.dumps({"images": 1, "made_from": source}))
-    assert wrong(copy) == {} and links(copy)["labels"].into == ("scores.json",)
+    assert wrong(copy) == {} and links(copy)["labels"].used_by == ("scores.json",)
     labels.write_text("image_1.png 4\n")
     assert wrong(copy) == {"labels": CHANGED}
     labels.unlink()
@@ -139,7 +139,7 @@ def test_another_manifest_is_one_line(finished, tmp_path, change, words):
     shutil.copy(finished / "out/manifest.json", tmp_path)
     edited(tmp_path / "manifest.json", change)
     with pytest.raises(ValueError, match=f"manifest.json: {words} not as test.py writes it"):
-        Job(tmp_path / "manifest.json", {}).links()
+        JobAudit(tmp_path / "manifest.json", {}).links()
 
 
 def test_class_texts_are_looked_for_in_their_folder_or_where_they_were_named(copy, tmp_path):
@@ -163,7 +163,7 @@ def test_class_texts_are_looked_for_in_their_folder_or_where_they_were_named(cop
 
 def test_the_code_is_what_the_keys_of_the_stages_hash(finished):
     record = json.loads((finished / "out/manifest.json").read_text())
-    assert list(users_of(record, "code")) == [code_version(PARTS)]
+    assert list(users_by_hash(record, "code")) == [code_version(PARTS)]
     assert "test.py" in record["code"]
 
 
@@ -198,7 +198,7 @@ def test_the_tool_says_all_and_ends_with_the_status(copy):
     listed = json.loads((copy / "audit.json").read_text())
     changed = [each for each in listed if each["state"] == CHANGED]
     assert [each["name"] for each in changed] == ["weights"]
-    assert changed[0]["found"] == sha256_of(copy / "clip.pkl") != changed[0]["recorded"]
+    assert changed[0]["current_hash"] == sha256_of(copy / "clip.pkl") != changed[0]["recorded_hash"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines.audit import Phase, phases_in
+from baselines.audit import Phase, find_phases
 from baselines.datasets.image_sets import image_set_digest
 from baselines.datasets.registry import load_dataset
 from baselines.datasets.splits import read_or_draw_split
@@ -69,7 +69,7 @@ def finished(tmp_path, kit):
 
 
 def links(folder, root=None):
-    phases = [Phase(phase, root, folder / "kit") for phase in phases_in(folder / "out")]
+    phases = [Phase(phase, root, folder / "kit") for phase in find_phases(folder / "out")]
     return {link.name: link for phase in phases for link in phase.links()}
 
 
