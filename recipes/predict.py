@@ -119,9 +119,11 @@ def run(config: Config) -> None:
     predictions = concatenate(list(store.load_all(split_into_chunks(samples))))
     for stale in ("scores.json", "report.html"):  # of another result
         (config.out / stale).unlink(missing_ok=True)
-    write_result(config.out, predictions, len(parts.text.label_space))
+    result = config.out / "result.txt"
+    submission.write(result, predictions.names, predictions.ids, len(parts.text.label_space))
+    submission.zip_result(result, config.out / "result.zip")
     trained_on = write_manifest(config.out, to_plain(config), scorer, samples, predictions)
-    print(f"test: {len(predictions)} images -> {config.out / 'result.txt'}, valid")
+    print(f"test: {len(predictions)} images -> {result}, valid")
     if predictions.skipped:
         print(summarize_skipped(predictions.skipped))
     if trained_on:
@@ -189,14 +191,6 @@ def score_chunks(shard: str, samples: list[Sample], scorer: Scorer, store: Chunk
     return total
 
 
-def write_result(out: Path, predictions: Predictions, num_classes: int) -> None:
-    """Writes result.txt and result.zip, reads both back and validates them."""
-    submission.write(out / "result.txt", predictions.names, predictions.ids, num_classes)
-    submission.zip_result(out / "result.txt", out / "result.zip")
-    submission.validate(out / "result.txt", predictions.names, num_classes)
-    submission.validate_zip(out / "result.zip", predictions.names, num_classes)
-
-
 def evaluate(
     config: Config,
     scorer: Scorer,
@@ -219,6 +213,7 @@ def evaluate(
         print(f"\n{as_text(scores)}")
     if config.report:
         from fewshot.evaluation.report.page import write_report  # loads matplotlib and Jinja
+        from fewshot.evaluation.report.pictures import make_picture
 
         write_report(
             config.out / "report.html",
@@ -229,7 +224,9 @@ def evaluate(
             rows=rows,
             seconds=seconds_by_step(record, scorer),
             settings=report_settings(config, scorer),
-            picture=lambda index, view: scorer.picture(samples[index].path, view),
+            picture=lambda index, view: make_picture(
+                samples[index].path, scorer.config.views, view
+            ),
         )
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
-from PIL import Image
 
 import runtime
-from data.decoding import BrokenImage, decode
-from data.views import Views, random_view
+from data.views import Views
 from engine.device import precision_in_use
+from engine.plain_data import to_plain
 from fewshot.features.encoder import Encoder, code_version, encode_views
 from fewshot.inference import mta
 from fewshot.inference.classifiers import ENSEMBLE
@@ -26,10 +25,7 @@ from fewshot.inference.routing import class_scores
 from fewshot.inference.submission import top5
 from fewshot.stages.ood_log_odds import ood_log_odds
 from fewshot.stages.parts import Parts
-from jclip.preprocess import centre_crop, resize_short_side
 from models.normalize import unit_rows
-
-PICTURE = 160  # pixels a side of a view that is shown
 
 
 @dataclass(frozen=True)
@@ -67,12 +63,10 @@ class Scorer:
 
     def setup(self) -> dict:
         """Returns plain data: all that predictions depend on beside the images."""
-        config, views = self.config, self.config.views
         return {
             "parts": self.parts.hashes,
             "encoders": [encoder.weights_sha256 for encoder in self.encoders],
-            "config": [config.tta, config.ood, config.routing],
-            "views": [views.count, views.seed, *views.crops.scale, views.crops.flip],
+            "config": to_plain(self.config),
             "device": [self.encoders.plain.device, precision_in_use(), runtime.PREPARED.threads],
             "code": code_version(__name__),
         }
@@ -122,14 +116,3 @@ class Scorer:
             return Features(plain_rows, tuned_rows), view_weights
         weighted = unit_rows(auxiliary) * view_weights[:, :, None]
         return Features(plain_rows, tuned_rows, unit_rows(weighted.sum(axis=1))), view_weights
-
-    def picture(self, path: Path, view: int) -> Image.Image:
-        """Returns a view of an image to show, RGB; grey if the image cannot be read any more."""
-        views = self.config.views
-        try:
-            image = decode(path)
-            if view:
-                return random_view(image, PICTURE, views.crops, views.seed, view)
-            return centre_crop(resize_short_side(image, PICTURE), PICTURE).convert("RGB")
-        except (BrokenImage, ValueError):
-            return Image.new("RGB", (PICTURE, PICTURE), "grey")

@@ -5,11 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.decoding import decode
 from data.few_shot_dataset import list_test_images
-from data.views import Crops, Views, random_view
+from data.views import Crops, Views
 from fewshot.inference import mta
-from fewshot.inference.scorer import PICTURE, Encoders, InferenceConfig, Scorer
+from fewshot.inference.scorer import Encoders, InferenceConfig, Scorer
 from fewshot.stages.ood_log_odds import ood_log_odds
 from fewshot.stages.parts import read_parts
 from models.normalize import unit_rows
@@ -91,11 +90,3 @@ def test_a_setup_is_known_by_all_that_an_outcome_follows_from(scorer):
     made += [Scorer(two_encoders, scorer.parts, config)]
     setups = [repr(one.setup()) for one in (scorer, *made)]
     assert len(set(setups)) == len(setups)
-
-
-def test_a_picture_is_the_view_of_that_number(scorer, seen, tmp_path):
-    path = seen[0][0]
-    expected = random_view(decode(path), PICTURE, VIEWS.crops, VIEWS.seed, 2)
-    assert scorer.picture(path, 2).tobytes() == expected.tobytes()
-    assert scorer.picture(path, 0).size == (PICTURE, PICTURE)
-    assert scorer.picture(tmp_path / "gone.png", 0).size == (PICTURE, PICTURE)
