@@ -1,7 +1,7 @@
 """The label space: the classes of a data set, and which of them can be trained on.
 
-`open_dataset` makes one `LabelSpace`. Every other module asks it which classes are base and which
-are new, in which order the columns of logits stand, and what a class is called.
+`open_dataset` makes one `LabelSpace`. It tells every other module which classes are base and which
+are new. It also tells the order of the columns of logits, and what a class is called.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """The main recipe: from a few labelled images per class and a CLIP to the parts of `test.py`.
 
-    python train.py clip_fewshot        (data in Dataset/, ViT-B-32.pkl beside train.py)
+    python train.py clip_fewshot        (data in Dataset/, ViT-B-32.pkl next to train.py)
 
 A pipeline of stages. Each learns from what the ones before it left, and is kept as long as its
 inputs do not change. Test images are not read here.

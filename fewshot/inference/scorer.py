@@ -62,7 +62,7 @@ class Scorer:
         self.seconds: dict[str, float] = defaultdict(float)
 
     def setup(self) -> dict:
-        """Returns plain data: all that predictions depend on beside the images."""
+        """Returns plain data: all that predictions depend on besides the images."""
         return {
             "parts": self.parts.hashes,
             "encoders": [encoder.weights_sha256 for encoder in self.encoders],

@@ -2,7 +2,8 @@
 
 A chunk of 64 images is the unit of work that is kept on disk: a stopped run goes on from it. A
 shard is the share of the chunks that one machine scores. A chunk is known by the bytes of its
-images and by everything that its predictions depend on, so any shard, machine or run may make it.
+images and by everything else that its predictions depend on. So any shard, machine or run may make
+it.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ def select_shard(chunks: Sequence, shard: str) -> list:
 class ChunkStore:
     """The predictions of chunks under `folder`, in a folder of their own for each setup.
 
-    setup: plain data, hashes for files: all that predictions depend on beside the images.
+    setup: plain data, hashes for files: all that predictions depend on besides the images.
     """
 
     def __init__(self, folder: Path, setup: dict):

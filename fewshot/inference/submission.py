@@ -48,8 +48,8 @@ def top5(scores: np.ndarray) -> np.ndarray:
 def require_names(where: str, names: Sequence[str]) -> frozenset[str]:
     """Returns the image names as a set.
 
-    Raises ValueError for what no result can hold: no name at all, a name that comes twice, and a
-    name with a line end, a tab, two spaces in a row, or spaces at its ends.
+    Raises ValueError for what no result can hold: no name at all, and a name that comes twice. It
+    also refuses a name with a line end, a tab, two spaces in a row, or spaces at its ends.
     """
     if not names:
         raise ValueError(f"{where}: there are no test images")

@@ -1,4 +1,4 @@
-"""The files beside a result that record what it was made from."""
+"""The files next to a result that record what it was made from."""
 
 import hashlib
 from collections.abc import Iterable

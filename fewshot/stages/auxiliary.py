@@ -24,7 +24,7 @@ def auxiliary_stage(task: Task, encoder: Encoder) -> Stage:
 def train_auxiliary(
     features: np.ndarray, labels: np.ndarray, logits: np.ndarray, weights_sha256: str
 ) -> AuxiliaryPart:
-    """Fits the bias to features[N,P,W] of the second encoder, beside zero-shot logits[N,K]."""
+    """Fits the bias to features[N,P,W] of the second encoder, next to zero-shot logits[N,K]."""
     bias = AuxiliaryBias().fit(mean_views(features), labels, logits)
     state = bias.state()
     print(f"auxiliary: ridge {bias.ridge_}, weight {bias.weight_:.2f}, both by leave-one-out")

@@ -100,9 +100,9 @@ class ChannelPart(Part):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GdaPart(Part):
-    """A Gaussian discriminant beside zero-shot."""
+    """A Gaussian discriminant next to zero-shot."""
 
-    weight: float  # of its logits beside those of zero-shot
+    weight: float  # of its logits next to those of zero-shot
     state: Arrays  # of GaussianDiscriminant
 
 

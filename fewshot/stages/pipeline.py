@@ -1,7 +1,7 @@
 """The stages of a training: run one after the other, kept as long as their inputs do not change.
 
 A stage is known by the hash of its inputs and of the stages it needs. The part that it makes is
-stored under that key, beside pipeline.json, the record of what was made from what.
+stored under that key, next to pipeline.json, the record of what was made from what.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Stage:
 
     name: str
     kind: type[Part]
-    inputs: dict  # plain data, hashes for files: all that the part depends on beside `needs`
+    inputs: dict  # plain data, hashes for files: all that the part depends on besides `needs`
     make: Callable[..., Part]
     needs: tuple[str, ...] = ()
     has_run: bool = False

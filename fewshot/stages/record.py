@@ -1,4 +1,4 @@
-"""What each stage was made from: the origin in each part's file, and pipeline.json beside them.
+"""What each stage was made from: the origin in each part's file, and pipeline.json next to them.
 
 Needs no Jittor, so that an audit can read both on any machine.
 """
@@ -14,7 +14,7 @@ from runtime.files import atomic_write
 
 RECORD = "pipeline.json"
 RETRAIN = "run `bash train.sh` again"
-OLD_RECORD = "schedule.json"  # what RECORD was called before version 2
+OLD_RECORD = "schedule.json"  # the name of RECORD in version 0.1
 
 
 @dataclass(frozen=True)

@@ -207,3 +207,16 @@ def test_growth_is_measured_on_a_run_of_its_own(job, capsys):
     title, *rows = capsys.readouterr().out.splitlines()
     assert title.split()[0] == "images" and [row.split()[0] for row in rows] == ["3", "5"]
     assert all(float(value) > 0 for row in rows for value in row.split())
+
+
+def test_a_test_run_imports_no_code_of_training_or_reports():
+    code = (
+        "import runtime, sys; from recipes import predict; print('\\n'.join(sorted(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    modules = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = set(modules.stdout.split())
+    assert "fewshot.inference.scorer" in imported
+    unwanted = {"engine.trainer", "engine.run_log", "engine.batches", "fewshot.stages.pipeline"}
+    unwanted |= {"fewshot.evaluation.report", "fewshot.provenance.audit", "baselines"}
+    assert not imported & (unwanted | {"tensorboardX", "matplotlib", "jinja2"})
