@@ -101,7 +101,7 @@ def train_channel(
 
 
 def train_gda(features: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> GdaPart:
-    """Fits the discriminant to features[N,P,E] of CLIP as it came, next to zero-shot logits[N,K]."""
+    """Fits the discriminant to features[N,P,E] of plain CLIP, next to zero-shot logits[N,K]."""
     gda = GaussianDiscriminant().fit(mean_views(features), labels, logits.shape[1])
     weight, state = gda.fit_weight(logits, labels), gda.state()
     print(f"gda: weight {weight:.4f} beside zero-shot, by leave-one-out", flush=True)
