@@ -30,7 +30,7 @@ from tyro.conf import Positional
 
 from benchmarks.rank_fusion import transductive_rank_fusion
 from engine.config import parse
-from fewshot.evaluation.ood_metrics import evaluate
+from fewshot.evaluation.ood_metrics import separation
 from models.normalize import unit_rows
 from models.ood.gp_filter import GPFilter
 from models.ood.scores import deal_groups, known_names, mcm, neglabel
@@ -82,11 +82,11 @@ def figures(score: np.ndarray, is_base: np.ndarray, threshold: float) -> list[fl
 
     The last two are NaN if there is no threshold, because the score may then be no log-odds.
     """
-    metrics = evaluate(score, is_base, threshold)
+    metrics = separation(score, is_base, threshold)
     if np.isnan(threshold):
         return [metrics["auroc"], metrics["fpr95"], np.nan, np.nan]
     loss = np.logaddexp(0, np.where(is_base, -score, score)).mean()
-    return [metrics["auroc"], metrics["fpr95"], metrics["base_kept"], loss]
+    return [metrics["auroc"], metrics["fpr95"], metrics["base_recall"], loss]
 
 
 def near(arrays: dict, train: dict, seed: int, kind: Kind) -> dict[str, list[float]]:

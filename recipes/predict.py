@@ -200,17 +200,16 @@ def evaluate(
 ) -> None:
     """Writes and prints the scores if there are labels, and writes the report."""
     label_space, record = scorer.label_space, read_record(config.parts)
-    truth, rows = true_labels(samples, config.labels), None
+    truth, scores = true_labels(samples, config.labels), None
     if truth is not None:
-        from fewshot.evaluation.scores import as_text, scores_of, write_scores
+        from fewshot.evaluation.tables import format_scores, make_scores, write_scores
 
         parts = scorer.parts.by_stage
-        scores = scores_of(predictions, truth, label_space, parts, record, scorer.threshold)
+        scores = make_scores(predictions, truth, label_space, parts, record, scorer.threshold)
         source = source_of_scores(config.out / "result.txt", config.labels)
         scores |= {"trained_on": trained_on, "made_from": source}
         write_scores(config.out / "scores.json", scores)
-        rows = scores["rows"]
-        print(f"\n{as_text(scores)}")
+        print(f"\n{format_scores(scores)}")
     if config.report:
         from fewshot.evaluation.report.page import write_report  # loads matplotlib and Jinja
         from fewshot.evaluation.report.pictures import make_picture
@@ -221,7 +220,7 @@ def evaluate(
             label_space,
             threshold=scorer.threshold,
             truth=truth,
-            rows=rows,
+            scores=scores,
             seconds=seconds_by_step(record, scorer),
             settings=report_settings(config, scorer),
             picture=lambda index, view: make_picture(

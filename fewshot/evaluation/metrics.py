@@ -7,43 +7,39 @@ from scipy.stats import t as student
 from sklearn.metrics import accuracy_score
 
 
-def accuracy(chosen: np.ndarray, labels: np.ndarray) -> float:
-    """The share of chosen[N] that equals labels[N]."""
-    return float(accuracy_score(labels, chosen))
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the share of predicted[N] that equals labels[N]."""
+    return float(accuracy_score(labels, predicted))
+
+
+def accuracy_of_classes(
+    predicted: np.ndarray, labels: np.ndarray, ids: Sequence[int] | np.ndarray
+) -> float:
+    """Returns the accuracy of the images whose labels[N] are among `ids`; NaN without any."""
+    rows = np.isin(labels, ids)
+    return accuracy(predicted[rows], labels[rows]) if rows.any() else float("nan")
+
+
+def top5_accuracy(ids: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the share of images whose labels[N] are among their ids[N,5]."""
+    return float((ids == labels[:, None]).any(axis=1).mean())
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """Returns 2 base new / (base + new), the usual figure of base-to-new generalisation.
+
+    It is 0 if both are 0.
+    """
+    return 2 * base * new / (base + new) if base + new else 0.0
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, half of the 95 % interval by Student's t) over repeats; NaN for a single one."""
+    """Returns the mean over repeats and half of its 95 % interval by Student's t.
+
+    The half is NaN for a single value.
+    """
     array = np.asarray(values, float)
     if len(array) < 2:
         return float(array.mean()), float("nan")
     error = array.std(ddof=1) / np.sqrt(len(array))
     return float(array.mean()), float(student.ppf(0.975, len(array) - 1) * error)
-
-
-def harmonic_mean(base: float, new: float) -> float:
-    """2 base new / (base + new), the usual figure of base-to-new generalisation; 0 of zeros."""
-    return 2 * base * new / (base + new) if base + new else 0.0
-
-
-def table(rows: dict[str, dict[str, float | int]]) -> str:
-    """Rows as text: {"zero-shot": {"base": .5, "trainable": 12}} and so on. Fractions print in
-    percent, whole numbers as they are; NaN and what a row lacks as a dash.
-    """
-    columns = list(dict.fromkeys(column for values in rows.values() for column in values))
-    width = max(len(name) for name in rows)
-    widths = [max(10, len(column) + 2) for column in columns]
-
-    def line(name: str, cells) -> str:
-        padded = (f"{cell:>{wide}}" for cell, wide in zip(cells, widths, strict=True))
-        return f"{name:<{width}}" + "".join(padded)
-
-    def cell(value: float | int | str) -> str:
-        if isinstance(value, int):
-            return f"{value:,}"
-        return "-" if np.isnan(value) else f"{100 * value:.2f}"
-
-    lines = [line("", columns)]
-    for name, values in rows.items():
-        lines.append(line(name, [cell(values.get(column, np.nan)) for column in columns]))
-    return "\n".join(lines)

@@ -21,7 +21,7 @@ class Classifier:
 
 
 ENSEMBLE = "ensemble"  # the classifier whose scores are submitted
-# Shares of the members in the ensemble's logits. docs/head.md has the measurements they come from.
+# Shares of the members in the ensemble's logits. docs/experiments/head.md has the measurements.
 ENSEMBLE_WEIGHTS = {"gda": 0.1, "prompts": 0.1, "lora": 0.2, "channel": 0.6}
 ROUTINGS = {"soft": "soft routing", "hard": "hard routing", "none": "no routing"}
 
@@ -36,7 +36,7 @@ SINGLE = (  # a label with + adds its part to those before it
 )
 LEAVE_ONE_OUT = tuple(
     Classifier(
-        f"ensemble_without_{single.id}", f"blended without {single.label}", without=single.id
+        f"ensemble_without_{single.id}", f"ensemble without {single.label}", without=single.id
     )
     for member in (*ENSEMBLE_WEIGHTS, "auxiliary")
     for single in SINGLE
@@ -48,7 +48,7 @@ ROUTED = tuple(
 )
 CLASSIFIERS = {
     classifier.id: classifier
-    for classifier in (*SINGLE, *LEAVE_ONE_OUT, Classifier(ENSEMBLE, "blended"), *ROUTED)
+    for classifier in (*SINGLE, *LEAVE_ONE_OUT, Classifier(ENSEMBLE, "ensemble"), *ROUTED)
 }
 
 

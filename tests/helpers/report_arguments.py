@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from data.label_space import LabelSpace
+from fewshot.evaluation.tables import end_to_end
 from fewshot.inference.classifiers import ENSEMBLE, ROUTED
 from fewshot.inference.predictions import Predictions
 
@@ -55,25 +56,27 @@ def arguments(*, labels: bool = True, base: int = BASE, views: int = VIEWS) -> d
     names = HOSTILE + [f"image_{i}.jpg" for i in range(len(HOSTILE), IMAGES)]
     classifiers = ["zero_shot", *(form.id for form in ROUTED), ENSEMBLE, "lora"]
     best = label_space.best_of_groups(scores)
-    inlierness = draw.dirichlet(np.ones(views), IMAGES)
-    outcome = Predictions(
+    view_weights = draw.dirichlet(np.ones(views), IMAGES)
+    predictions = Predictions(
         names=names,
         ids=ids.astype(np.int32),
         probabilities=np.exp(np.take_along_axis(scores, ids, axis=1)).astype(np.float32),
         ood_log_odds=ood_log_odds.astype(np.float32),
         routed_to_base=ood_log_odds >= 0.25,
-        view_weights=inlierness.astype(np.float32),
+        view_weights=view_weights.astype(np.float32),
         skipped=[(names[8], "is <b>cut off</b>")],
         top1_among=dict.fromkeys(classifiers, best),
     )
     row = {"base": 0.5, "Animal": 0.25, "<s>Food</s>": 0.75, "new": 1.0, "all": 0.375}
     rows = {"zero_shot": row, "lora": row | {"trained": 12345, "seconds": 7}}
+    ends = end_to_end(predictions.top1_among, truth, label_space)
+    scores = {"rows": rows, "end_to_end": ends}
     return {
-        "outcome": outcome,
+        "predictions": predictions,
         "label_space": label_space,
         "threshold": 0.25,
         "truth": truth if labels else None,
-        "rows": rows if labels else None,
+        "scores": scores if labels else None,
         "seconds": {"text": 0.42, "resumed": None, "<em>head</em>": 75.0, "test: encoding": 13.2},
         "settings": {"tta": "mta", "views": views, "split": "<a href=//x>/y</a>"},
         "picture": picture,

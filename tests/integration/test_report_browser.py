@@ -16,7 +16,7 @@ from tests.helpers.report_arguments import arguments
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 SECTIONS = (
-    "accuracy end-to-end ways domains routing calibration pairs least-sure crops time settings "
+    "accuracy end-to-end parts domains routing calibration pairs least-certain views time settings "
     "unreadable"
 ).split()
 PICTURES = 24

@@ -1,89 +1,73 @@
-"""The numbers of the report, as plain functions of arrays; nothing here knows of pages.
+"""The numbers of the report, as functions of arrays.
 
-N images, C classes, P views. Accuracies and shares are fractions in [0, 1].
+N images, C classes, P views. Shares are fractions in [0, 1].
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from fewshot.evaluation.metrics import accuracy
 
+def reliability(confidence: np.ndarray, is_right: np.ndarray, bins: int = 15) -> dict:
+    """Sorts confidence[N] in [0, 1] into bins of equal width, and compares it with is_right[N].
 
-def accuracy_of(guess: np.ndarray, truth: np.ndarray, ids: Sequence[int] | np.ndarray) -> float:
-    """Share of right guess[N] among the images whose truth[N] is in `ids`; NaN without any."""
-    rows = np.isin(truth, ids)
-    return accuracy(guess[rows], truth[rows]) if rows.any() else float("nan")
-
-
-def top5_accuracy(ids: np.ndarray, truth: np.ndarray) -> float:
-    """Share of images whose truth[N] is among their ids[N,5]."""
-    return float((ids == truth[:, None]).any(axis=1).mean())
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> dict:
-    """What each of `bins` equally wide bins of confidence[N] in [0, 1] holds, and their ECE.
-
-    right[N]: whether the guess was. Bin b is (b/bins, (b+1)/bins], the first one closed. Returns
-    "count", "confidence" and "accuracy" [bins], the latter two means, NaN in an empty bin, and
-    "ece" = sum_b count_b / N |accuracy_b - confidence_b| (Guo et al., ICML 2017, eq. 3).
+    Bin b is (b/bins, (b+1)/bins]; the first one includes 0. Returns "count", "confidence" and
+    "accuracy" [bins], the latter two as means, NaN in an empty bin. "ece" is
+    sum_b count_b / N |accuracy_b - confidence_b| (Guo et al., ICML 2017, eq. 3).
     """
     confidence = np.asarray(confidence, np.float64)
     edges = np.arange(1, bins) / bins
-    place = np.searchsorted(edges, confidence, side="left")
-    count = np.bincount(place, minlength=bins)
-    safe = np.where(count, count, np.nan)
-    mean = np.bincount(place, weights=confidence, minlength=bins) / safe
-    accuracy = np.bincount(place, weights=np.asarray(right, np.float64), minlength=bins) / safe
+    index = np.searchsorted(edges, confidence, side="left")
+    count = np.bincount(index, minlength=bins)
+    divisor = np.where(count, count, np.nan)
+    mean = np.bincount(index, weights=confidence, minlength=bins) / divisor
+    right = np.bincount(index, weights=np.asarray(is_right, np.float64), minlength=bins)
+    accuracy = right / divisor
     gaps = np.nan_to_num(np.abs(accuracy - mean))
     ece = float((gaps * count).sum() / max(1, count.sum()))
     return {"count": count, "confidence": mean, "accuracy": accuracy, "ece": ece}
 
 
-def routing_confusion(is_base: np.ndarray, routed_base: np.ndarray) -> np.ndarray:
-    """counts[2,2]: rows are base and new images, columns those routed to base and to new."""
-    return confusion_matrix(is_base, routed_base, labels=[True, False])
-
-
 def domain_confusion(
-    domain_of: np.ndarray, truth: np.ndarray, guess: np.ndarray, domains: int
+    domain_of: np.ndarray, truth: np.ndarray, predicted: np.ndarray, domains: int
 ) -> np.ndarray:
-    """counts[domains,domains], rows the true domain, columns the guessed one.
+    """Returns counts[domains,domains]; rows are true domains, columns predicted ones.
 
-    domain_of[C]: the domain of each class, 0 to domains - 1.
+    domain_of[C] is the domain of each class, 0 to domains - 1.
     """
-    return confusion_matrix(domain_of[truth], domain_of[guess], labels=range(domains))
+    return confusion_matrix(domain_of[truth], domain_of[predicted], labels=range(domains))
 
 
-def worst_pairs(truth: np.ndarray, guess: np.ndarray, most: int = 15) -> list[tuple]:
-    """[(true id, guessed id, images)] of the mistakes made most often, of equals the first ids."""
-    wrong = truth != guess
-    pairs, counts = np.unique(
-        np.stack((truth[wrong], guess[wrong]), axis=1).astype(np.int64), axis=0, return_counts=True
-    )
-    order = np.argsort(-counts, kind="stable")[:most]  # np.unique has them sorted by ids
+def worst_pairs(truth: np.ndarray, predicted: np.ndarray, most: int = 15) -> list[tuple]:
+    """Returns [(true id, predicted id, images)] of the most frequent mistakes.
+
+    Of equal ones, those with the smaller ids come first.
+    """
+    is_wrong = truth != predicted
+    mistakes = np.stack((truth[is_wrong], predicted[is_wrong]), axis=1).astype(np.int64)
+    pairs, counts = np.unique(mistakes, axis=0, return_counts=True)  # sorted by ids
+    order = np.argsort(-counts, kind="stable")[:most]
     return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in order]
 
 
-def least_sure(confidence: np.ndarray, known: np.ndarray, most: int) -> list[int]:
-    """Rows of the smallest confidence[N] among those that are known[N], smallest first."""
-    rows = np.flatnonzero(known)
+def least_certain(confidence: np.ndarray, is_readable: np.ndarray, most: int) -> list[int]:
+    """Returns the readable rows with the smallest confidence[N], smallest first."""
+    rows = np.flatnonzero(is_readable)
     return rows[np.argsort(confidence[rows], kind="stable")[:most]].tolist()
 
 
 def extreme_views(
-    inlierness: np.ndarray, known: np.ndarray, most: int
+    weights: np.ndarray, is_readable: np.ndarray, most: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """The (row, view) of most and of least inlierness[N,P], one view an image at most.
+    """Returns the (row, view) of the largest and of the smallest weights[N,P].
 
-    Most extreme first, of equals the first row and view; only rows that are known[N].
+    A list has at most one view per readable row, and begins with the most extreme one. Of equal
+    ones, the first row and view come first.
     """
-    rows = np.flatnonzero(known)
-    found = []
+    rows = np.flatnonzero(is_readable)
+    extremes = []
     for sign in (-1, 1):
-        signed = sign * inlierness[rows]
+        signed = sign * weights[rows]
         views = np.argmin(signed, axis=1)
         order = np.argsort(signed[np.arange(len(rows)), views], kind="stable")[:most]
-        found.append([(int(rows[i]), int(views[i])) for i in order])
-    return found[0], found[1]
+        extremes.append([(int(rows[i]), int(views[i])) for i in order])
+    return extremes[0], extremes[1]

@@ -1,4 +1,4 @@
-"""What labels say of a run, on an outcome that was made by hand."""
+"""scores.json and its text, on predictions that were made by hand."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.label_space import LabelSpace
-from fewshot.evaluation.scores import as_text, scores_of, write_scores
+from fewshot.evaluation.tables import format_scores, make_scores, write_scores
 from fewshot.inference.classifiers import ENSEMBLE, ROUTED
 from fewshot.inference.predictions import Predictions
 from fewshot.stages.parts import Part
@@ -21,7 +21,7 @@ def scores(new=(4, 5), ood_log_odds=(3.0, 1.0, 0.0, 2.0, np.nan)):
     base = tuple(k for k in range(6) if k not in new)
     label_space = LabelSpace(NAMES, base)
     best = label_space.best_of_groups(SCORES)
-    outcome = Predictions(
+    predictions = Predictions(
         names=list("abcde"),
         ids=np.argsort(-SCORES, axis=1, kind="stable")[:, :5].astype(np.int32),
         probabilities=np.full((5, 5), 0.2, np.float32),
@@ -31,7 +31,7 @@ def scores(new=(4, 5), ood_log_odds=(3.0, 1.0, 0.0, 2.0, np.nan)):
         skipped=[("e", "is empty")],
         top1_among=dict.fromkeys(("zero_shot", *(form.id for form in ROUTED), ENSEMBLE), best),
     )
-    return scores_of(outcome, TRUTH, label_space, PARTS, {}, 0.5)
+    return make_scores(predictions, TRUTH, label_space, PARTS, {}, 0.5)
 
 
 def test_tables_and_routing_by_hand(tmp_path):
@@ -40,23 +40,23 @@ def test_tables_and_routing_by_hand(tmp_path):
     ends = found["end_to_end"]["ensemble_soft_routing"]
     assert ends == pytest.approx({"base": 2 / 3, "new": 1 / 2, "harmonic": 4 / 7, "all": 3 / 5})
     # the unreadable image is left out: base images score 3 and 1, new ones 0 and 2
-    routing = {"auroc": 3 / 4, "fpr95": 1 / 2, "base_kept": 1, "new_found": 1 / 2}
+    routing = {"auroc": 3 / 4, "fpr95": 1 / 2, "base_recall": 1, "new_recall": 1 / 2}
     assert found["routing"] == routing | {"confusion": [[2, 0], [1, 1]]}
-    text = as_text(found)
+    text = format_scores(found)
     assert "accuracy in percent on 5 images" in text and "57.14" in text
     assert found["labels"]["ensemble_soft_routing"] == "soft routing" and "\nsoft routing" in text
-    assert text.endswith("at the threshold 100.00% of base kept, 50.00% of new found")
+    assert text.endswith("100.00% of the base images and rejects 50.00% of the new images")
 
 
 def test_without_new_classes_there_is_no_routing(tmp_path):
     found = scores(new=(), ood_log_odds=(np.inf,) * 5)
     assert found["end_to_end"] == found["routing"] == {}
-    assert "AUROC" not in as_text(found) and "choosing among all" not in as_text(found)
+    assert "AUROC" not in format_scores(found) and "among all" not in format_scores(found)
 
 
 def test_where_all_of_one_kind_are_unreadable_there_is_no_routing(tmp_path):
     found = scores(ood_log_odds=(3.0, 1.0, np.nan, np.nan, 2.0))
-    assert found["routing"] == {} and found["end_to_end"] and "AUROC" not in as_text(found)
+    assert found["routing"] == {} and found["end_to_end"] and "AUROC" not in format_scores(found)
     write_scores(tmp_path / "scores.json", found)
 
 

@@ -1,10 +1,10 @@
-"""The table of what each part contributes, on first guesses that were worked by hand."""
+"""The tables of accuracies, on first guesses that were worked by hand."""
 
 import numpy as np
 import pytest
 
 from data.label_space import LabelSpace
-from fewshot.evaluation.ablation import ablation, end_to_end, groups
+from fewshot.evaluation.tables import ablation, columns_of, end_to_end
 from fewshot.inference.classifiers import ENSEMBLE, ROUTED, SINGLE
 from fewshot.stages.parts import Part
 from fewshot.stages.record import StageRecord
@@ -38,16 +38,16 @@ def record_of(**seconds):
 
 def test_columns_follow_from_the_classes():
     base, every = [0, 1, 2], [0, 1, 2, 3]
-    assert list(groups(CLASSES).items()) == [
+    assert list(columns_of(CLASSES).items()) == [
         ("base", (base, "base")),
         ("Animal", ([0, 1], "base")),
         ("Food", ([2], "base")),
         ("new", ([3], "new")),
         ("all", (every, "all")),
     ]
-    assert list(groups(LabelSpace(NAMES, (0, 1, 2)))) == ["base", "new", "all"]
+    assert list(columns_of(LabelSpace(NAMES, (0, 1, 2)))) == ["base", "new", "all"]
     alone = LabelSpace.all_base(NAMES[:2], has_domains=True)
-    assert list(groups(alone)) == ["base", "all"]
+    assert list(columns_of(alone)) == ["base", "all"]
 
 
 def test_accuracies_are_those_worked_by_hand(top1_among):
