@@ -36,7 +36,9 @@ SINGLE = (  # a label with + adds its part to those before it
 )
 LEAVE_ONE_OUT = tuple(
     Classifier(
-        f"ensemble_without_{single.id}", f"ensemble without {single.label}", without=single.id
+        f"ensemble_without_{single.id}",
+        f"ensemble without {single.label.removeprefix('+ ')}",
+        without=single.id,
     )
     for member in (*ENSEMBLE_WEIGHTS, "auxiliary")
     for single in SINGLE

@@ -14,7 +14,8 @@ from fewshot.stages.parts import Parts
 
 CARS = "Stanford Cars: test images, and subsets of its classes"
 CALTECH = "Caltech-101: test images"
-DIGITS = "handwritten digits: test images, and training images of the demo that are no shots"
+DIGITS = "handwritten digits: test images"
+DEMO = "the demo: training images that are no shots"
 TASKS = (CARS, CALTECH, DIGITS)
 NOTE = (
     "The kit's defaults of these constants were chosen on labels of these public images, before "
@@ -43,14 +44,18 @@ WEIGHTS = {"gda": 0.1, "prompts": 0.1, "lora": 0.2, "channel": 0.6}
 
 CONSTANTS = (
     ChosenConstant(
-        "fewshot.inference.classifiers", "ENSEMBLE_WEIGHTS", WEIGHTS, is_trained_with=False
+        "fewshot.inference.classifiers",
+        "ENSEMBLE_WEIGHTS",
+        WEIGHTS,
+        chosen_on=(*TASKS, DEMO),
+        is_trained_with=False,
     ),
     ChosenConstant(LPPLUSPLUS, "TEXT_SHARE", 0.75),
     ChosenConstant(LPPLUSPLUS, "TOTAL_SHARE", 0.3),
     ChosenConstant(LPPLUSPLUS, "DEFAULT_PENALTY", 0.05),
     ChosenConstant(LPPLUSPLUS, "SHOTS_FOR_FOLDS", 8),
     ChosenConstant(f"{HEADS}.softmax_regression", "OFFSET_SPREAD", 2.0),
-    ChosenConstant("fewshot.stages.heads", "n_iter", 100, stage="head"),
+    ChosenConstant("fewshot.stages.heads.HeadConfig", "n_iter", 100, stage="head"),
     ChosenConstant(f"{HEADS}.channel_reweighting", "PENALTY", 80.0),
     ChosenConstant(f"{HEADS}.gda", "SMALLEST_WEIGHT", 0.01),
     ChosenConstant(FILTER, "IMAGE_SHARE", 0.04, **OOD),

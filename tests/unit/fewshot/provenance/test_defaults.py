@@ -18,7 +18,7 @@ from tests.helpers.simple_parts import make_parts, text_part
 
 WEIGHT = "models.heads.gda.SMALLEST_WEIGHT"
 ENSEMBLE = "fewshot.inference.classifiers.ENSEMBLE_WEIGHTS"
-UPDATES = "fewshot.stages.heads.n_iter"
+UPDATES = "fewshot.stages.heads.HeadConfig.n_iter"
 
 
 def parts(code: str = "", n_iter: int = 100):
