@@ -41,12 +41,13 @@ def store_table(path: Path, table: FeatureTable) -> None:
         _write(path, table)
         return
     parts = [path.with_suffix(f".{number}.npz") for number in range(world_size())]
+    local_part = parts[rank()]  # inside the block the rank is 0
     with single_process():
-        _write(parts[rank()], table)
+        _write(local_part, table)
     barrier()
     _write(path, _join([read_table(part) for part in parts]))
     barrier()
-    parts[rank()].unlink()
+    local_part.unlink()
 
 
 def read_table(path: Path) -> FeatureTable:

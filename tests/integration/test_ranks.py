@@ -83,7 +83,8 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
             assert done.returncode == 0, done.stdout + done.stderr
         parts = [(out / f"parts/{stage}.pkl").read_bytes() for stage in stages]
         found.append([*parts, (out / "result.txt").read_bytes(), (out / "result.zip").read_bytes()])
-        assert safe_load(out / "parts/lora.pkl")["config"]["grad_accum"] == 4
+        origin = safe_load(out / "parts/lora.pkl")["meta"]
+        assert origin["inputs"]["lora"]["grad_accum"] == 4
         assert not list(out.glob("cache/*.?.npz"))  # the ranks' features are joined
     assert found[0] == found[1] == found[2]
 
