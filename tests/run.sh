@@ -12,5 +12,5 @@ use_environment requirements.txt requirements-dev.txt
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy
-"$(dirname "$(command -v "$python")")/lint-imports"
+"$(dirname "$(command -v "$python")")/lint-imports" --no-logo
 "$python" -m pytest "$@"

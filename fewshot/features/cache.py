@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.array_files import open_arrays, save_arrays
+from runtime.array_files import open_arrays, save_arrays
 from runtime.distributed import barrier, rank, single_process, world_size
 
 

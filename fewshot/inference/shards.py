@@ -16,8 +16,8 @@ import numpy as np
 
 from data.decoding import content_key_or_error
 from data.few_shot_dataset import Sample
-from engine.array_files import open_arrays, save_arrays
 from fewshot.inference.predictions import ARRAY_FIELDS, Predictions
+from runtime.array_files import open_arrays, save_arrays
 
 CHUNK_SIZE = 64  # images; fixed, so that the same images share a chunk whatever the settings
 
