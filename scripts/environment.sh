@@ -1,22 +1,28 @@
-# Sourced by train.sh and tests/run.sh: finds or makes a Python that holds the pinned packages, as $python.
+# Sourced by train.sh and tests/run.sh in the kit's folder: sets $python to a Python that is ready for the kit.
 #   . scripts/environment.sh; use_environment requirements.txt [more.txt]
+# A Python is ready if it holds the pinned packages, and the kit is installed in it from this folder. If none is, .venv
+# is made; another Python is never changed.
 
 fail() {
     printf '%s\n' "$@" >&2
     exit 1
 }
 
-# Is every pinned package of the given files installed in Python $1, at its version?
-has_packages() {
-    "$1" - "${@:2}" <<'PY' 2>/dev/null
+# Is Python $1 ready, with the pinned packages of the given files?
+is_ready() {
+    "$1" - "$PWD" "${@:2}" <<'PY' 2>/dev/null
+import json
 import sys
-from importlib.metadata import version
+from importlib.metadata import distribution, version
+from pathlib import Path
 
-for path in sys.argv[1:]:
+for path in sys.argv[2:]:
     for line in open(path):
         name, _, pinned = line.split("#")[0].strip().partition("==")
-        if name and version(name) != pinned:
+        if name and ";" not in pinned and version(name) != pinned:
             sys.exit(1)
+source = json.loads(distribution("jittor-fewshot-clip").read_text("direct_url.json"))
+sys.exit(source["url"] != Path(sys.argv[1]).as_uri())
 PY
 }
 
@@ -33,14 +39,15 @@ use_environment() {
         fail "$base is $("$base" --version), but 3.11 is needed: PYTHON=python3.11 bash $0 ..."
     check_compiler "$base"
     for python in "$base" "$PWD/.venv/bin/python"; do
-        if has_packages "$python" "$@"; then return; fi
+        if is_ready "$python" "$@"; then return; fi
     done
-    echo "installing the pinned packages into .venv ..."
+    echo "installing the pinned packages and the kit into .venv ..."
     "$base" -m venv .venv || fail "no virtual environment could be made: apt-get install python3-venv"
     local files=()
     for file in "$@"; do files+=(-r "$file"); done
     local pip=("$python" -m pip install --quiet --disable-pip-version-check)
     # wheel first: Jittor comes as source, which older versions of pip build only with it
-    "${pip[@]}" "$(grep '^wheel==' requirements.txt)" && "${pip[@]}" "${files[@]}" ||
+    "${pip[@]}" "$(grep '^wheel==' requirements.txt)" && "${pip[@]}" "${files[@]}" &&
+        "${pip[@]}" --no-deps --no-build-isolation -e . ||
         fail "pip could not install the pinned packages (see above); with a network, run this again"
 }
