@@ -55,3 +55,15 @@ def test_an_environment_that_lacks_them_is_not_entered_for_ever():
     command = [sys.executable, "-S", "-m", "scripts.audit"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and f"{sys.executable} has no tyro: " in result.stderr
+
+
+def test_a_python_with_the_kit_of_another_folder_is_not_ready(tmp_path):
+    """Its scripts would import the modules of that folder."""
+    (tmp_path / "none.txt").write_text("# no packages\n")
+    command = f". {ROOT}/scripts/environment.sh; is_ready {sys.executable} none.txt"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False).returncode == 1
+
+
+def test_a_python_without_the_pinned_version_is_not_ready():
+    command = f". scripts/environment.sh; is_ready {sys.executable} <(echo numpy==0.1)"
+    assert subprocess.run(["bash", "-c", command], cwd=ROOT, check=False).returncode == 1
