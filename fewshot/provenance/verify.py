@@ -66,7 +66,7 @@ def _changes(before: dict, now: dict) -> list[str]:
     """Returns a line per entry that differs; dictionaries inside are compared entry by entry."""
     lines = []
     for name in sorted({*before, *now}):
-        one, two = before.get(name), now.get(name)
+        one, two = before.get(name, "absent"), now.get(name, "absent")
         if isinstance(one, dict) and isinstance(two, dict):
             lines += [f"{name}: {line}" for line in _changes(one, two)]
         elif one != two:
