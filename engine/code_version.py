@@ -16,8 +16,6 @@ from typing import Any
 
 from runtime.paths import ROOT
 
-FEATURES = "fewshot.features.encoder"  # the module whose code features depend on
-PARTS = "recipes.clip_fewshot"  # the module whose code trained parts depend on
 # a string, a character, a comment, a word or number, or any other character
 TOKENS_OF_CPP = re.compile(
     r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/|\w+|[^\w\s]', re.DOTALL

@@ -31,7 +31,7 @@ from data.decoding import (
     load_images,
 )
 from data.views import Crops, Views, make_views
-from engine.code_version import FEATURES, code_digest
+from engine.code_version import code_digest
 from engine.device import precision_in_use, without_bf16
 from engine.predictor import Predictor
 from fewshot.features.cache import FeatureTable, cache_path, read_table, store_table
@@ -47,7 +47,7 @@ CENTRE_VIEW = Views(1, Crops(), 0)
 
 
 @cache
-def code_version(module: str = FEATURES) -> str:
+def code_version(module: str = __name__) -> str:
     """Returns a hash of the code of a module and of Jittor's version.
 
     What is stored under another hash is stale. Docstrings and messages do not count

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from engine.code_version import PARTS, code_digest
+from engine.code_version import code_digest
 from engine.config import current_fields
 from fewshot.provenance.audit_images import ImageAudit, users_by_hash
 from fewshot.provenance.links import (
@@ -28,7 +28,7 @@ from fewshot.provenance.links import (
     join_names,
 )
 from fewshot.provenance.verify import read_manifest
-from fewshot.stages.record import Origin, origin_of, read_record, record_path
+from fewshot.stages.record import TRAINING, Origin, origin_of, read_record, record_path
 from runtime.paths import ROOT
 from weight_files.reader import safe_load
 
@@ -175,7 +175,7 @@ class JobAudit:
     def _code_links(self) -> list[Link]:
         """Compares the code that trained the parts; Jittor's version is the recorded one."""
         jittor = self.record["versions"].get("jittor", "")
-        current = code_digest([PARTS], jittor, self.kit)
+        current = code_digest([TRAINING], jittor, self.kit)
         note = f"commit of the test run {self.record.get('commit', 'unknown')}"
         return [
             compare_hashes("code of the parts", recorded, current, used_by, note=note)

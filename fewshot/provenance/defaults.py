@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from engine.code_version import PARTS
 from fewshot.features.encoder import code_version
 from fewshot.stages.parts import Parts
+from fewshot.stages.record import TRAINING
 
 CARS = "Stanford Cars: test images, and subsets of its classes"
 CALTECH = "Caltech-101: test images"
@@ -73,7 +73,7 @@ def constants_in_use(parts: Parts) -> dict[str, dict[str, Any]]:
     the one that runs.
     """
     trained_by = {origin.inputs["code"] for origin in parts.origins.values()}
-    has_same_code = trained_by == {code_version(PARTS)}
+    has_same_code = trained_by == {code_version(TRAINING)}
     rows = {}
     for constant in CONSTANTS:
         if constant.stage:

@@ -12,6 +12,7 @@ from typing import Any
 from engine.plain_data import from_plain, to_plain
 from runtime.files import atomic_write
 
+TRAINING = "recipes.clip_fewshot"  # every part depends on the code of this module
 RECORD = "pipeline.json"
 RETRAIN = "run `bash train.sh` again"
 OLD_RECORD = "schedule.json"  # the name of RECORD in version 0.1

@@ -8,11 +8,11 @@ import numpy as np
 from data.few_shot_splits import Shots
 from data.label_space import LabelSpace
 from data.views import Views
-from engine.code_version import PARTS
 from engine.device import precision_in_use
 from engine.plain_data import to_plain
 from fewshot.features.encoder import Encoder, code_version
 from fewshot.stages.parts import LoraPart, TextPart
+from fewshot.stages.record import TRAINING
 from models.heads.zero_shot import text_logits
 from models.normalize import unit_rows
 
@@ -37,7 +37,7 @@ class Task:
         """What every part depends on, as plain data."""
         return {
             "weights": self.encoder.weights_sha256,
-            "code": code_version(PARTS),
+            "code": code_version(TRAINING),
             "device": self.encoder.device,
             "precision": precision_in_use(),
             "shots": self.shots.digest,

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from engine.code_version import PARTS
 from fewshot.features.encoder import code_version
 from fewshot.provenance.audit import JobAudit
 from fewshot.provenance.audit_images import users_by_hash
 from fewshot.provenance.files import IMAGES, source_of_scores
 from fewshot.provenance.links import CHANGED, MISSING, NOT_RECORDED, OK
+from fewshot.stages.record import TRAINING
 from runtime.paths import ROOT
 from tests.helpers.finished_job import (
     COUNT,
@@ -163,7 +163,7 @@ def test_class_texts_are_looked_for_in_their_folder_or_where_they_were_named(cop
 
 def test_the_code_is_what_the_keys_of_the_stages_hash(finished):
     record = json.loads((finished / "out/manifest.json").read_text())
-    assert list(users_by_hash(record, "code")) == [code_version(PARTS)]
+    assert list(users_by_hash(record, "code")) == [code_version(TRAINING)]
     assert "test.py" in record["code"]
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.code_version import FEATURES, PARTS, code_digest, code_files, code_hashes, file_digest
+from engine.code_version import code_digest, code_files, code_hashes, file_digest
+from fewshot.stages.record import TRAINING
 from runtime.paths import ROOT
 from tests.helpers.machine import PACKAGES
 
-CHUNKS = "fewshot.inference.scorer"  # what scored chunks depend on
+FEATURES = "fewshot.features.encoder"  # the module whose code features depend on
+PARTS = TRAINING  # that of trained parts
+CHUNKS = "fewshot.inference.scorer"  # that of scored chunks
 KEYS = (FEATURES, PARTS, CHUNKS)
 
 

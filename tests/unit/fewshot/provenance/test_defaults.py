@@ -6,12 +6,11 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from engine.code_version import PARTS
 from fewshot.features.encoder import code_version
 from fewshot.provenance.defaults import CONSTANTS, OTHER_CODE, constants_in_use
 from fewshot.stages.heads import HeadConfig
 from fewshot.stages.parts import PART_TYPES
-from fewshot.stages.record import Origin
+from fewshot.stages.record import TRAINING, Origin
 from models.heads import gda
 from runtime.paths import ROOT
 from tests.helpers.simple_parts import make_parts, text_part
@@ -24,7 +23,7 @@ UPDATES = "fewshot.stages.heads.HeadConfig.n_iter"
 def parts(code: str = "", n_iter: int = 100):
     """Parts that say which code trained them."""
     made = make_parts(text_part(np.eye(2, dtype=np.float32), [0, 1]))
-    inputs = {"code": code or code_version(PARTS), "head": {"n_iter": n_iter}}
+    inputs = {"code": code or code_version(TRAINING), "head": {"n_iter": n_iter}}
     origins = {stage: Origin("clip_fewshot", stage, "", inputs, {}) for stage in PART_TYPES}
     made.origins.update(origins)
     return made
