@@ -35,23 +35,25 @@ def make_finished(job, folder):
     for name in (*PACKAGES, "prompts"):
         shutil.copytree(ROOT / name, folder / "kit" / name, ignore=skip)
     shutil.copy(ROOT / "test.py", folder / "kit")
-    given = {name: Path(value) for name, value in places(folder).items() if name != "shots"}
-    given |= {name: str(given[name]) for name in ("images", "weights")}
-    score(job, folder / "out", **given, views=2)
+    options = {name: Path(value) for name, value in places(folder).items() if name != "shots"}
+    options |= {name: str(options[name]) for name in ("images", "weights")}
+    score(job, folder / "out", **options, views=2)
     for name in ("shards", "cache"):
         shutil.rmtree(folder / "out" / name)
 
 
-def links(folder, **given):
-    found = JobAudit(folder / "out/manifest.json", places(folder) | given, folder / "kit").links()
-    names = [link.name for link in found]
+def links(folder, **options):
+    all_links = JobAudit(
+        folder / "out/manifest.json", places(folder) | options, folder / "kit"
+    ).links()
+    names = [link.name for link in all_links]
     assert len(set(names)) == len(names)
-    return {link.name: link for link in found}
+    return {link.name: link for link in all_links}
 
 
-def wrong(folder, **given):
+def wrong(folder, **options):
     """Returns {link: state} of the links that are not ok."""
-    return {n: link.state for n, link in links(folder, **given).items() if link.state != OK}
+    return {n: link.state for n, link in links(folder, **options).items() if link.state != OK}
 
 
 def flip(path):

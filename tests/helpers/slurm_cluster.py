@@ -50,10 +50,10 @@ def absent() -> str:
     return "" if os.geteuid() == 0 else "slurmd runs as root only"
 
 
-def wait_for(what: str, found: Callable[[], object], limit_s: float) -> object:
-    """Returns the first true answer of `found`. Raises AssertionError after `limit_s`."""
+def wait_for(what: str, condition: Callable[[], object], limit_s: float) -> object:
+    """Returns the first true answer of `condition`. Raises AssertionError after `limit_s`."""
     end = time.monotonic() + limit_s
-    while not (answer := found()):
+    while not (answer := condition()):
         assert time.monotonic() < end, f"{what}: not within {limit_s} s"
         time.sleep(STEP_S)
     return answer
@@ -65,8 +65,8 @@ class Cluster:
     def __init__(self, folder: Path, kit: Path):
         self.folder, self.kit = folder, kit
         self._started: list[subprocess.Popen] = []
-        own = {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHON": sys.executable}
-        self._environment = os.environ | own
+        settings = {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHON": sys.executable}
+        self._environment = os.environ | settings
 
     def start(self) -> None:
         """Starts the daemons. Raises AssertionError if the node is not idle in time."""
@@ -106,10 +106,10 @@ class Cluster:
     def run(self, *words: object) -> str:
         """Returns the output of a Slurm command; empty while the controller does not answer."""
         command = list(map(str, words))
-        found = subprocess.run(
+        result = subprocess.run(
             command, cwd=self.kit, env=self._environment, capture_output=True, text=True
         )
-        return found.stdout
+        return result.stdout
 
     def submit(self, *words: object) -> str:
         """Calls sbatch with these arguments; returns the job's number."""
@@ -119,18 +119,18 @@ class Cluster:
 
     def field(self, job: str, name: str) -> str:
         """Returns a field of `scontrol show job`."""
-        found = re.search(
+        result = re.search(
             rf"\b{name}=(\S*)", self.run("scontrol", "--oneliner", "show", "job", job)
         )
-        return found[1] if found else ""
+        return result[1] if result else ""
 
     def ended(self, job: str) -> str:
         """Waits for the job's end; returns its state."""
         running = ("", "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED")
 
         def state() -> str:
-            found = self.field(job, "JobState")
-            return "" if found in running else found
+            result = self.field(job, "JobState")
+            return "" if result in running else result
 
         return wait_for(f"the end of job {job}", state, LIMIT_S)
 

@@ -44,11 +44,12 @@ def copy(finished, tmp_path):
 
 def test_all_is_well(finished):
     assert wrong(finished) == {}
-    found = links(finished)
-    assert {"result.txt", "result.zip", "test images", "weights", "head.pkl", "split"} < set(found)
-    assert found["weights"].used_by[:2] == ("result", "auxiliary.pkl")
-    assert "unknown file" in found["weights"].note
-    assert found["templates.json"].used_by == ("ood.pkl", "text.pkl")
+    by_name = links(finished)
+    names = {"result.txt", "result.zip", "test images", "weights", "head.pkl", "split"}
+    assert names < set(by_name)
+    assert by_name["weights"].used_by[:2] == ("result", "auxiliary.pkl")
+    assert "unknown file" in by_name["weights"].note
+    assert by_name["templates.json"].used_by == ("ood.pkl", "text.pkl")
     listed = (finished / "out" / IMAGES).read_text().splitlines()
     hashes = [line.split("  ") for line in listed]
     assert len(listed) == COUNT
@@ -64,8 +65,8 @@ def test_damage_is_named_and_it_alone(copy, damage):
 
 def test_a_manifest_that_disagrees_with_its_parts_gets_a_link_for_each_hash(copy):
     edited(copy / "out/manifest.json", lambda m: m["inputs"].update(weights="0" * 64))
-    found = JobAudit(copy / "out/manifest.json", places(copy), copy / "kit").links()
-    weights = [link for link in found if link.name == "weights"]
+    all_links = JobAudit(copy / "out/manifest.json", places(copy), copy / "kit").links()
+    weights = [link for link in all_links if link.name == "weights"]
     assert [link.state for link in weights] == [OK, CHANGED]
     assert weights[1].used_by == ("result",) and "head.pkl" in weights[0].used_by
 
@@ -143,20 +144,20 @@ def test_another_manifest_is_one_line(finished, tmp_path, change, words):
 
 
 def test_class_texts_are_looked_for_in_their_folder_or_where_they_were_named(copy, tmp_path):
-    own = tmp_path / "own.json"
-    own.write_text("{}")
+    prompt_file = tmp_path / "own.json"
+    prompt_file.write_text("{}")
     dog = sha256_of(copy / "kit/prompts/classes/dog.json")
 
     def change(manifest):
         text = manifest["made_from"]["text.pkl"]
-        text["prompts"] |= {"own.json": sha256_of(own), "dog.json": dog}
-        text["text"]["classes"] = str(own)
+        text["prompts"] |= {"own.json": sha256_of(prompt_file), "dog.json": dog}
+        text["text"]["classes"] = str(prompt_file)
 
     edited(copy / "out/manifest.json", change)
     assert wrong(copy) == {"records in the parts": CHANGED}  # for it was edited
-    found = links(copy)
-    assert found["own.json"].path == own.as_posix()
-    assert found["dog.json"].path == (copy / "kit/prompts/classes/dog.json").as_posix()
+    by_name = links(copy)
+    assert by_name["own.json"].path == prompt_file.as_posix()
+    assert by_name["dog.json"].path == (copy / "kit/prompts/classes/dog.json").as_posix()
     flip(copy / "kit/prompts/classes/dog.json")
     assert links(copy)["dog.json"].state == CHANGED
 
@@ -186,13 +187,13 @@ def command(folder, *arguments, kit=ROOT):
 
 
 def test_the_tool_says_all_and_ends_with_the_status(copy):
-    given = [word for name, value in places(copy).items() for word in (f"--{name}", value)]
-    given += ["--json", copy / "audit.json"]
-    ended = command(copy, copy / "out", *given, kit=copy / "kit")
+    options = [word for name, value in places(copy).items() for word in (f"--{name}", value)]
+    options += ["--json", copy / "audit.json"]
+    ended = command(copy, copy / "out", *options, kit=copy / "kit")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "links are ok" in ended.stdout and f"--verify {copy}/out/manifest.json" in ended.stdout
     flip(copy / "clip.pkl")
-    ended = command(copy, copy / "out", *given, kit=copy / "kit")
+    ended = command(copy, copy / "out", *options, kit=copy / "kit")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert ended.stdout.endswith("1 of 23 links are not ok: weights\n"), ended.stdout
     listed = json.loads((copy / "audit.json").read_text())

@@ -18,9 +18,9 @@ def small(monkeypatch):
 
 
 def test_views_are_the_same_either_way(capsys):
-    found = bench.main(bench.Views(images=2, views=3, side=32, repeats=1))
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found
-    ours, anew = found["ways"].values()
+    report = bench.main(bench.Views(images=2, views=3, side=32, repeats=1))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == report
+    ours, anew = report["ways"].values()
     assert ours["ratio"] == 1 and anew["same"]  # to the bit: it is the same crop of the same pixels
 
 
@@ -35,10 +35,10 @@ def test_views_are_the_same_either_way(capsys):
     ids=["image", "lora", "head", "mta"],
 )
 def test_every_way_runs(options, ways, capsys):
-    found = bench.main(options)["ways"]
+    rows = bench.main(options)["ways"]
     for word in ways:
-        assert any(word in name for name in found)
-    for name, row in found.items():
+        assert any(word in name for name in rows)
+    for name, row in rows.items():
         assert row["median"] > 0 and len(row["seconds"]) == 1
         # fp32 by other operators: the order of sums
         assert row["cosine"] is None or row["cosine"] > 0.99999, name
@@ -57,10 +57,10 @@ def test_medians_leave_the_first_run_out_and_ways_take_turns(tmp_path):
             return {"seconds": next(self.clock), "peak_mb": 7}
 
     worker = Worker()
-    found = bench.measure({"ours": worker, "theirs": worker}, 3, tmp_path)
+    rows = bench.measure({"ours": worker, "theirs": worker}, 3, tmp_path)
     assert worker.calls == ["ours", "theirs"] * 4
-    assert found["ours"]["seconds"] == [3, 1, 2] and found["theirs"]["seconds"] == [4, 6, 5]
-    line = bench.report("image", {}, 10, found)
+    assert rows["ours"]["seconds"] == [3, 1, 2] and rows["theirs"]["seconds"] == [4, 6, 5]
+    line = bench.report("image", {}, 10, rows)
     assert line["ways"]["theirs"]["ratio"] == 2.5 and line["ways"]["ours"]["per_s"] == 5
 
 

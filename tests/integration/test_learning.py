@@ -38,7 +38,7 @@ LEAST_GAIN = {  # row: the row before it, and the least gain in points
 def scores(request, tmp_path_factory):
     """The scores.json of each seed."""
     demo = cached_demo(request.config.cache.mkdir("demo"))
-    dataset, found = open_dataset(demo / "demo"), []
+    dataset, results = open_dataset(demo / "demo"), []
     lora = LoraStageConfig(scale=CROPS.scale, lr=2e-3, batch_size=7)
     for seed in SEEDS:
         out = tmp_path_factory.mktemp(f"seed{seed}")
@@ -50,8 +50,8 @@ def scores(request, tmp_path_factory):
         clip_fewshot.run(clip_fewshot.Config(**common, **train))
         test = {"out": out, "labels": demo / "demo/TestSetB_labels.txt", "views": 1}
         predict.run(predict.Config(**common, **test, report=False))
-        found.append(json.loads((out / "scores.json").read_text()))
-    return found
+        results.append(json.loads((out / "scores.json").read_text()))
+    return results
 
 
 def mean_percent(scores, table, row, column):

@@ -89,17 +89,17 @@ def test_trained_parts_are_the_same_bytes_again(job):
 
 def test_finished_stages_are_kept(job, capsys):
     clip_fewshot.run(train_config(job))
-    said = capsys.readouterr().out
-    assert said.count("unchanged") == len(STAGES)
+    output = capsys.readouterr().out
+    assert output.count("unchanged") == len(STAGES)
     third = {"parts": job / "parts3", "runs": job / "runs3"}
     clip_fewshot.run(train_config(job, head=HeadConfig(n_iter=5), **third))
     clip_fewshot.run(train_config(job, head=HeadConfig(n_iter=6), **third))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for stage in STAGES:
-        assert (f"{stage}: unchanged" in said) == (stage not in ("head", "channel"))
+        assert (f"{stage}: unchanged" in output) == (stage not in ("head", "channel"))
     clip_fewshot.run(train_config(job, only="lora", fresh=True, **third))
-    said = capsys.readouterr().out
-    assert "lora epoch 1/2" in said and said.count("wrote") == 1
+    output = capsys.readouterr().out
+    assert "lora epoch 1/2" in output and output.count("wrote") == 1
 
 
 def test_parts_hold_arrays_and_plain_data_and_say_what_they_are(job):
@@ -125,13 +125,13 @@ def test_the_table_has_a_row_for_each_part(result, job):
 
 
 def test_without_an_auxiliary_the_rest_stands(job, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)  # where no res1000epoch.pkl lies
+    monkeypatch.chdir(tmp_path)  # a folder without res1000epoch.pkl
     clip_fewshot.run(
         train_config(job, parts=tmp_path / "parts", auxiliary=AUXILIARY, runs=tmp_path / "runs")
     )
     assert not (tmp_path / "parts/auxiliary.pkl").exists()
-    found = score(job, tmp_path / "out", parts=tmp_path / "parts", auxiliary=AUXILIARY)
-    assert len(found) == 817
+    lines = score(job, tmp_path / "out", parts=tmp_path / "parts", auxiliary=AUXILIARY)
+    assert len(lines) == 817
     with pytest.raises(ValueError, match="no such file; leave --auxiliary out"):
         clip_fewshot.run(train_config(job, auxiliary=tmp_path / "none.pkl"))
 
@@ -154,20 +154,20 @@ def test_renaming_and_shuffling_change_no_prediction(job, result, tmp_path):
         name = f"other-{number}{image.suffix}"
         shutil.copy(image, tmp_path / "shuffled" / name)
         old_name[name] = image.name
-    found = score(job, tmp_path / "out", images=str(tmp_path / "shuffled"), workers=2, prefetch=7)
-    assert {old_name[name]: line for name, line in found.items()} == result
+    lines = score(job, tmp_path / "out", images=str(tmp_path / "shuffled"), workers=2, prefetch=7)
+    assert {old_name[name]: line for name, line in lines.items()} == result
 
 
 def test_a_broken_test_image_still_gets_its_line(job, result, tmp_path, capsys):
     shutil.copytree(job / "demo/TestSetB", tmp_path / "images")
     broken = sorted((tmp_path / "images").iterdir())[3]
     broken.write_bytes(broken.read_bytes()[:60])
-    found = score(job, tmp_path / "out", images=str(tmp_path / "images"))
-    assert len(found) == 817 and len(set(found[broken.name].split())) == 5
-    del found[broken.name]
-    assert found == {name: line for name, line in result.items() if name != broken.name}
-    said = capsys.readouterr().out
-    assert f"1 image could not be read and was skipped: {broken.name}" in said
+    lines = score(job, tmp_path / "out", images=str(tmp_path / "images"))
+    assert len(lines) == 817 and len(set(lines[broken.name].split())) == 5
+    del lines[broken.name]
+    assert lines == {name: line for name, line in result.items() if name != broken.name}
+    output = capsys.readouterr().out
+    assert f"1 image could not be read and was skipped: {broken.name}" in output
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert [name for name, _ in manifest["skipped_images"]] == [broken.name]
 

@@ -52,16 +52,16 @@ def contents(out):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_shards_give_the_same_bytes(job, images, whole, tmp_path, count, capsys):
-    given = {"images": str(images), "cache": whole / "cache"}
+    options = {"images": str(images), "cache": whole / "cache"}
     for number in range(count, 0, -1):
         if number == 1 and count > 1:
             with pytest.raises(ValueError, match=r"images in [12] of 3 chunks are missing"):
-                score(job, tmp_path, merge=True, **given)
-        predict.run(predict_config(job, tmp_path, shard=f"{number}/{count}", **given))
+                score(job, tmp_path, merge=True, **options)
+        predict.run(predict_config(job, tmp_path, shard=f"{number}/{count}", **options))
         assert not (tmp_path / "result.txt").exists()
-    said = capsys.readouterr().out
-    assert "test: shard 1/" in said and "of 150 images" in said
-    score(job, tmp_path, merge=True, **given)
+    output = capsys.readouterr().out
+    assert "test: shard 1/" in output and "of 150 images" in output
+    score(job, tmp_path, merge=True, **options)
     assert contents(tmp_path) == contents(whole)
 
 
@@ -73,11 +73,11 @@ def test_workers_and_batches_change_no_byte(job, images, whole, tmp_path, worker
 
 
 def test_a_stopped_run_goes_on(job, images, whole, tmp_path):
-    given = {"images": str(images), "cache": tmp_path / "cache"}
-    predict.run(predict_config(job, tmp_path, shard="1/2", **given))
+    options = {"images": str(images), "cache": tmp_path / "cache"}
+    predict.run(predict_config(job, tmp_path, shard="1/2", **options))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     shutil.rmtree(tmp_path / "cache")
-    score(job, tmp_path, **given)
+    score(job, tmp_path, **options)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shards/*/*.npz")}
     assert len(before) == 2 and len(after) == 3 and before.items() < after.items()
     assert contents(tmp_path) == contents(whole)
@@ -85,8 +85,8 @@ def test_a_stopped_run_goes_on(job, images, whole, tmp_path):
 
 @pytest.mark.parametrize("tta", METHODS)
 def test_every_way_to_use_views_is_valid_and_its_own(job, images, whole, tmp_path, tta):
-    found = score(job, tmp_path, images=str(images), tta=tta, cache=whole / "cache")
-    submission.validate(tmp_path / "result.txt", list(found), 10)
+    lines = score(job, tmp_path, images=str(images), tta=tta, cache=whole / "cache")
+    submission.validate(tmp_path / "result.txt", list(lines), 10)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["inference"]["tta"] == tta
     assert manifest["inference"]["views"]["count"] == (1 if tta == "none" else 3)
@@ -97,8 +97,8 @@ def test_every_way_to_use_views_is_valid_and_its_own(job, images, whole, tmp_pat
 def test_every_routing_is_valid_and_a_hard_one_keeps_groups_together(
     job, images, whole, tmp_path, routing
 ):
-    found = score(job, tmp_path, images=str(images), routing=routing, cache=whole / "cache")
-    kinds = [[int(k) >= 7 for k in line.split()] for line in found.values()]  # 7, 8, 9 are new
+    lines = score(job, tmp_path, images=str(images), routing=routing, cache=whole / "cache")
+    kinds = [[int(k) >= 7 for k in line.split()] for line in lines.values()]  # 7, 8, 9 are new
     new_first = [kind for kind in kinds if kind[0]]
     if routing == "hard":
         assert 0 < len(new_first) < 150
@@ -120,11 +120,11 @@ def test_a_manifest_is_verified(whole, tmp_path):
     manifest = json.loads((whole / "manifest.json").read_text())
     for name in ("manifest.json", "result.txt"):
         shutil.copy(whole / name, tmp_path)
-    other = verify(tmp_path / "manifest.json", "--tta", "none")
-    assert other.returncode == 1 and "Traceback" not in other.stderr
-    assert "result.txt: the bytes differ" in other.stderr
-    assert "is now 'image_" in other.stderr
-    assert "inference: tta: was mta, is now none" in other.stderr
+    changed = verify(tmp_path / "manifest.json", "--tta", "none")
+    assert changed.returncode == 1 and "Traceback" not in changed.stderr
+    assert "result.txt: the bytes differ" in changed.stderr
+    assert "is now 'image_" in changed.stderr
+    assert "inference: tta: was mta, is now none" in changed.stderr
     assert contents(whole) == before and manifest["config"]["out"] == str(whole)
 
 
@@ -135,17 +135,17 @@ def test_two_hundred_malformed_files(job, whole, tmp_path, capsys):
         shutil.copy(path, tmp_path / "images")
     out = tmp_path / "out"
     score(job, out, images=str(tmp_path / "images"), workers=2, views=2)
-    found, manifest = result_lines(out), json.loads((out / "manifest.json").read_text())
+    lines, manifest = result_lines(out), json.loads((out / "manifest.json").read_text())
     broken = dict(manifest["skipped_images"])
-    assert len(expected) >= 200 and len(found) == len(expected) + 30
+    assert len(expected) >= 200 and len(lines) == len(expected) + 30
     assert {name for name, readable in expected.items() if readable is False} <= set(broken)
     assert set(broken) <= {name for name, readable in expected.items() if not readable}
     assert all(cause and str(tmp_path) not in cause for cause in broken.values())
     assert f"{len(broken)} images could not be read" in capsys.readouterr().out
-    submission.validate(out / "result.txt", list(found), 10)
+    submission.validate(out / "result.txt", list(lines), 10)
     score(job, tmp_path / "alone", images=str(job / "demo/TestSetB"), views=2)
     alone = result_lines(tmp_path / "alone")
-    assert all(found[path.name] == alone[path.name] for path in good)
+    assert all(lines[path.name] == alone[path.name] for path in good)
 
 
 def test_names_that_no_result_can_hold_are_refused_before_any_work(job, tmp_path):
@@ -159,16 +159,16 @@ def test_names_that_no_result_can_hold_are_refused_before_any_work(job, tmp_path
 def test_other_settings_and_other_parts_are_scored_anew_in_the_same_folder(
     job, images, whole, tmp_path
 ):
-    given = {"images": str(images), "cache": whole / "cache"}
-    score(job, tmp_path / "out", **given)
-    again = score(job, tmp_path / "out", tta="none", **given)
-    assert again == score(job, tmp_path / "fresh", tta="none", **given)
+    options = {"images": str(images), "cache": whole / "cache"}
+    score(job, tmp_path / "out", **options)
+    again = score(job, tmp_path / "out", tta="none", **options)
+    assert again == score(job, tmp_path / "fresh", tta="none", **options)
     shutil.copytree(job / "parts", tmp_path / "parts")
     stored = safe_load(tmp_path / "parts/gda.pkl")
     stored["part"]["weight"] = 50 * stored["part"]["weight"] + 5
     checkpoint.save(tmp_path / "parts/gda.pkl", stored)
-    other = score(job, tmp_path / "out", parts=tmp_path / "parts", **given)
-    assert other == score(job, tmp_path / "fresh2", parts=tmp_path / "parts", **given)
+    changed = score(job, tmp_path / "out", parts=tmp_path / "parts", **options)
+    assert changed == score(job, tmp_path / "fresh2", parts=tmp_path / "parts", **options)
     assert contents(tmp_path / "out") != contents(whole)
 
 
@@ -187,11 +187,11 @@ def test_an_image_that_changes_while_it_is_scored_stops_the_run(job, images, tmp
 
 
 def test_no_report_or_scores_of_another_result_stay_behind(job, images, tmp_path, whole):
-    given = {"images": str(images), "cache": whole / "cache"}
+    options = {"images": str(images), "cache": whole / "cache"}
     labels = job / "demo/TestSetB_labels.txt"
-    score(job, tmp_path, labels=labels, report=True, **given)
+    score(job, tmp_path, labels=labels, report=True, **options)
     assert (tmp_path / "scores.json").exists() and (tmp_path / "report.html").exists()
-    score(job, tmp_path, tta="mean", **given)
+    score(job, tmp_path, tta="mean", **options)
     assert not (tmp_path / "scores.json").exists() and not (tmp_path / "report.html").exists()
 
 

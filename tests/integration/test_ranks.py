@@ -55,8 +55,8 @@ def test_a_baseline_is_the_same_on_1_2_and_4_ranks(photos, tmp_path):
     runs = [mpirun(count, *fine_tune(photos, tmp_path / str(count))) for count in (0, 2, 4)]
     assert [run.returncode for run in runs] == [0, 0, 0], runs[1].stderr + runs[2].stderr
     for name in ("best.pkl", "result.json", "metrics.jsonl", "confusion.csv"):
-        found = {(tmp_path / f"{count}/vit_tiny" / name).read_bytes() for count in (0, 2, 4)}
-        assert len(found) == 1, name
+        contents = {(tmp_path / f"{count}/vit_tiny" / name).read_bytes() for count in (0, 2, 4)}
+        assert len(contents) == 1, name
     assert runs[2].stdout.count("vit_tiny epoch 2/2") == 1  # one rank prints
     assert len(list((tmp_path / "4/vit_tiny/tensorboard").iterdir())) == 1  # and writes
 
@@ -69,7 +69,7 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
     fields = ["--data", data, "--weights", tmp_path / "clip.pkl"]
     fields += ["--auxiliary", tmp_path / "second.pkl"]
     stages = list(PART_TYPES)
-    found = []
+    contents = []
     for count in (0, 2, 4):
         out = tmp_path / str(count)
         places = ["--parts", out / "parts", "--cache", out / "cache"]
@@ -82,11 +82,13 @@ def test_the_main_job_is_the_same_on_1_2_and_4_ranks(tmp_path):
             done = mpirun(count, *program)
             assert done.returncode == 0, done.stdout + done.stderr
         parts = [(out / f"parts/{stage}.pkl").read_bytes() for stage in stages]
-        found.append([*parts, (out / "result.txt").read_bytes(), (out / "result.zip").read_bytes()])
+        contents.append(
+            [*parts, (out / "result.txt").read_bytes(), (out / "result.zip").read_bytes()]
+        )
         origin = safe_load(out / "parts/lora.pkl")["meta"]
         assert origin["inputs"]["lora"]["grad_accum"] == 4
         assert not list(out.glob("cache/*.?.npz"))  # the ranks' features are joined
-    assert found[0] == found[1] == found[2]
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_mpirun_of_one_process_is_a_run_of_one(photos, tmp_path):
@@ -94,8 +96,8 @@ def test_mpirun_of_one_process_is_a_run_of_one(photos, tmp_path):
         mpirun(count, *fine_tune(photos, tmp_path / str(count), "--epochs", 1)) for count in (0, 1)
     ]
     assert [run.returncode for run in runs] == [0, 0], runs[1].stderr
-    found = {(tmp_path / f"{count}/vit_tiny/best.pkl").read_bytes() for count in (0, 1)}
-    assert len(found) == 1
+    contents = {(tmp_path / f"{count}/vit_tiny/best.pkl").read_bytes() for count in (0, 1)}
+    assert len(contents) == 1
 
 
 def test_a_rank_that_fails_ends_all_with_its_message(photos, tmp_path):

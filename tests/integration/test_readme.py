@@ -49,8 +49,8 @@ def commands(page: Path) -> list[str]:
     """Returns the commands of a page's blocks of no language, `sh` or `bash`, without comments."""
     blocks = [block for name in ("", "sh", "bash") for block in code_blocks(page, name)]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = [re.split(r"\s+#", line)[0].strip() for line in lines]
-    return [line for line in found if re.match(r"(python|bash|mpirun|sbatch|pip|git|cd) ", line)]
+    stripped = [re.split(r"\s+#", line)[0].strip() for line in lines]
+    return [line for line in stripped if re.match(r"(python|bash|mpirun|sbatch|pip|git|cd) ", line)]
 
 
 def fields_of(command: str) -> list[str]:

@@ -51,7 +51,7 @@ def report(tmp_path_factory) -> Path:
 
 def complaints(browser, path: Path, width: str, scheme: str = "light", screenshot=None) -> list:
     """Returns everything wrong with a page: messages, dialogs, requests, overflow, pictures."""
-    found = []
+    messages = []
     horizontal, vertical = WIDTHS[width]
     context = browser.new_context(
         viewport={"width": horizontal, "height": vertical}, offline=True, color_scheme=scheme
@@ -60,20 +60,20 @@ def complaints(browser, path: Path, width: str, scheme: str = "light", screensho
 
     def heard(message):
         if message.type in ("error", "warning"):
-            found.append(f"console: {message.text}")
+            messages.append(f"console: {message.text}")
 
     def requested(request):
         if request.url != path.as_uri() and not request.url.startswith("data:"):
-            found.append(f"request: {request.url}")
+            messages.append(f"request: {request.url}")
 
     def asked(dialog):
-        found.append(f"dialog: {dialog.message}")
+        messages.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     page.on("console", heard)
-    page.on("pageerror", lambda error: found.append(f"page error: {error}"))
+    page.on("pageerror", lambda error: messages.append(f"page error: {error}"))
     page.on("request", requested)
-    page.on("requestfailed", lambda request: found.append(f"failed: {request.url[:80]}"))
+    page.on("requestfailed", lambda request: messages.append(f"failed: {request.url[:80]}"))
     page.on("dialog", asked)
     page.goto(path.as_uri(), wait_until="load")
     if screenshot is not None:
@@ -81,17 +81,17 @@ def complaints(browser, path: Path, width: str, scheme: str = "light", screensho
     page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
     wide = page.evaluate("document.scrollingElement.scrollWidth")
     if wide > horizontal:
-        found.append(f"overflow: {wide} pixels wide at {horizontal}")
+        messages.append(f"overflow: {wide} pixels wide at {horizontal}")
     pictures = page.evaluate("[...document.images].map(i => i.complete ? i.naturalWidth : 0)")
     if 0 in pictures or len(pictures) != PICTURES:
-        found.append(f"pictures: {len(pictures)}, {pictures.count(0)} of them empty")
+        messages.append(f"pictures: {len(pictures)}, {pictures.count(0)} of them empty")
     there = page.evaluate(
         "[...document.querySelectorAll('section')].filter(s => s.offsetHeight > 60).map(s => s.id)"
     )
     if there != SECTIONS:
-        found.append(f"sections: {there}")
+        messages.append(f"sections: {there}")
     context.close()
-    return found
+    return messages
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -158,5 +158,5 @@ def test_each_damage_is_noticed(browser, report, tmp_path, kind):
     damaged = tmp_path / "damaged.html"
     damaged.write_text(damage(text), encoding="utf-8")
     assert damage(text) != text
-    found = complaints(browser, damaged, "phone")
-    assert any(line.startswith(complaint) for line in found), found
+    messages = complaints(browser, damaged, "phone")
+    assert any(line.startswith(complaint) for line in messages), messages

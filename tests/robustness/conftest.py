@@ -27,8 +27,8 @@ def photos(tmp_path_factory):
 def whole(photos, tmp_path_factory):
     """The folder of a training that was not interrupted."""
     out = tmp_path_factory.mktemp("whole")
-    status, said = run(command(photos, out))
-    assert status == 0, said
+    status, message = run(command(photos, out))
+    assert status == 0, message
     return out
 
 

@@ -50,19 +50,19 @@ def main(
         from tests.robustness.parsers import PARSERS, check
     if parser not in PARSERS:
         sys.exit(f"fuzz: no parser is called {parser!r}; there are {', '.join(PARSERS)}")
-    place = findings / parser
-    place.mkdir(parents=True, exist_ok=True)
+    findings = findings / parser
+    findings.mkdir(parents=True, exist_ok=True)
     scratch = TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
     new, work = Path(scratch.name, "new"), Path(scratch.name, "work")
     for folder in (new, work):
         folder.mkdir()
-    found: dict[str, int] = {}
+    smallest: dict[str, int] = {}  # bytes of the smallest file of each kind of finding
     line: dict[str, Any] = {"parser": parser, "executions": 0}
     started = perf_counter()
 
     def once(data: bytes) -> None:
         if perf_counter() - started > seconds:  # libFuzzer would end without a report
-            line.update(seconds=round(perf_counter() - started), findings=sorted(found))
+            line.update(seconds=round(perf_counter() - started), findings=sorted(smallest))
             print(json.dumps(line), flush=True)
             scratch.cleanup()
             os._exit(0)
@@ -70,13 +70,13 @@ def main(
         try:
             check(PARSERS[parser], data, work)
         except Exception as error:
-            keep(error, data, found, place)
+            keep(error, data, smallest, findings)
 
     options = {
         "timeout": HANG_S,
         "rss_limit_mb": MEMORY_MB,
         "max_len": LONGEST,
-        "artifact_prefix": f"{place}/",
+        "artifact_prefix": f"{findings}/",
         "verbosity": 0,
     }
     arguments = [f"-{name}={value}" for name, value in options.items()]
@@ -84,24 +84,22 @@ def main(
     atheris.Fuzz()
 
 
-def keep(error: Exception, data: bytes, found: dict[str, int], place: Path) -> None:
+def keep(error: Exception, data: bytes, smallest: dict[str, int], folder: Path) -> None:
     """Writes the file behind an error, if it is the smallest of its kind so far."""
     kind = kind_of(error)
-    if len(data) < found.get(kind, len(data) + 1):
-        found[kind] = len(data)
-        (place / kind).write_bytes(data)
-        (place / f"{kind}.txt").write_text(traceback.format_exc(), errors="replace")
+    if len(data) < smallest.get(kind, len(data) + 1):
+        smallest[kind] = len(data)
+        (folder / kind).write_bytes(data)
+        (folder / f"{kind}.txt").write_text(traceback.format_exc(), errors="replace")
 
 
 def kind_of(error: BaseException) -> str:
     """Returns the error's type and the line that raised it, which tell findings apart."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    cause = (
-        kind_of(error.__cause__) if isinstance(error, AssertionError) and error.__cause__ else ""
-    )
-    return (
-        f"{type(error).__name__}-{Path(frame.filename).stem}-{frame.lineno}{cause and '-'}{cause}"
-    )
+    kind = f"{type(error).__name__}-{Path(frame.filename).stem}-{frame.lineno}"
+    if isinstance(error, AssertionError) and error.__cause__:
+        kind += f"-{kind_of(error.__cause__)}"
+    return kind
 
 
 if __name__ == "__main__":

@@ -95,15 +95,17 @@ def unusual() -> dict[str, tuple[bytes, bool]]:
     """Returns readable pictures of unusual kinds."""
     image, files = photo(), {}
     for suffix, kind in SUFFIXES.items():
-        other = "png" if suffix == "jpg" else "jpg"
-        files[f"really_{suffix}.{other}"] = encoded(image, kind)
+        wrong_suffix = "png" if suffix == "jpg" else "jpg"
+        files[f"really_{suffix}.{wrong_suffix}"] = encoded(image, kind)
         files[f"one_pixel.{suffix}"] = encoded(image.resize((1, 1)), kind)
     for mode in ("1", "L", "LA", "P", "RGBA", "I;16"):
         stored = Image.new(mode, (40, 30), 7) if mode[0] == "I" else image.convert(mode)
         files[f"mode_{mode.replace(';', '')}.png"] = encoded(stored, "PNG")
     for mode in ("CMYK", "YCbCr", "F", "I", "I;16"):
-        made = image.convert(mode) if mode in ("CMYK", "YCbCr") else Image.new(mode, (40, 30), 1)
-        files[f"mode_{mode.replace(';', '')}.tif"] = encoded(made, "TIFF")
+        converted = (
+            image.convert(mode) if mode in ("CMYK", "YCbCr") else Image.new(mode, (40, 30), 1)
+        )
+        files[f"mode_{mode.replace(';', '')}.tif"] = encoded(converted, "TIFF")
     files["cmyk.jpg"] = encoded(image.convert("CMYK"), "JPEG")
     files["grey.jpg"] = encoded(image.convert("L"), "JPEG")
     files["progressive.jpg"] = encoded(image, "JPEG", progressive=True)

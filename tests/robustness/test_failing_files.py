@@ -15,10 +15,10 @@ from weight_files import safe_load
 
 def test_a_full_disk(photos, whole, mounted):
     out = mounted("-t", "tmpfs", "-o", "size=72k", "tmpfs")
-    status, said = run(command(photos, out))
+    status, message = run(command(photos, out))
     reason = "cannot be written (No space left on device: make room, and the same command goes on)"
-    assert status == 1 and said.startswith(f"{PROGRAM}: [Errno 28] {reason}: '{out}/")
-    assert said.count("\n") == 1 and not left_over(out)
+    assert status == 1 and message.startswith(f"{PROGRAM}: [Errno 28] {reason}: '{out}/")
+    assert message.count("\n") == 1 and not left_over(out)
     checkpoint = out / "scratch/checkpoint.pkl"
     assert not checkpoint.exists() or safe_load(checkpoint)["epochs_done"] > 0
     mounted("-o", "remount,size=16m")
@@ -59,8 +59,8 @@ def test_a_training_image_that_vanishes(photos, refused, tmp_path):
     image = tmp_path / "photos/train/red/0.png"
     image.unlink()
     image.symlink_to("gone")  # still listed, and no longer there when it is read
-    said = refused(command(tmp_path / "photos", tmp_path / "out"))
-    assert said.startswith(f"{PROGRAM}: {image}: ") and "replace this image" in said
+    message = refused(command(tmp_path / "photos", tmp_path / "out"))
+    assert message.startswith(f"{PROGRAM}: {image}: ") and "replace this image" in message
     assert not list((tmp_path / "out").rglob("*.pkl"))
 
 
@@ -73,10 +73,10 @@ def test_a_test_image_that_vanishes_gets_its_line(job, tmp_path, capsys):
     gone = sorted(small.iterdir())[2]
     gone.unlink()
     gone.symlink_to("gone")
-    found = score(job, tmp_path / "out", images=str(small))
+    lines = score(job, tmp_path / "out", images=str(small))
     assert f"1 image could not be read and was skipped: {gone.name}" in capsys.readouterr().out
-    assert len(found) == 5
-    assert {n: s for n, s in found.items() if n != gone.name}.items() < before.items()
+    assert len(lines) == 5
+    assert {n: s for n, s in lines.items() if n != gone.name}.items() < before.items()
 
 
 def test_an_image_that_changes_while_it_is_scored(job, tmp_path, monkeypatch):
@@ -99,9 +99,9 @@ def test_an_image_that_changes_while_it_is_scored(job, tmp_path, monkeypatch):
 
 
 def test_a_cache_that_vanishes_between_stages(job, tmp_path):
-    own = {name: tmp_path / name for name in ("parts", "runs", "cache")}
-    clip_fewshot.run(train_config(job, until="prompt", **own))
-    shutil.rmtree(own["cache"])
-    clip_fewshot.run(train_config(job, **own))
+    folders = {name: tmp_path / name for name in ("parts", "runs", "cache")}
+    clip_fewshot.run(train_config(job, until="prompt", **folders))
+    shutil.rmtree(folders["cache"])
+    clip_fewshot.run(train_config(job, **folders))
     for part in (job / "parts").glob("*.pkl"):
-        assert (own["parts"] / part.name).read_bytes() == part.read_bytes(), part.name
+        assert (folders["parts"] / part.name).read_bytes() == part.read_bytes(), part.name

@@ -56,9 +56,9 @@ def test_a_read_that_hangs_is_named_and_waited_for(workers, tmp_path, capsys):
         later.start()
         assert list(map_in_order(open_pipe, paths, workers)) == [b"a", b"b", b"c"]
         later.join()
-    said = capsys.readouterr().err
-    assert said.startswith(f"warning: {paths[1]}: still being read after 0.2 s")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"warning: {paths[1]}: still being read after 0.2 s")
+    assert message.count("\n") == 1
 
 
 HUNG = """
@@ -130,8 +130,10 @@ def test_a_clock_that_jumps(photos, whole, tmp_path):
 def test_a_loss_that_is_not_finite(photos, whole, refused, tmp_path):
     shutil.copytree(whole, tmp_path / "out")
     before = (tmp_path / "out/scratch/checkpoint.pkl").read_bytes()
-    said = refused(command(photos, tmp_path / "out", "--lr", "1e38"))
-    assert said.startswith(f"{PROGRAM}: the loss is ") and said.endswith("lower the learning rate")
+    message = refused(command(photos, tmp_path / "out", "--lr", "1e38"))
+    assert message.startswith(f"{PROGRAM}: the loss is ") and message.endswith(
+        "lower the learning rate"
+    )
     assert (tmp_path / "out/scratch/checkpoint.pkl").read_bytes() == before
 
 
@@ -141,8 +143,8 @@ def test_a_checkpoint_that_was_cut_short_is_not_read(photos, whole, refused, tmp
     checkpoint = tmp_path / "out/scratch/checkpoint.pkl"
     for size in (0, 100, checkpoint.stat().st_size - 1):
         checkpoint.write_bytes(checkpoint.read_bytes()[:size])
-        said = refused(command(photos, tmp_path / "out"))
-        assert said.startswith(f"{PROGRAM}: {checkpoint} ") and said.endswith("run again")
+        message = refused(command(photos, tmp_path / "out"))
+        assert message.startswith(f"{PROGRAM}: {checkpoint} ") and message.endswith("run again")
 
 
 def test_a_line_of_metrics_that_was_cut_short_is_dropped(tmp_path):

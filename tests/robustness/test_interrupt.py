@@ -55,8 +55,8 @@ def test_kills_in_a_row_meet_one_folder(tmp_path):
 
 
 def test_a_command_that_forgets_is_found_out(tmp_path):
-    said = 'if [ -e "$0/begun" ]; then echo forgot; else echo whole; fi > "$0/result.txt"'
-    forgetful = f'mkdir -p "$0"; {said}; touch "$0/begun"; sleep 0.5'
+    script = 'if [ -e "$0/begun" ]; then echo forgot; else echo whole; fi > "$0/result.txt"'
+    forgetful = f'mkdir -p "$0"; {script}; touch "$0/begun"; sleep 0.5'
     ended = interrupt(1, 0, tmp_path / "out", ["bash", "-c", forgetful, "{out}"])
     assert ended.returncode == 1 and "on disk result.txt: result.txt differ" in ended.stdout
     assert "interrupt: 0 of 1 kills ended in the same bytes" in ended.stdout

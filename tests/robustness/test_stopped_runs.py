@@ -32,17 +32,17 @@ def test_signals_stop_a_training_and_the_same_command_goes_on(photos, whole, tmp
         process = begin(command(photos, tmp_path))
         until(process, f"epoch {reached + 3}/{EPOCHS}")
         process.send_signal(signal.Signals[name])
-        found, said = end(process)
-        assert found == status
-        reached = int(said.partition(" after epoch ")[2].split()[0])
+        ended_with, message = end(process)
+        assert ended_with == status
+        reached = int(message.partition(" after epoch ")[2].split()[0])
         remedy = "; the same command goes on from there"
-        assert said == (
+        assert message == (
             f"{PROGRAM}: stopped by {name} after epoch {reached} of {EPOCHS} of scratch{remedy}\n"
         )
         assert safe_load(tmp_path / "scratch/checkpoint.pkl")["epochs_done"] == reached
         assert not left_over(tmp_path)
-    status, said = run(command(photos, tmp_path))
-    assert (status, said) == (0, "")
+    status, message = run(command(photos, tmp_path))
+    assert (status, message) == (0, "")
     assert contents(tmp_path) == contents(whole)
 
 
@@ -59,8 +59,8 @@ def test_a_stopped_resnet_goes_on_to_the_same_bytes(photos, tmp_path):
     process.send_signal(signal.SIGUSR1)
     assert end(process)[0] == 75
     assert [run(words(out))[0] for out in ("stopped", "whole")] == [0, 0]  # Jittor may compile
-    found = {(tmp_path / out / "encoder.pkl").read_bytes() for out in ("stopped", "whole")}
-    assert len(found) == 1
+    ended_with = {(tmp_path / out / "encoder.pkl").read_bytes() for out in ("stopped", "whole")}
+    assert len(ended_with) == 1
 
 
 def test_signals_stop_test_py_and_the_same_command_goes_on(job, tmp_path):
@@ -74,11 +74,11 @@ def test_signals_stop_test_py_and_the_same_command_goes_on(job, tmp_path):
     while process.poll() is None and not list(shards.glob("*/*.npz")):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    status, said = end(process)
+    status, message = end(process)
     assert status == 75
     done = 64 * len(list(shards.glob("*/*.npz")))
     remedy = "; the same command goes on from there"
-    assert said == f"test.py: stopped by SIGTERM after {done} of 817 images{remedy}\n"
+    assert message == f"test.py: stopped by SIGTERM after {done} of 817 images{remedy}\n"
     assert not (tmp_path / "out/result.txt").exists() and not left_over(tmp_path)
     assert run(words) == (0, "")
     assert result_lines(tmp_path / "out") == score(job, tmp_path / "unbroken")
@@ -88,12 +88,12 @@ def test_two_runs_in_one_folder(photos, whole, tmp_path):
     first = begin(command(photos, tmp_path))
     until(first, f"epoch 2/{EPOCHS}")
     first.send_signal(signal.SIGSTOP)  # it hangs, and still owns the folder
-    status, said = run(command(photos, tmp_path))
+    status, message = run(command(photos, tmp_path))
     first.send_signal(signal.SIGCONT)
-    assert status == 1 and said.count("\n") == 1
-    assert said.startswith(f"{PROGRAM}: {tmp_path}: in use by `")
-    assert f"--out {tmp_path}` (process {first.pid} of " in said
-    assert said.endswith("): wait until it ends, or name another folder\n")
+    assert status == 1 and message.count("\n") == 1
+    assert message.startswith(f"{PROGRAM}: {tmp_path}: in use by `")
+    assert f"--out {tmp_path}` (process {first.pid} of " in message
+    assert message.endswith("): wait until it ends, or name another folder\n")
     assert end(first) == (0, "")
     assert contents(tmp_path) == contents(whole) and not left_over(tmp_path)
 
