@@ -2,7 +2,7 @@
 
 import warnings
 
-import runtime  # noqa: E402, F401
+import runtime  # noqa: F401
 
 with warnings.catch_warnings():
     # Python warns of invalid escapes whenever it compiles Jittor's source. Everywhere else in the

@@ -1,11 +1,21 @@
-"""The tables of accuracies, on first guesses that were worked by hand."""
+"""The tables of accuracies and scores.json, on predictions worked by hand."""
+
+import json
 
 import numpy as np
 import pytest
 
 from data.label_space import LabelSpace
-from fewshot.evaluation.tables import ablation, columns_of, end_to_end
+from fewshot.evaluation.tables import (
+    ablation,
+    columns_of,
+    end_to_end,
+    format_scores,
+    make_scores,
+    write_scores,
+)
 from fewshot.inference.classifiers import ENSEMBLE, ROUTED, SINGLE
+from fewshot.inference.predictions import Predictions
 from fewshot.stages.parts import Part
 from fewshot.stages.record import StageRecord
 
@@ -87,3 +97,57 @@ def test_each_classifier_has_its_stage(top1_among):
     parts = {single.stage: Part(trained_count=n) for n, single in enumerate(SINGLE)}
     rows = ablation(singles, TRUTH, CLASSES, parts, {})
     assert [row["trained"] for row in rows.values()] == list(range(len(SINGLE)))
+
+
+SIX_NAMES = ("cat", "dog", "apple", "pie", "soup", "sea")
+FIVE_IDS = np.array([0, 1, 4, 5, 0])
+FIVE_SCORES = np.eye(6)[[0, 2, 4, 1, 0]]  # one base image goes wrong, and one new one
+
+
+def scores(new=(4, 5), ood_log_odds=(3.0, 1.0, 0.0, 2.0, np.nan)):
+    base = tuple(k for k in range(6) if k not in new)
+    label_space = LabelSpace(SIX_NAMES, base)
+    best = label_space.best_of_groups(FIVE_SCORES)
+    predictions = Predictions(
+        names=list("abcde"),
+        ids=np.argsort(-FIVE_SCORES, axis=1, kind="stable")[:, :5].astype(np.int32),
+        probabilities=np.full((5, 5), 0.2, np.float32),
+        ood_log_odds=np.array(ood_log_odds, np.float32),
+        routed_to_base=np.array([1, 1, 0, 1, 0], bool),
+        view_weights=np.ones((5, 1), np.float32),
+        skipped=[("e", "is empty")],
+        top1_among=dict.fromkeys(("zero_shot", *(form.id for form in ROUTED), ENSEMBLE), best),
+    )
+    return make_scores(predictions, FIVE_IDS, label_space, {"text": Part()}, {}, 0.5)
+
+
+def test_tables_and_routing_by_hand(tmp_path):
+    table = scores()
+    assert table["images"] == 5 and table["rows"][ENSEMBLE]["all"] == 3 / 5
+    ends = table["end_to_end"]["ensemble_soft_routing"]
+    assert ends == pytest.approx({"base": 2 / 3, "new": 1 / 2, "harmonic": 4 / 7, "all": 3 / 5})
+    # the unreadable image is left out: base images score 3 and 1, new ones 0 and 2
+    routing = {"auroc": 3 / 4, "fpr95": 1 / 2, "base_recall": 1, "new_recall": 1 / 2}
+    assert table["routing"] == routing | {"confusion": [[2, 0], [1, 1]]}
+    text = format_scores(table)
+    assert "accuracy in percent on 5 images" in text and "57.14" in text
+    assert table["labels"]["ensemble_soft_routing"] == "soft routing" and "\nsoft routing" in text
+    assert text.endswith("100.00% of the base images and rejects 50.00% of the new images")
+
+
+def test_without_new_classes_there_is_no_routing(tmp_path):
+    table = scores(new=(), ood_log_odds=(np.inf,) * 5)
+    assert table["end_to_end"] == table["routing"] == {}
+    assert "AUROC" not in format_scores(table) and "among all" not in format_scores(table)
+
+
+def test_where_all_of_one_kind_are_unreadable_there_is_no_routing(tmp_path):
+    table = scores(ood_log_odds=(3.0, 1.0, np.nan, np.nan, 2.0))
+    assert table["routing"] == {} and table["end_to_end"] and "AUROC" not in format_scores(table)
+    write_scores(tmp_path / "scores.json", table)
+
+
+def test_the_scores_are_written(tmp_path):
+    table = scores()
+    write_scores(tmp_path / "scores.json", table)
+    assert json.loads((tmp_path / "scores.json").read_text()) == table
