@@ -54,10 +54,8 @@ def conv2d(
         raise ValueError(f"convolution: oneDNN is missing: {onednn.REMEDY}")
     if jt.flags.use_cuda:
         raise ValueError("convolution: for the CPU only; use jittor.nn.conv2d with CUDA")
-    setting = _describe(
-        x, weight, _pair(stride), _pair(padding), groups, _pair(dilation), precision
-    )
-    y = Convolution(setting)(x, weight)
+    pairs = _pair(stride), _pair(padding), _pair(dilation)
+    y = Convolution(_describe(x, weight, *pairs, groups, precision))(x, weight)
     return y if bias is None else y + bias.broadcast(y.shape, [0, 2, 3])
 
 
@@ -70,8 +68,8 @@ def _describe(
     weight: jt.Var,
     stride: tuple[int, int],
     padding: tuple[int, int],
-    groups: int,
     dilation: tuple[int, int],
+    groups: int,
     precision: str,
 ) -> dict[str, int]:
     """Returns the numbers that the C++ code reads; raises ValueError if they do not fit."""
@@ -95,23 +93,11 @@ def _describe(
     if min(batch, *out) < 1:
         raise ValueError(f"convolution: {shapes}, padding {padding}; nothing is left to compute")
     is_depthwise = depth == 1 and groups > 1
-    setting = {
-        "batch": batch,
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "filters": filters,
-        "depth": depth,
-        "groups": groups,
-        "half": int(precision == "bf16" and not is_depthwise),
-    }
-    pairs = {
-        "kernel": kernel,
-        "out": out,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-    }
+    setting = {"batch": batch, "channels": channels, "height": height, "width": width}
+    setting |= {"filters": filters, "depth": depth, "groups": groups}
+    setting["half"] = int(precision == "bf16" and not is_depthwise)
+    pairs = {"kernel": kernel, "out": out, "stride": stride, "padding": padding}
+    pairs["dilation"] = dilation
     for name, (vertical, horizontal) in pairs.items():
         setting |= {f"{name}_h": vertical, f"{name}_w": horizontal}
     return setting
@@ -133,8 +119,7 @@ class Convolution(jt.Function):
     def execute(self, x, weight):
         self.x, self.weight = x, weight
         s = self.setting
-        shape = (s["batch"], s["filters"], s["out_h"], s["out_w"])
-        return _run(FORWARD, s, x, weight, shape)
+        return _run(FORWARD, s, x, weight, (s["batch"], s["filters"], s["out_h"], s["out_w"]))
 
     def grad(self, dy):
         """Returns (dx, dw) as two operators, so Jittor skips the one that nobody asks for.
@@ -145,10 +130,8 @@ class Convolution(jt.Function):
         room = -(-s["filters"] // 16) * 16 // (1 + s["half"])
         shape = (s["batch"], room, s["out_h"], s["out_w"])
         packed = _run(PACK, s, dy, weight, shape)
-        return (
-            _run(TO_INPUT, s, packed, weight, x.shape),
-            _run(TO_WEIGHT, s, packed, x, weight.shape),
-        )
+        dx = _run(TO_INPUT, s, packed, weight, x.shape)
+        return dx, _run(TO_WEIGHT, s, packed, x, weight.shape)
 
 
 class FastConv(nn.Conv):

@@ -75,11 +75,6 @@ def matrix_shape(weight: jt.Var) -> tuple[int, int]:
     return weight.shape[0], weight.numel() // weight.shape[0]
 
 
-def rounds_to_bf16() -> bool:
-    """Returns whether factors are rounded to bf16, as `--precision bf16` asks."""
-    return cpu_operator.precision == "bf16"
-
-
 def linear(
     packed: PackedWeights,
     x: jt.Var,
@@ -97,8 +92,9 @@ def linear(
     if fits_gpu(x, weight):
         y = linear_on_gpu(packed, x, weight)
         y = y if bias is None else y + bias
-        return y if residual is None else residual + y
-    return plain_linear(x, weight, bias, residual)
+    else:  # by Jittor's own operators: the reference of the fast ways
+        y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
+    return y if residual is None else residual + y
 
 
 def project(packed: PackedWeights, x: jt.Var, weight: jt.Var) -> jt.Var:
@@ -108,14 +104,6 @@ def project(packed: PackedWeights, x: jt.Var, weight: jt.Var) -> jt.Var:
     if fits_gpu(x, weight):
         return linear_on_gpu(packed, x, weight, transposed=True)
     return jt.matmul(x, weight)
-
-
-def plain_linear(
-    x: jt.Var, weight: jt.Var, bias: jt.Var | None = None, residual: jt.Var | None = None
-) -> jt.Var:
-    """Computes `linear` by Jittor's own operators: the reference of the fast ways."""
-    y = nn.linear(x, weight.reshape(weight.shape[0], -1), bias)
-    return y if residual is None else residual + y
 
 
 def fits_cpu(x: jt.Var, weights: Sequence[jt.Var], biases: Sequence[jt.Var | None] = ()) -> bool:
@@ -141,7 +129,7 @@ def linear_on_cpu(
     transposed: bool = False,
 ) -> jt.Var:
     """Computes `linear` by oneDNN; x and the weight must fit, see `fits_cpu`."""
-    layer = FrozenLinear(packed, weight, bias, rounds_to_bf16(), transposed)
+    layer = FrozenLinear(packed, weight, bias, cpu_operator.precision == "bf16", transposed)
     return layer(x) if residual is None else layer(x, residual)
 
 
@@ -158,7 +146,7 @@ def mlp_on_cpu(
     wide: D -> 4D, narrow: 4D -> D, each with a bias. `packed` belongs to their weights.
     """
     kind = ACTIVATIONS.index(activation)
-    return FrozenMlp(packed, wide, narrow, kind, rounds_to_bf16())(x, residual)
+    return FrozenMlp(packed, wide, narrow, kind, cpu_operator.precision == "bf16")(x, residual)
 
 
 def fits_gpu(x: jt.Var, weight: jt.Var) -> bool:
@@ -224,12 +212,8 @@ class FrozenMlp(jt.Function):
         super().__init__()
         self.packed, self.layers, self.half = packed, (wide, narrow), half
         outputs, inputs = matrix_shape(wide.weight)
-        self.setting = {
-            "inputs": inputs,
-            "outputs": outputs,
-            "half": half,
-            "activation": activation,
-        }
+        self.setting = {"inputs": inputs, "outputs": outputs, "half": half}
+        self.setting["activation"] = activation
 
     def weights(self, transposed: bool) -> list:
         pairs = zip(self.packed, self.layers, strict=True)

@@ -51,16 +51,8 @@ def add_lora(
     is the share of entries set to 0, drawn by seeds[i]. Gradients reach base, x, a and b.
     """
     count, rank, inputs = a.shape
-    setting = {
-        "rows": x.numel() // inputs,
-        "inputs": inputs,
-        "outputs": b.shape[1],
-        "rank": rank,
-        "adapters": count,
-        "columns": base.shape[-1],
-        "factor": factor,
-        "dropout": dropout,
-    }
+    setting = {"rows": x.numel() // inputs, "inputs": inputs, "outputs": b.shape[1], "rank": rank}
+    setting |= {"adapters": count, "columns": base.shape[-1], "factor": factor, "dropout": dropout}
     for i in range(MAX_ADAPTERS):
         setting[f"offset{i}"] = slots[i] * b.shape[1] if i < count else 0
         setting[f"seed{i}"] = int(seeds[i]) if i < count else 0
@@ -75,8 +67,7 @@ class AddLora(jt.Function):
         self.setting = setting
 
     def execute(self, x, base, a, b):
-        narrow_shape = (*x.shape[:-1], a.shape[0] * a.shape[1])
-        shapes = [tuple(base.shape), narrow_shape]
+        shapes = [tuple(base.shape), (*x.shape[:-1], a.shape[0] * a.shape[1])]
         y, narrow = cpu_operator.run(HEADERS, FORWARD, [x, base, a, b], shapes, self.setting)
         self.saved = [x, a, b, narrow]
         return y

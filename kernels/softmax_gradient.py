@@ -15,12 +15,7 @@ CODE = """
 
 
 def softmax_gradient(
-    products: jt.Var,
-    scales: jt.Var,
-    cosines: jt.Var,
-    offsets: jt.Var,
-    labels: jt.Var,
-    mask: jt.Var,
+    products: jt.Var, scales: jt.Var, cosines: jt.Var, offsets: jt.Var, labels: jt.Var, mask: jt.Var
 ) -> list[jt.Var]:
     """Returns mask (P - Y) [N,C] and the cross-entropy of each row [N,1], float32 on the CPU.
 

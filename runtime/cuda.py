@@ -11,7 +11,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.cuda13 import private_copy
 from runtime.onednn import jittor_home
 
 Version = tuple[int, int]
@@ -56,14 +55,10 @@ class CudaChoice:
 
     driver: Driver
     toolkit: Toolkit | None  # the best one on this machine, usable or not
-    nvcc: Path | None  # the compiler that Jittor shall use; None for the CPU
-    private: bool  # whether `nvcc` belongs to the private copy for CUDA 13
-    reason: str
-    remedy: str
-
-    @property
-    def usable(self) -> bool:
-        return self.nvcc is not None
+    nvcc: Path | None = None  # the compiler that Jittor shall use; None for the CPU
+    private: bool = False  # whether `nvcc` belongs to the private copy for CUDA 13
+    reason: str = ""
+    remedy: str = ""
 
     @property
     def summary(self) -> str:
@@ -103,14 +98,11 @@ def _capability(library: ctypes.CDLL, index: int) -> int:
 def find_compilers() -> list[Path]:
     """Returns every nvcc in the places where Jittor looks: its download, the PATH, /usr."""
     candidates = sorted((jittor_home() / ".cache/jittor/jtcuda").glob("*/bin/nvcc"))
-    if on_path := shutil.which("nvcc"):
-        candidates.append(Path(on_path))
     usual = ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")
-    candidates += map(Path, usual)
+    candidates += map(Path, (shutil.which("nvcc") or "", *usual))
     by_target: dict[Path, Path] = {}
-    for path in candidates:
-        if path.is_file():
-            by_target.setdefault(path.resolve(), path)
+    for path in filter(Path.is_file, candidates):
+        by_target.setdefault(path.resolve(), path)
     return list(by_target.values())
 
 
@@ -136,12 +128,9 @@ def _nvcc_version(nvcc: Path) -> Version | None:
 
 
 def _cudnn_version(includes: list[Path]) -> str:
-    for header in (folder / "cudnn_version.h" for folder in includes):
-        if header.is_file():
-            text = header.read_text(errors="replace")
-            numbers = re.findall(r"#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", text)
-            return ".".join(numbers)
-    return ""
+    headers = [folder / "cudnn_version.h" for folder in includes]
+    text = next((path.read_text(errors="replace") for path in headers if path.is_file()), "")
+    return ".".join(re.findall(r"#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", text))
 
 
 def _obstacle(toolkit: Toolkit, driver: Driver) -> str:
@@ -171,15 +160,16 @@ def choose() -> CudaChoice:
     toolkits.sort(key=lambda toolkit: len(toolkit.missing))
     best = toolkits[0] if toolkits else None
     if not driver.devices:
-        return CudaChoice(driver, best, None, False, driver.reason, "")
-    runs_13 = driver.version is not None and driver.version >= (13, 0)
-    runs_13 = runs_13 and min(driver.devices) >= OLDEST_DEVICE_13
+        return CudaChoice(driver, best, reason=driver.reason)
+    from runtime.cuda13 import private_copy  # most machines have no device
+
+    runs_13 = (driver.version or (0, 0)) >= (13, 0) and min(driver.devices) >= OLDEST_DEVICE_13
     if runs_13 and private_copy.is_ready():
         toolkit = inspect_toolkit(private_copy.nvcc())
-        return CudaChoice(driver, toolkit, toolkit.nvcc, True, "", "")
+        return CudaChoice(driver, toolkit, toolkit.nvcc, private=True)
     for toolkit in toolkits:
         if not _obstacle(toolkit, driver):
-            return CudaChoice(driver, toolkit, toolkit.nvcc, False, "", "")
+            return CudaChoice(driver, toolkit, toolkit.nvcc)
     reason = _obstacle(best, driver) if best else "a device, but no CUDA toolkit"
     remedy = private_copy.COMMAND if runs_13 else STOCK_REMEDY
-    return CudaChoice(driver, best, None, False, reason, remedy)
+    return CudaChoice(driver, best, reason=reason, remedy=remedy)

@@ -8,7 +8,6 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from runtime import cuda, onednn
-from runtime.cuda13 import private_copy
 from runtime.distributed import world_size
 
 
@@ -55,14 +54,15 @@ def choose_cuda() -> list[str]:
     copy too.
     """
     inherited = os.environ.get("nvcc_path")
-    if inherited is not None and inherited != str(private_copy.nvcc()):
+    if inherited is not None and "jittor-cuda13" not in inherited:
         return [f"nvcc_path={inherited!r} is set in the environment and left as it is."]
     choice = cuda.choose()
     os.environ["nvcc_path"] = str(choice.nvcc or "")
-    if not choice.usable:
-        remedy = f". {choice.remedy}" if choice.remedy else ""
-        return [f"CPU: {choice.reason}{remedy}"]
+    if not choice.nvcc:
+        return [". ".join(filter(None, (f"CPU: {choice.reason}", choice.remedy)))]
     if choice.private:
+        from runtime.cuda13 import private_copy
+
         private_copy.activate()
     for name in ("use_cutt", "use_cutlass"):  # Jittor would download these, and nothing uses them
         os.environ.setdefault(name, "0")

@@ -19,21 +19,19 @@ import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from data.few_shot_dataset import DataError, Sample, list_test_images, open_dataset
 from runtime import PREPARED, cuda, onednn
 from runtime.cuda13 import private_copy
 from runtime.cuda13.edits import JITTOR_VERSION
 from runtime.environment import restart_in_venv
 from runtime.paths import ROOT
 from runtime.table import table
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from data.few_shot_dataset import FewShotDataset, Sample
+from weight_files.hashing import sha256_of
+from weight_files.known_weights import find_by_sha256
 
 INSTALL = "pip install -r requirements.txt"
 CPU_FLAGS = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512f", "avx2")
@@ -54,78 +52,54 @@ class Finding:
 
     status: str  # "ok", "missing" or "wrong"
     value: str
-    remedy: str = ""
+    remedy: str = ""  # printed unless the status is "ok"
 
 
 class Subject:
-    """The data set and the weight files that the checks look at, each opened once."""
+    """The data set and the weight files that the checks look at, each opened once.
+
+    `weights` is the named weight file, or every one in the main folder. `parts` are the auxiliary
+    encoder and the trained parts, if no file was named. `parameters` has the number of parameters
+    of each file, or why it cannot be opened; it is empty without weights and without NumPy.
+    """
 
     def __init__(self, data: Path, weights: Path | None):
         self.data, self.named_weights = data, weights
+        files = [weights] if weights else [*_weight_files(ROOT), *_weight_files(ROOT / PARTS)]
+        is_clip = [weights or path.parent == ROOT and path.name != AUXILIARY for path in files]
+        self.weights = [path for path, is_clip in zip(files, is_clip, strict=True) if is_clip]
+        self.parts = [path for path in files if path not in self.weights]
+        self.has_weights = bool(self.weights) and all(path.is_file() for path in self.weights)
+        self.parameters: dict[Path, int | ValueError] = {}
+        if self.has_weights and _has("numpy"):
+            from weight_files.reader import count_parameters, safe_load
 
-    @cached_property
-    def weights(self) -> list[Path]:
-        """The named weight file, or every weight file in the main folder."""
-        if self.named_weights:
-            return [self.named_weights]
-        return [path for path in _weight_files(ROOT) if path.name != AUXILIARY]
-
-    @cached_property
-    def parts(self) -> list[Path]:
-        """The trained parts and the auxiliary encoder, if no weight file was named."""
-        if self.named_weights:
-            return []
-        auxiliary = [path for path in _weight_files(ROOT) if path.name == AUXILIARY]
-        return auxiliary + _weight_files(ROOT / PARTS)
-
-    @cached_property
-    def has_weights(self) -> bool:
-        return bool(self.weights) and all(path.is_file() for path in self.weights)
-
-    @cached_property
-    def parameters(self) -> dict[Path, int | ValueError]:
-        """The number of parameters of each file, or why it cannot be opened; needs NumPy."""
-        from weight_files.reader import count_parameters, safe_load
-
-        counts: dict[Path, int | ValueError] = {}
-        for path in self.weights + self.parts:
-            try:
-                counts[path] = count_parameters(safe_load(path))
-            except ValueError as error:
-                counts[path] = error
-        return counts
-
-    @cached_property
-    def dataset(self) -> "FewShotDataset | None":
-        """The data set; None if it cannot be opened, and then `data_error` says why."""
-        from data.few_shot_dataset import DataError, open_dataset
-
-        self.data_error = ""
+            for path in files:
+                try:
+                    self.parameters[path] = count_parameters(safe_load(path))
+                except ValueError as error:
+                    self.parameters[path] = error
+        self.dataset, self.data_error = None, ""
         try:
-            return open_dataset(self.data)
+            self.dataset = open_dataset(data)
         except (DataError, OSError) as error:
             self.data_error = str(error)
-            return None
-
-    @cached_property
-    def test_sets(self) -> "dict[str, list[Sample] | Exception]":
-        """The images of each test set that is there, or why they cannot be listed."""
-        from data.few_shot_dataset import DataError, list_test_images
-
-        sets: dict[str, list[Sample] | Exception] = {}
+        self.test_sets: dict[str, list[Sample] | DataError] = {}
         for name in TEST_SETS:
             if self.dataset and (self.dataset.root / name).is_dir():
                 try:
-                    sets[name] = list_test_images(self.dataset, name)
+                    self.test_sets[name] = list_test_images(self.dataset, name)
                 except DataError as error:
-                    sets[name] = error
-        return sets
+                    self.test_sets[name] = error
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    """Returns the weight files in a folder; none if it does not exist."""
+    return sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and p.is_file())
+
+
+def _has(*packages: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in packages)
 
 
 # --- the machine: files and package metadata only; no check imports a package or compiles
@@ -133,10 +107,8 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def check_python(_: Subject) -> Iterator[Finding]:
     value = f"{platform.python_version()} ({sys.executable})"
-    if sys.version_info[:2] == (3, 11):
-        yield Finding("ok", value)
-    else:
-        yield Finding("wrong", value, "use Python 3.11")
+    is_right = sys.version_info[:2] == (3, 11)
+    yield Finding("ok" if is_right else "wrong", value, "use Python 3.11")
 
 
 def check_compiler(_: Subject) -> Iterator[Finding]:
@@ -144,8 +116,7 @@ def check_compiler(_: Subject) -> Iterator[Finding]:
     if path:
         yield Finding("ok", f"{_first_line([path, '-dumpfullversion'])} ({path})")
     else:
-        remedy = "apt-get install g++ (or your system's package of it)"
-        yield Finding("missing", "not on the PATH", remedy)
+        yield Finding("missing", "not on the PATH", "apt-get install g++ (or its package here)")
 
 
 def check_headers(_: Subject) -> Iterator[Finding]:
@@ -154,8 +125,8 @@ def check_headers(_: Subject) -> Iterator[Finding]:
     if header.is_file():
         yield Finding("ok", str(header.parent))
     else:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        yield Finding("missing", f"no {header}", f"apt-get install python{version}-dev")
+        remedy = "apt-get install python{}.{}-dev".format(*sys.version_info)
+        yield Finding("missing", f"no {header}", remedy)
 
 
 def check_package(name: str, required: str, _: Subject) -> Iterator[Finding]:
@@ -190,24 +161,15 @@ def _version(package: str) -> str:
         return ""
 
 
-class _DnnlVersion(ctypes.Structure):
-    """The first fields of oneDNN's `dnnl_version_t`."""
-
-    _fields_ = [("major", ctypes.c_int), ("minor", ctypes.c_int), ("patch", ctypes.c_int)]
-
-
 def check_onednn(_: Subject) -> Iterator[Finding]:
     if PREPARED.onednn is None:
         yield Finding("missing", "not installed", onednn.REMEDY)
         return
     dnnl_version = ctypes.CDLL(str(PREPARED.onednn)).dnnl_version
-    dnnl_version.restype = ctypes.POINTER(_DnnlVersion)
-    version = dnnl_version().contents
-    value = f"{version.major}.{version.minor}.{version.patch} ({PREPARED.onednn})"
-    if version.major == 2:
-        yield Finding("ok", value)
-    else:
-        yield Finding("wrong", f"{value}, needs 2.x", onednn.REMEDY)
+    dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)  # major, minor, patch
+    version = list(dnnl_version().contents)
+    value = f"{'.'.join(map(str, version))} ({PREPARED.onednn})"
+    yield Finding("ok" if version[0] == 2 else "wrong", value, f"2.x fits: {onednn.REMEDY}")
 
 
 def check_cpu(_: Subject) -> Iterator[Finding]:
@@ -215,21 +177,16 @@ def check_cpu(_: Subject) -> Iterator[Finding]:
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     flags = text.partition("flags")[2].partition("\n")[0].split()
     usable = [name for name in CPU_FLAGS if name in flags]
-    bf16 = "no bf16"
-    if "amx_bf16" in usable:
-        bf16 = "bf16 by AMX"
-    elif "avx512_bf16" in usable:
-        bf16 = "bf16"
+    bf16 = "bf16" if "avx512_bf16" in usable else "no bf16"
+    bf16 = "bf16 by AMX" if "amx_bf16" in usable else bf16
     yield Finding("ok", f"{bf16} ({', '.join(usable) or 'plain ' + platform.machine()})")
 
 
 def check_threads(_: Subject) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     value = f"{PREPARED.threads} of {cores} cores"
-    if PREPARED.threads <= cores:
-        yield Finding("ok", value)
-    else:
-        yield Finding("wrong", value, f"unset OMP_NUM_THREADS or set it to {cores}")
+    status = "ok" if PREPARED.threads <= cores else "wrong"
+    yield Finding(status, value, f"unset OMP_NUM_THREADS or set it to {cores}")
 
 
 def check_gpu_driver(_: Subject) -> Iterator[Finding]:
@@ -247,22 +204,17 @@ def check_gpu_driver(_: Subject) -> Iterator[Finding]:
 def check_cuda(_: Subject) -> Iterator[Finding]:
     """Reports the toolkit that Jittor uses, or why it uses none."""
     choice = cuda.choose()
-    toolkit, has_device = choice.toolkit, bool(choice.driver.devices)
     if PREPARED.cuda != str(choice.nvcc or ""):
         value = f"nvcc_path={PREPARED.cuda!r} is set in the environment and left as it is"
         yield Finding("ok", value)
-    elif choice.usable:
+    elif choice.nvcc:
         compiler = "private copy" if choice.private else str(choice.nvcc)
         yield Finding("ok", f"{choice.summary} ({compiler})")
-    elif toolkit is None:
+    elif choice.toolkit is None:
         yield Finding("missing", "no toolkit", choice.remedy)
     else:
-        value = "CUDA {}.{}".format(*toolkit.version) if toolkit.version else "CUDA ?"
-        value += f" ({toolkit.nvcc}), cuDNN {toolkit.cudnn or 'not found'}, not used"
-        if has_device:
-            yield Finding("wrong", f"{value}: {choice.reason}", choice.remedy)
-        else:
-            yield Finding("missing", value, choice.remedy)
+        value = f"{choice.summary} ({choice.toolkit.nvcc}), not used: {choice.reason}"
+        yield Finding("wrong" if choice.driver.devices else "missing", value, choice.remedy)
 
 
 def check_mpi(_: Subject) -> Iterator[Finding]:
@@ -292,7 +244,7 @@ def check_weights(subject: Subject) -> Iterator[Finding]:
         named = subject.named_weights
         value = f"no {named}" if named else f"no {' or '.join(SUFFIXES)} file in {ROOT}"
         yield Finding("missing", value, FIND_WEIGHTS)
-    elif not _has("numpy"):
+    elif not subject.parameters:
         names = ", ".join(path.name for path in subject.weights)
         yield Finding("missing", f"{names}: not opened without NumPy")
     else:
@@ -300,20 +252,17 @@ def check_weights(subject: Subject) -> Iterator[Finding]:
 
 
 def check_parts(subject: Subject) -> Iterator[Finding]:
-    if subject.has_weights and _has("numpy"):
+    if subject.parameters:
         yield from (_describe(path, subject.parameters[path]) for path in subject.parts)
 
 
 def check_parameters(subject: Subject) -> Iterator[Finding]:
-    if subject.has_weights and _has("numpy"):
-        counts = subject.parameters.values()
-        total = sum(count for count in counts if isinstance(count, int))
-        yield Finding("ok", f"{total:,} in these files")
+    if subject.parameters:
+        counts = [count for count in subject.parameters.values() if isinstance(count, int)]
+        yield Finding("ok", f"{sum(counts):,} in these files")
 
 
 def _describe(path: Path, count: int | ValueError) -> Finding:
-    from weight_files.hashing import sha256_of
-
     if isinstance(count, ValueError):
         return Finding("wrong", str(count), FIND_WEIGHTS)
     if path.parent == ROOT / PARTS:
@@ -325,14 +274,8 @@ def _describe(path: Path, count: int | ValueError) -> Finding:
 
 def public_name(digest: str) -> str:
     """Returns what the publisher calls the file with this SHA-256."""
-    from weight_files.known_weights import find_by_sha256
-
     known = find_by_sha256(digest)
     return f"{known.name}, {known.what}" if known else "no public file that is known here"
-
-
-def _has(*packages: str) -> bool:
-    return all(importlib.util.find_spec(name) for name in packages)
 
 
 # --- the data set; if it cannot be opened, only `check_data` reports
@@ -356,7 +299,7 @@ def check_training_images(subject: Subject) -> Iterator[Finding]:
 
 def check_test_set(name: str, subject: Subject) -> Iterator[Finding]:
     images = subject.test_sets.get(name)
-    if isinstance(images, Exception):
+    if isinstance(images, DataError):
         yield Finding("wrong", str(images))
     elif images is not None:
         yield _count(images)
@@ -367,7 +310,7 @@ def check_test_sets(subject: Subject) -> Iterator[Finding]:
         yield Finding("missing", f"none of {', '.join(TEST_SETS)} there", SEE_README)
 
 
-def _count(images: Sequence["Sample"]) -> Finding:
+def _count(images: Sequence[Sample]) -> Finding:
     if not images:
         return Finding("missing", "no images", SEE_README)
     labels = Counter(image.label for image in images if image.label is not None)
@@ -381,7 +324,6 @@ def check_splits(subject: Subject) -> Iterator[Finding]:
     """Reads every tracked split of these data against the data set."""
     if not subject.dataset or not _has("numpy", "PIL"):
         return
-    from data.few_shot_dataset import DataError
     from data.few_shot_splits import SPLITS, read_split, split_path
 
     name = split_path(subject.data).name.partition("_")[0]
@@ -396,7 +338,6 @@ def check_splits(subject: Subject) -> Iterator[Finding]:
 def check_default_split(subject: Subject) -> Iterator[Finding]:
     if not subject.dataset or not _has("numpy", "PIL"):
         return
-    from data.few_shot_dataset import DataError
     from data.few_shot_splits import find_default_split, split_path
 
     try:
@@ -420,10 +361,9 @@ def check_decoding(subject: Subject) -> Iterator[Finding]:
 
     images = list(subject.dataset.train)
     for test_images in subject.test_sets.values():
-        if not isinstance(test_images, Exception):
-            images += test_images
+        images += [] if isinstance(test_images, DataError) else test_images
     paths = [image.path for image in images]
-    decoded = load_images(paths, _size, workers=len(os.sched_getaffinity(0)))
+    decoded = load_images(paths, attrgetter("size"), workers=len(os.sched_getaffinity(0)))
     bar = tqdm(decoded, "decoding", len(paths), unit="image", file=sys.stderr, disable=None)
     broken = [image for _, image in bar if isinstance(image, BrokenImage)]
     if broken:
@@ -433,50 +373,39 @@ def check_decoding(subject: Subject) -> Iterator[Finding]:
         yield Finding("ok", f"none of {len(paths)} images")
 
 
-def _size(image: "Image.Image") -> tuple[int, int]:
-    """Returns all that stays of a decoded image."""
-    return image.size
-
-
 def _range(counts: Counter) -> str:
     least, most = min(counts.values()), max(counts.values())
     return str(least) if least == most else f"{least} to {most}"
 
 
-@dataclass(frozen=True)
-class Check:
-    """One entry of the table. A `needed` check that is not ok stops the main job."""
-
-    name: str
-    run: Callable[[Subject], Iterator[Finding]]
-    needed: bool
-
-
-CHECKS = (
-    Check("Python", check_python, needed=True),
-    Check("g++", check_compiler, needed=True),
-    Check("Python headers", check_headers, needed=True),
-    Check("NumPy", partial(check_package, "numpy", "1."), needed=True),
-    Check("Jittor", partial(check_package, "jittor", JITTOR_VERSION), needed=True),
-    Check("Pillow", partial(check_package, "pillow", ""), needed=True),
-    Check("other packages", check_other_packages, needed=True),
-    Check("oneDNN", check_onednn, needed=True),
-    Check("CPU", check_cpu, needed=False),
-    Check("threads", check_threads, needed=False),
-    Check("GPU driver", check_gpu_driver, needed=False),
-    Check("CUDA", check_cuda, needed=False),
-    Check("MPI", check_mpi, needed=False),
-    Check("weights", check_weights, needed=True),
-    Check("part", check_parts, needed=False),
-    Check("parameters", check_parameters, needed=False),
-    Check("data", check_data, needed=True),
-    Check("train", check_training_images, needed=True),
-    *(Check(name, partial(check_test_set, name), needed=False) for name in TEST_SETS),
-    Check("test images", check_test_sets, needed=False),
-    Check("split", check_splits, needed=True),
-    Check("split", check_default_split, needed=False),
-    Check("unreadable", check_decoding, needed=False),
-)
+CHECKS: dict[str, Callable[[Subject], Iterator[Finding]]] = {
+    "Python": check_python,
+    "g++": check_compiler,
+    "Python headers": check_headers,
+    "NumPy": partial(check_package, "numpy", "1."),
+    "Jittor": partial(check_package, "jittor", JITTOR_VERSION),
+    "Pillow": partial(check_package, "pillow", ""),
+    "other packages": check_other_packages,
+    "oneDNN": check_onednn,
+    "CPU": check_cpu,
+    "threads": check_threads,
+    "GPU driver": check_gpu_driver,
+    "CUDA": check_cuda,
+    "MPI": check_mpi,
+    "weights": check_weights,
+    "part": check_parts,
+    "parameters": check_parameters,
+    "data": check_data,
+    "train": check_training_images,
+    **{name: partial(check_test_set, name) for name in TEST_SETS},
+    "test images": check_test_sets,
+    "split": check_splits,
+    "default split": check_default_split,
+    "unreadable": check_decoding,
+}
+# If one of these is not ok, the main job cannot run.
+NEEDED = {"Python", "g++", "Python headers", "NumPy", "Jittor", "Pillow", "other packages"}
+NEEDED |= {"oneDNN", "weights", "data", "train", "split"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -486,13 +415,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     subject = Subject(options.data, options.weights)
     rows, stops = [], []
-    for check in CHECKS:
-        for finding in check.run(subject):
-            rows.append((finding.status, check.name, finding.value))
-            if finding.remedy:
+    for name, check in CHECKS.items():
+        for finding in check(subject):
+            rows.append((finding.status, name, finding.value))
+            if finding.status != "ok" and finding.remedy:
                 rows.append(("", "", f"-> {finding.remedy}"))
-            if check.needed and finding.status != "ok" and check.name not in stops:
-                stops.append(check.name)
+            if finding.status != "ok" and name in NEEDED and name not in stops:
+                stops.append(name)
     print(table(rows))
     if stops:
         print(f"\nThe main job cannot run: {', '.join(stops)}.")

@@ -63,15 +63,8 @@ def run_seed(config: Config, fields: Sequence[str], seed: int) -> tuple[Rows, Ro
     dataset = open_dataset(config.data)
     shots = folder / "split.jsonl"
     write_split(shots, draw_split(dataset, config.shots_per_class, seed), dataset, force=True)
-    common: list[object] = [
-        "--data",
-        config.data,
-        "--weights",
-        config.weights,
-        "--parts",
-        folder / "test_pkl",
-    ]
-    common += ["--cache", config.out / "cache", "--seed", seed]
+    common: list[object] = ["--data", config.data, "--weights", config.weights]
+    common += ["--parts", folder / "test_pkl", "--cache", config.out / "cache", "--seed", seed]
     if config.auxiliary:
         common += ["--auxiliary", config.auxiliary]
     train = ["train.py", "clip_fewshot", *common, "--shots", shots, "--runs", folder / "runs"]

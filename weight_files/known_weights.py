@@ -27,10 +27,6 @@ class KnownFile:
         """Returns whether a file with this hash is this one."""
         return sha256.startswith(self.sha256)
 
-    def has_name(self, path: str | Path) -> bool:
-        """Returns whether a file at this path has this one's name."""
-        return Path(path).match(self.file)
-
 
 @cache
 def known_weights() -> tuple[KnownFile, ...]:
@@ -46,4 +42,4 @@ def find_by_sha256(sha256: str) -> KnownFile | None:
 
 def find_by_name(path: str | Path) -> KnownFile | None:
     """Returns the public file that a file at this path claims to be, or None."""
-    return next((file for file in known_weights() if file.has_name(path)), None)
+    return next((file for file in known_weights() if Path(path).match(file.file)), None)

@@ -71,9 +71,6 @@ class PickleMachine:
         else:
             self.pop_mark()
 
-    def duplicate(self, _: object) -> None:
-        self.stack.append(self.stack[-1])
-
     def put(self, index: int | None) -> None:
         index = len(self.memo) if index is None else int(index)
         if not 0 <= index < MAX_INT:
@@ -86,9 +83,7 @@ class PickleMachine:
     def make_tuple(self, count: int) -> None:
         if len(self.stack) < count:
             raise BadFile("is damaged: a pickle takes more than it has")
-        items = tuple(self.stack[len(self.stack) - count :])
-        del self.stack[len(self.stack) - count :]
-        self.stack.append(items)
+        self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def extend(self, items: list) -> None:
         target = self.stack[-1]
@@ -106,10 +101,6 @@ class PickleMachine:
             if isinstance(key, int) and not -MAX_INT <= key < MAX_INT:
                 raise BadFile("has a number of more than 63 bits for a dictionary key")
             target[key] = value
-
-    def set_item(self, _: object) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self.update([key, value])
 
     def make_dict(self, _: object) -> None:
         items = self.pop_mark()
@@ -143,9 +134,6 @@ class PickleMachine:
         state = self.stack.pop()
         self.allow_list.set_state(self.stack[-1], state)
 
-    def find_persistent(self, _: object) -> None:
-        self.stack.append(self.allow_list.find_storage(self.stack.pop()))
-
 
 IGNORED = {"PROTO", "FRAME"}
 PUSHED = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
@@ -166,19 +154,19 @@ OPERATIONS: dict[str, Callable[[PickleMachine, Any], object]] = {
     "DICT": PickleMachine.make_dict,
     "APPEND": lambda m, _: m.extend([m.stack.pop()]),
     "APPENDS": lambda m, _: m.extend(m.pop_mark()),
-    "SETITEM": PickleMachine.set_item,
+    "SETITEM": lambda m, _: m.update([m.stack.pop(), m.stack.pop()][::-1]),
     "SETITEMS": lambda m, _: m.update(m.pop_mark()),
     "MARK": PickleMachine.mark,
     "POP": PickleMachine.pop,
     "POP_MARK": PickleMachine.pop_mark,
-    "DUP": PickleMachine.duplicate,
+    "DUP": lambda m, _: m.push(m.stack[-1]),
     "MEMOIZE": PickleMachine.put,
     "GLOBAL": PickleMachine.find_global,
     "STACK_GLOBAL": PickleMachine.find_global,
     "REDUCE": PickleMachine.call,
     "NEWOBJ": PickleMachine.make_object,
     "BUILD": PickleMachine.set_state,
-    "BINPERSID": PickleMachine.find_persistent,
+    "BINPERSID": lambda m, _: m.push(m.allow_list.find_storage(m.stack.pop())),
 }
 OPERATIONS |= dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), PickleMachine.put)
 OPERATIONS |= dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), PickleMachine.get)

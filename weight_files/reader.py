@@ -7,17 +7,18 @@ torch's zip, torch's older chain of pickles, TorchScript, or safetensors.
 import hashlib
 import os
 import stat
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from weight_files import safetensors_file, torch_files
 from weight_files.allow_list import AllowList
 from weight_files.limits import MAX_STEPS, BadFile, Budget, Stream, UnsafeFile, to_one_line
 from weight_files.pickle_machine import PickleMachine
+from weight_files.tensors import Storage
 
+LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # `torch.save` before 1.6 begins so
 JITTOR_END = b"HCAJSLHD"  # `jt.save` appends a SHA-1 of 20 bytes and this
 JITTOR_END_BYTES = 28
+MAX_HEADER = 10_000_000  # bytes of JSON in safetensors, for 100,000 tensors; parsed 30 times that
 NOT_WEIGHTS = {  # first bytes of other files that get a weight file's name
     b"version https://git-lfs": "is a Git LFS pointer; fetch the file itself with `git lfs pull`",
     b"<": "is a web page, so the download went wrong",
@@ -71,16 +72,23 @@ def _load(file: BinaryIO) -> dict[str, Any]:
     stream = Stream(file)
     budget = Budget(stream.size)
     start = file.read(24)
+    header_bytes = int.from_bytes(start[:8], "little")  # if it is safetensors
     file.seek(0)
     for first_bytes, message in NOT_WEIGHTS.items():
         if start.startswith(first_bytes):
             raise BadFile(message)
     if start.startswith(b"PK"):
-        item = torch_files.read_zip(file, budget)
-    elif safetensors_file.looks_like(start, stream.size):
-        item = safetensors_file.read_safetensors(stream, budget)
-    elif start.startswith(torch_files.LEGACY_START):
-        item = torch_files.read_legacy(stream, budget)
+        from weight_files.torch_files import read_zip  # each run imports what its files need
+
+        item = read_zip(file, budget)
+    elif start[8:9] == b"{" and header_bytes <= min(stream.size - 8, MAX_HEADER):
+        from weight_files.safetensors_file import read_safetensors
+
+        item = read_safetensors(stream, budget)
+    elif start.startswith(LEGACY_START):
+        from weight_files.torch_files import read_legacy
+
+        item = read_legacy(stream, budget)
     else:
         _drop_checksum(file, stream)
         item = _unpickle(stream, budget)
@@ -93,7 +101,12 @@ def _load(file: BinaryIO) -> dict[str, Any]:
 
 
 def _unpickle(stream: Stream, budget: Budget) -> Any:
-    allow_list = AllowList(budget, nested=partial(torch_files.read_nested_storage, budget=budget))
+    def read_nested(data: bytes) -> Storage:
+        from weight_files.torch_files import read_nested_storage
+
+        return read_nested_storage(data, budget)
+
+    allow_list = AllowList(budget, nested=read_nested)
     return allow_list.finish(PickleMachine(stream, allow_list).run())
 
 

@@ -11,36 +11,18 @@ import numpy as np
 from weight_files.limits import BadFile, Budget, Stream, require_sizes, require_type
 from weight_files.tensors import bf16_to_float32
 
-MAX_HEADER = 10_000_000  # bytes, for 100,000 tensors; parsed JSON may take 30 times that
-DTYPES = {
-    "BOOL": "|b1",
-    "U8": "|u1",
-    "I8": "|i1",
-    "I16": "<i2",
-    "I32": "<i4",
-    "I64": "<i8",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "F32": "<f4",
-    "F64": "<f8",
-}
-
-
-def looks_like(start: bytes, size: int) -> bool:
-    """Returns whether a file of this size with these first nine bytes can be safetensors."""
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= min(size - 8, MAX_HEADER)
+DTYPES = {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+DTYPES |= {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 
 def read_safetensors(stream: Stream, budget: Budget) -> dict[str, np.ndarray]:
     """Returns all tensors by name, read-only; bfloat16 becomes float32."""
     length = int.from_bytes(stream.read_exactly(8, "its header length"), "little")
-    header = json.loads(
-        bytes(stream.read_exactly(length, "its header")), object_pairs_hook=_build_object
-    )
+    text = bytes(stream.read_exactly(length, "its header"))
+    header = json.loads(text, object_pairs_hook=_build_object)
     header.pop("__metadata__", None)
-    header = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
     arrays, position = {}, 0
-    for name, entry in header:
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
         if begin != position:
             raise BadFile(f"is damaged: {name:.80} does not follow the previous tensor")
@@ -50,8 +32,7 @@ def read_safetensors(stream: Stream, budget: Budget) -> dict[str, np.ndarray]:
         if require_type(end, int) - begin != prod(shape) * dtype.itemsize:
             raise BadFile(f"is damaged: {name:.80} has {end - begin} bytes for shape {shape}")
         data = stream.read_exactly(end - begin, name[:80])
-        array = np.frombuffer(data, dtype) if data else np.empty(0, dtype)
-        array = array.reshape(shape)
+        array = np.frombuffer(data, dtype).reshape(shape) if data else np.empty(shape, dtype)
         arrays[name] = bf16_to_float32(array, budget) if entry["dtype"] == "BF16" else array
         position = end
     if stream.tell() != stream.size:

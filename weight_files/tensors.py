@@ -12,18 +12,11 @@ import numpy as np
 
 from weight_files.limits import BadFile, Budget, require_sizes, require_type
 
-STORAGE_TYPES = {  # torch's storage classes and NumPy's type of their bytes
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",  # becomes float32
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "ByteStorage": "|u1",
-    "CharStorage": "|i1",
-    "ShortStorage": "<i2",
-    "IntStorage": "<i4",
-    "LongStorage": "<i8",
-    "BoolStorage": "|b1",
-}
+# torch's storage classes and NumPy's type of their bytes; BFloat16Storage becomes float32
+STORAGE_TYPES = {"HalfStorage": "<f2", "BFloat16Storage": "<u2", "FloatStorage": "<f4"}
+STORAGE_TYPES |= {"DoubleStorage": "<f8", "ByteStorage": "|u1", "CharStorage": "|i1"}
+STORAGE_TYPES |= {"ShortStorage": "<i2", "IntStorage": "<i4", "LongStorage": "<i8"}
+STORAGE_TYPES["BoolStorage"] = "|b1"
 
 
 @dataclass(eq=False)
@@ -89,8 +82,8 @@ def tensor_to_array(
     if not count:
         array = np.empty(tensor.shape, dtype)
     elif tensor.is_contiguous():
-        array = np.frombuffer(data, dtype, count, tensor.offset * dtype.itemsize)
-        array = array.reshape(tensor.shape)
+        flat = np.frombuffer(data, dtype, count, tensor.offset * dtype.itemsize)
+        array = flat.reshape(tensor.shape)
     else:
         budget.spend(count * dtype.itemsize, "a strided tensor")
         flat = np.frombuffer(data, dtype, storage.numel)[tensor.offset :]

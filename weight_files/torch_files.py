@@ -1,5 +1,6 @@
 """The files that torch writes: zips since 1.6, a chain of pickles before, TorchScript archives."""
 
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -11,7 +12,6 @@ from weight_files.tensors import Storage
 from weight_files.zip_files import open_zip, read_member
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file by `torch.save` before 1.6
-LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
 LEGACY_PROTOCOL = 1001
 
 
@@ -32,13 +32,10 @@ def read_nested_storage(data: bytes, budget: Budget) -> Storage:
 def _read_legacy(stream: Stream, budget: Budget) -> tuple[Any, AllowList]:
     """Reads magic number, protocol, system, object and storage keys, then the storages' bytes."""
     allow_list = AllowList(budget, read=_refuse_unlisted)
-    pickles = (PickleMachine(stream, allow_list).run() for _ in range(5))
-    magic, protocol, system, item, keys = pickles
-    if (
-        magic != LEGACY_MAGIC
-        or protocol != LEGACY_PROTOCOL
-        or system.get("little_endian") is not True
-    ):
+    machines = (PickleMachine(stream, allow_list) for _ in range(5))
+    magic, protocol, system, item, keys = (machine.run() for machine in machines)
+    is_little = system.get("little_endian") is True
+    if not is_little or (magic, protocol) != (LEGACY_MAGIC, LEGACY_PROTOCOL):
         raise BadFile("is damaged, or was written on a big-endian machine")
     if not all(isinstance(key, str) for key in require_type(keys, list)):
         raise BadFile("is damaged: the key of a storage is not a text")
@@ -66,8 +63,7 @@ def read_zip(file: BinaryIO, budget: Budget) -> object:
             raise BadFile("is a zip with two members of the same name")
         if any(name.startswith("/") or ".." in name.split("/") for name in names):
             raise BadFile("is a zip with a member whose name leads out of it")
-        roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
-        roots = [root for root in roots if root.count("/") == 1]
+        roots = [n.removesuffix("data.pkl") for n in names if re.fullmatch(r"[^/]*/data\.pkl", n)]
         if len(roots) != 1:
             raise BadFile("is a zip, but not one that torch.save writes: it has no one data.pkl")
         root = roots[0]

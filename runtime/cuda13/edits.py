@@ -19,7 +19,6 @@ class Edit:
     file: str
     before: str
     after: str
-    why: str
     count: int = 1
 
 
@@ -39,59 +38,42 @@ REMOVED = (
 )
 
 COMPILER = (
+    # CCCL 3 (cub, thrust) needs C++17.
     Edit(
         "jittor/compiler.py",
         'nvcc_flags = nvcc_flags.replace("-std=c++17", "-std=c++14 -Xcompiler -std:c++14")',
         'nvcc_flags = nvcc_flags.replace("-std=c++14", "-std=c++17")',
-        "CCCL 3 (cub, thrust) needs C++17.",
     ),
-    Edit(
-        "jittor/compiler.py",
-        "    max_arch = 90\n",
-        "    max_arch = 121\n",
-        "Jittor compiles newer devices for sm_90, which they do not run; nvcc 13 knows them.",
-    ),
+    # Jittor compiles newer devices for sm_90, which they do not run; nvcc 13 knows them.
+    Edit("jittor/compiler.py", "    max_arch = 90\n", "    max_arch = 121\n"),
+    # cuDNN 9 renamed its libraries.
     Edit(
         "jittor/compile_extern.py",
         '["libcudnn_ops_infer.so", "libcudnn_ops_train.so", '
         '"libcudnn_cnn_infer.so", "libcudnn_cnn_train.so"]',
         '["libcudnn_graph.so", "libcudnn_ops.so", "libcudnn_cnn.so"]',
-        "cuDNN 9 renamed its libraries.",
     ),
 )
 
 CORE = (
-    Edit(
-        HELPER,
-        "deviceProp.computeMode",
-        "cudaComputeModeDefault",
-        "cudaDeviceProp lost computeMode; a prohibited device fails at cudaSetDevice all the same.",
-        count=3,
-    ),
-    Edit(
-        HELPER,
-        "sm_per_multiproc * deviceProp.clockRate;",
-        "sm_per_multiproc;",
-        "cudaDeviceProp lost clockRate; it only ranked several devices.",
-    ),
+    # cudaDeviceProp lost computeMode; a prohibited device fails at cudaSetDevice all the same.
+    Edit(HELPER, "deviceProp.computeMode", "cudaComputeModeDefault", count=3),
+    # cudaDeviceProp lost clockRate; it only ranked several devices.
+    Edit(HELPER, "sm_per_multiproc * deviceProp.clockRate;", "sm_per_multiproc;"),
+    # npp.h is no part of the CUDA wheels; only eight constants of it are used, defined below.
     Edit(
         LIMITS,
         "#include <npp.h>\n#include <math_constants.h>\n#else\n#include <limits>\n",
         "#include <math_constants.h>\n#endif\n#include <limits>\n",
-        "npp.h is no part of the CUDA wheels; only eight constants of it are used, defined below.",
     ),
-    Edit(
-        LIMITS,
-        "#define     CUDART_INF_F  std",
-        "#ifndef IS_CUDA\n#define     CUDART_INF_F  std",
-        "The other half of the edit above: CUDA's own infinities stay.",
-    ),
+    # The other half of the edit above: CUDA's own infinities stay.
+    Edit(LIMITS, "#define     CUDART_INF_F  std", "#ifndef IS_CUDA\n#define     CUDART_INF_F  std"),
+    # Without a driver the count stays at -1, which Jittor takes for a device and aborts.
     Edit(
         "jittor/src/misc/cuda_flags.cc",
         "    if (count==-1)\n        cudaGetDeviceCount(&count);\n    return count;",
         "    if (count==-1 && cudaGetDeviceCount(&count) != cudaSuccess)\n"
         "        count = 0;\n    return count;",
-        "Without a driver the count stays at -1, which Jittor takes for a device and aborts.",
     ),
 )
 
@@ -99,59 +81,50 @@ PRODUCTS = tuple(
     edit
     for name in ("matmul", "batched_matmul")
     for edit in (
+        # cuBLAS has no 16-bit accumulation for bfloat16, and for float16 it loses precision.
         Edit(
             f"{CUBLAS}/cublas_{name}_op.cc",
             "computeType = use_tensorcore ? CUBLAS_COMPUTE_16F : CUBLAS_COMPUTE_32F;",
             "computeType = CUBLAS_COMPUTE_32F;  // for 16-bit inputs too",
-            "cuBLAS has no 16-bit accumulation for bfloat16, and for float16 it loses precision.",
         ),
+        # float64 products need float64 accumulation and float64 scale factors.
         Edit(
             f"{CUBLAS}/cublas_{name}_op.cc",
             "    if (computeType == CUBLAS_COMPUTE_16F) {",
             "    if (a->dtype() == ns_float64) computeType = CUBLAS_COMPUTE_64F;\n"
             "    if (computeType == CUBLAS_COMPUTE_64F) {",
-            "float64 products need float64 accumulation and float64 scale factors.",
         ),
     )
 )
 
 CONVOLUTIONS = tuple(
+    # cuDNN has no bfloat16 accumulation.
     Edit(
         f"{CUDNN}/ops/cudnn_{name}_op.cc",
         "CUDNN_CROSS_CORRELATION, getDataType<Ty>()",
         "CUDNN_CROSS_CORRELATION, sizeof(Ty) == 8 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT",
-        "cuDNN has no bfloat16 accumulation.",
     )
-    for name in (
-        "conv",
-        "conv_backward_w",
-        "conv_backward_x",
-        "conv3d",
-        "conv3d_backward_w",
-        "conv3d_backward_x",
-    )
+    for dimensions in ("conv", "conv3d")
+    for name in (dimensions, f"{dimensions}_backward_w", f"{dimensions}_backward_x")
 )
 
 CUB = (
+    # CCCL 3 has these iterators in thrust only.
     Edit(
         WHERE,
         "#include <thrust/transform.h>\n#endif",
         "#include <thrust/transform.h>\n#include <thrust/iterator/counting_iterator.h>\n"
         "#include <thrust/iterator/transform_iterator.h>\n#endif",
-        "CCCL 3 has these iterators in thrust only.",
     ),
-    Edit(
-        WHERE,
-        "cub::CountingInputIterator<To>",
-        "thrust::counting_iterator<To>",
-        "CCCL 3 dropped it.",
-    ),
+    # CCCL 3 dropped it.
+    Edit(WHERE, "cub::CountingInputIterator<To>", "thrust::counting_iterator<To>"),
+    # CCCL 3 dropped it.
     Edit(
         WHERE,
         "cub::TransformInputIterator<bool, NonZeroOp<Ti>, Ti*>",
         "thrust::transform_iterator<NonZeroOp<Ti>, Ti*>",
-        "CCCL 3 dropped it.",
     ),
+    # CCCL 3 dropped cub::Max; this stands in for it.
     Edit(
         "jittor/other/code_softmax.py",
         "#include <type/fp16_compute.h>\n''', cuda_src=f'''\n"
@@ -160,14 +133,14 @@ CUB = (
         "struct Larger {{ __device__ float operator()(float a, float b) const "
         "{{ return a > b ? a : b; }} }};\n''', cuda_src=f'''\n"
         "__global__ void kernel(in0_type* x, out0_type* y, int len)",
-        "CCCL 3 dropped cub::Max; this stands in for it.",
     ),
-    Edit("jittor/other/code_softmax.py", "cub::Max()", "Larger()", "See the edit above."),
+    # See the edit above.
+    Edit("jittor/other/code_softmax.py", "cub::Max()", "Larger()"),
+    # CCCL 3 dropped it; the lane is the thread's number within its warp.
     Edit(
         "jittor/depthwise_conv.py",
         "cub::LaneId()",
         "((threadIdx.x + blockDim.x * threadIdx.y) & 31)",
-        "CCCL 3 dropped it; the lane is the thread's number within its warp.",
     ),
 )
 

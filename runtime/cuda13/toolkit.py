@@ -9,17 +9,8 @@ import subprocess
 from pathlib import Path
 
 WHEELS = "pip install -r requirements-cuda13.txt"
-HEADERS = (
-    "cuda_runtime.h",
-    "cublas_v2.h",
-    "cudnn.h",
-    "curand.h",
-    "cufft.h",
-    "cusparse.h",
-    "math_constants.h",
-    "cccl/cub/cub.cuh",
-    "nccl.h",
-)
+HEADERS = ["cuda_runtime.h", "cublas_v2.h", "cudnn.h", "curand.h", "cufft.h", "cusparse.h"]
+HEADERS += ["math_constants.h", "cccl/cub/cub.cuh", "nccl.h"]
 LIBRARIES = ("cudart", "cublas", "cublasLt", "cudnn", "curand", "cufft", "cusparse", "nccl")
 
 PROBE = """
@@ -47,12 +38,8 @@ def wheel_folders() -> list[Path]:
     """Returns the folders of the installed wheels with `include/` and `lib/`, the toolkit first."""
     spec = importlib.util.find_spec("nvidia")
     roots = [Path(root) for root in spec.submodule_search_locations or ()] if spec else []
-    return [
-        root / part
-        for part in ("cu13", "cudnn", "nccl")
-        for root in roots
-        if (root / part).is_dir()
-    ]
+    folders = [root / part for part in ("cu13", "cudnn", "nccl") for root in roots]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def wheel_nvcc() -> Path | None:
