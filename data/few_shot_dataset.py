@@ -11,16 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from data.folders import list_folder, natural_key, walk_images
 from data.label_space import LabelSpace
-from data.lists import DataError, Row, locate_images, read_classes, read_labels, read_rows
-
-__all__ = [
-    "DataError",
-    "Sample",
-    "FewShotDataset",
-    "open_dataset",
-    "read_labels",
-    "list_test_images",
-]
+from data.lists import DataError, Row, locate_images, read_classes, read_rows
 
 OTHER_SPLITS = ("val", "test")  # folders next to train/
 
@@ -218,14 +209,11 @@ def _names_from_rows(path: Path, rows: list[Row]) -> list[str]:
             continue  # `_labels_of_rows` refuses these
         name = str(row.label) if row.class_name is None else row.class_name
         if names.setdefault(row.label, name) != name:
-            raise DataError(
-                f"{path}:{row.line}: label {row.label} is {name!r} here, {names[row.label]!r} above"
-            )
+            both = f"{name!r} here, {names[row.label]!r} above"
+            raise DataError(f"{path}:{row.line}: label {row.label} is {both}")
     missing = next((i for i in range(len(names)) if i not in names), None)
     if missing is not None:
-        raise DataError(
-            f"{path}: no image has label {missing}; name all classes in a classes.txt next to it"
-        )
+        raise DataError(f"{path}: no image has label {missing}; name all classes in a classes.txt")
     return [names[i] for i in range(len(names))]
 
 

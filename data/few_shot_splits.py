@@ -60,11 +60,8 @@ def draw_split(dataset: FewShotDataset, shots: int, seed: int) -> list[Sample]:
         text = "\0".join((str(seed), _class_name(sample, dataset), sample.name))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
-    drawn = {
-        sample.name
-        for samples in _group_by_label(dataset).values()
-        for sample in sorted(samples, key=rank)[:shots]
-    }
+    groups = _group_by_label(dataset).values()
+    drawn = {sample.name for group in groups for sample in sorted(group, key=rank)[:shots]}
     return [sample for sample in dataset.train if sample.name in drawn]
 
 
@@ -126,12 +123,8 @@ def write_split(
     path = Path(path)
     lines = []
     for sample in samples:
-        record = {
-            "image": sample.name,
-            "class": _class_name(sample, dataset),
-            "label": sample.label,
-        }
-        lines.append(json.dumps(record) + "\n")
+        record = {"image": sample.name, "class": _class_name(sample, dataset)}
+        lines.append(json.dumps(record | {"label": sample.label}) + "\n")
     text = "".join(lines)
     if path.exists():
         if path.read_bytes() == text.encode():
@@ -143,11 +136,7 @@ def write_split(
 
 
 def _is_split_line(record: dict) -> bool:
-    return (
-        isinstance(record.get("image"), str)
-        and isinstance(record.get("class"), str)
-        and type(record.get("label")) is int
-    )
+    return [type(record.get(name)) for name in ("image", "class", "label")] == [str, str, int]
 
 
 def read_split(path: str | Path, dataset: FewShotDataset) -> list[Sample]:
@@ -164,9 +153,7 @@ def read_split(path: str | Path, dataset: FewShotDataset) -> list[Sample]:
     for line, record in read_json_lines(path, _is_split_line, form):
         where, name, label = f"{path}:{line}", record["image"], record["label"]
         if name not in known:
-            raise DataError(
-                f"{where}: {name} is no training image of {dataset.root}; redraw the split"
-            )
+            raise DataError(f"{where}: {name} is no training image of {dataset.root}; redraw it")
         sample = known[name]
         class_name = _class_name(sample, dataset)
         if record["class"] != class_name:

@@ -103,12 +103,9 @@ class Row:
 
 
 def _is_row(record: dict) -> bool:
-    label, name = record.get("label"), record.get("class")
-    return (
-        isinstance(record.get("image"), str)
-        and type(label) in (int, type(None))  # but not JSON's true
-        and isinstance(name, str | None)
-    )
+    image, label, name = (record.get(field) for field in ("image", "label", "class"))
+    is_label = type(label) in (int, type(None))  # but not JSON's true
+    return isinstance(image, str) and is_label and isinstance(name, str | None)
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -208,9 +205,7 @@ def read_captions(path: str | Path) -> list[tuple[Path, str]]:
 def _check_inside(where: str, image: str) -> None:
     """Raises `DataError` for a path that leads out of its folder, and for what is no path."""
     if os.path.isabs(image) or ".." in image.split("/") or "\0" in image:
-        raise DataError(
-            f"{where}: {image!r} leads out of the data's folder; list images by their paths in it"
-        )
+        raise DataError(f"{where}: {image!r} leads out of the data's folder; list paths in it")
 
 
 def locate_images(path: Path, rows: Sequence[Row], roots: Sequence[Path] = ()) -> list[Path]:

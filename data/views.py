@@ -32,9 +32,7 @@ class Crops:
     def __post_init__(self):
         low, high = self.scale
         if not 0 < low <= high <= 1:
-            raise ValueError(
-                f"scale of the crops is {low} to {high}; it must increase within (0, 1]"
-            )
+            raise ValueError(f"scale of the crops is {low} to {high}; it must rise within (0, 1]")
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,7 @@ class CLIP(jt.Module):
         else:
             from jclip.resnet import ModifiedResNet
 
-            self.visual = ModifiedResNet(
-                config.vision_layers,
-                config.vision_width,
-                config.vision_heads,
-                config.image_resolution,
-                config.embed_dim,
-            )
+            self.visual = ModifiedResNet(config)
         width, layers = config.transformer_width, config.transformer_layers
         heads = config.transformer_heads
         self.transformer = Transformer(width, layers, heads, activation, causal=True)
@@ -96,12 +90,10 @@ class CLIP(jt.Module):
 
         Raises ValueError if the images have another shape.
         """
-        images = jt.array(images)
-        side = self.config.image_resolution
-        if len(images.shape) != 4 or tuple(images.shape[1:]) != (3, side, side):
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}, this model takes [B, 3, {side}, {side}]"
-            )
+        images, side = jt.array(images), self.config.image_resolution
+        shape = tuple(images.shape)
+        if shape[1:] != (3, side, side):
+            raise ValueError(f"images have shape {shape}, this model takes [B, 3, {side}, {side}]")
         return self.visual(images)
 
     def encode_text(self, tokens: np.ndarray | jt.Var) -> jt.Var:
@@ -138,15 +130,11 @@ class CLIP(jt.Module):
     def _check_tokens(self, tokens: np.ndarray) -> None:
         longest, vocabulary = self.config.context_length, self.config.vocab_size
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not 0 < tokens.shape[1] <= longest:
-            raise ValueError(
-                f"tokens are {tokens.dtype} of shape {tokens.shape}, "
-                f"this model takes integers [S, L] with L at most {longest}"
-            )
+            kind = f"tokens are {tokens.dtype} of shape {tokens.shape}"
+            raise ValueError(f"{kind}, this model takes integers [S, L] with L at most {longest}")
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocabulary:
-            raise ValueError(
-                f"token ids reach from {tokens.min()} to {tokens.max()}, "
-                f"this model knows 0 to {vocabulary - 1}"
-            )
+            reach = f"token ids reach from {tokens.min()} to {tokens.max()}"
+            raise ValueError(f"{reach}, this model knows 0 to {vocabulary - 1}")
 
 
 def initialise(model: CLIP) -> None:

@@ -8,6 +8,7 @@ stride, and attention instead of the last pool. Source: Radford et al. 2021, sec
 import jittor as jt
 from jittor import nn
 
+from jclip.config import ClipConfig
 from jclip.transformer import Linear
 from kernels.attention import plain_attention
 
@@ -24,19 +25,17 @@ class Bottleneck(jt.Module):
     """A residual block: [B, channels, H, W] -> [B, 4*inner, H/stride, W/stride]."""
 
     def __init__(self, channels: int, inner: int, stride: int):
-        self.stride = stride
+        self.stride, outputs = stride, EXPANSION * inner
         self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)
         self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, EXPANSION * inner, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(EXPANSION * inner)
+        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
         self.downsample = None
-        if stride > 1 or channels != EXPANSION * inner:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels, EXPANSION * inner, 1, bias=False),
-                nn.BatchNorm2d(EXPANSION * inner),
-            )
+        if stride > 1 or channels != outputs:
+            widen = nn.Conv2d(channels, outputs, 1, bias=False)
+            self.downsample = nn.Sequential(widen, nn.BatchNorm2d(outputs))
 
     def execute(self, x: jt.Var) -> jt.Var:
         inside = nn.relu(self.bn1(self.conv1(x)))
@@ -72,10 +71,12 @@ class AttentionPool(jt.Module):
 class ModifiedResNet(jt.Module):
     """Images [B, 3, R, R] -> features [B, E]; R is a multiple of 32.
 
-    `layers` are the numbers of blocks of the four stages.
+    `vision_layers` of its sizes are the numbers of blocks of the four stages.
     """
 
-    def __init__(self, layers, width: int, heads: int, resolution: int, embed_dim: int):
+    def __init__(self, config: ClipConfig):
+        layers, width = config.vision_layers, config.vision_width
+        assert isinstance(layers, tuple)  # these are the sizes of a ResNet
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
@@ -86,7 +87,8 @@ class ModifiedResNet(jt.Module):
         self.layer2 = _stage(4 * width, 2 * width, layers[1], stride=2)
         self.layer3 = _stage(8 * width, 4 * width, layers[2], stride=2)
         self.layer4 = _stage(16 * width, 8 * width, layers[3], stride=2)
-        self.attnpool = AttentionPool(resolution // 32, 32 * width, heads, embed_dim)
+        side, heads = config.image_resolution // 32, config.vision_heads
+        self.attnpool = AttentionPool(side, 32 * width, heads, config.embed_dim)
 
     def execute(self, images: jt.Var) -> jt.Var:
         x = nn.relu(self.bn1(self.conv1(images)))  # [B, width/2, R/2, R/2]

@@ -58,17 +58,6 @@ class LayerNorm(nn.LayerNorm):
         return super().execute(x)
 
 
-def apply_mlp(
-    wide: jt.Module, narrow: jt.Module, activation: str, x: jt.Var, residual: jt.Var
-) -> jt.Var:
-    """Computes residual + narrow(activation(wide(x))): [..., D] -> [..., D]."""
-    is_plain = type(wide) is Linear and type(narrow) is Linear  # without adapters
-    if is_plain and fits_cpu(x, [wide.weight, narrow.weight], [wide.bias, narrow.bias]):
-        packed = wide.packed, narrow.packed
-        return mlp_on_cpu(packed, x, residual, wide, narrow, activation)
-    return narrow(ACTIVATIONS[activation](wide(x)), residual)
-
-
 class Attention(jt.Module):
     """x + self-attention of `normed`: [N, L, D], or [N, D] of the tokens at positions[N].
 
@@ -104,7 +93,12 @@ class Mlp(jt.Module):
         self.activation = activation
 
     def execute(self, normed: jt.Var, x: jt.Var) -> jt.Var:
-        return apply_mlp(self.c_fc, self.c_proj, self.activation, normed, x)
+        wide, narrow = self.c_fc, self.c_proj
+        is_plain = type(wide) is Linear and type(narrow) is Linear  # without adapters
+        if is_plain and fits_cpu(normed, [wide.weight, narrow.weight], [wide.bias, narrow.bias]):
+            packed = wide.packed, narrow.packed
+            return mlp_on_cpu(packed, normed, x, wide, narrow, self.activation)
+        return narrow(ACTIVATIONS[self.activation](wide(normed)), x)
 
 
 class ResidualAttentionBlock(jt.Module):

@@ -84,9 +84,7 @@ def read_activation(path: str | Path) -> str | None:
         parts = [towers[key] for key in ("text_config", "vision_config") if towers.get(key)]
         names = {part.get("hidden_act", "quick_gelu") for part in parts}  # CLIPConfig's default
         if len(names) > 1 or not names <= {"quick_gelu", "gelu"}:
-            raise ValueError(
-                f"{config} has activations {sorted(names)}; one of CLIP's two is needed"
-            )
+            raise ValueError(f"{config} has activations {sorted(names)}; CLIP has one of two")
         if names:
             return names.pop()
     config = path.with_name("open_clip_config.json")
@@ -104,9 +102,7 @@ def to_openai(contents: Mapping[str, Any], source: str | Path) -> dict[str, np.n
     """
     state = to_float32(unwrap(contents, source), source)
     if any(name.startswith("visual.trunk.") for name in state):
-        raise ValueError(
-            f"{source} has an image tower of timm (visual.trunk), which is not CLIP's own"
-        )
+        raise ValueError(f"{source} has an image tower of timm (visual.trunk), not CLIP's own")
     if any(name.startswith("text.transformer.encoder.") for name in state):
         raise ValueError(f"{source} has a text tower of another family, which is not CLIP's own")
     if HUGGINGFACE_MARK in state:
@@ -148,9 +144,7 @@ def to_float32(state: Mapping[str, object], source: str | Path) -> dict[str, np.
     if not_floating:
         raise ValueError(f"{source} has no floating-point arrays in: {_first_names(not_floating)}")
     if not_finite:
-        raise ValueError(
-            f"{source} has infinite or undefined numbers in: {_first_names(not_finite)}"
-        )
+        raise ValueError(f"{source} has infinite or undefined numbers: {_first_names(not_finite)}")
     if "logit_scale" in result and result["logit_scale"].size == 1:
         # Jittor writes one number as an array of shape (1,).
         result["logit_scale"] = result["logit_scale"].reshape(())
@@ -185,20 +179,18 @@ def check_complete(
         if name in state and (state[name].shape or (1,)) != (tuple(shape) or (1,))
     ]
     faults = {"missing": missing, "extra": extra, "misshapen": misshapen}
-    text = "; ".join(
+    texts = [
         f"{len(names)} {kind}: {_first_names(names)}" for kind, names in faults.items() if names
-    )
-    if text:
-        raise ValueError(f"{source} does not fit the model: {text}")
+    ]
+    if texts:
+        raise ValueError(f"{source} does not fit the model: {'; '.join(texts)}")
 
 
 def _without_prefix(state: dict[str, T], prefix: str, source: str | Path) -> dict[str, T]:
     """Removes a prefix from names. Raises ValueError if two names become one."""
     result = {name.removeprefix(prefix): value for name, value in state.items()}
     if len(result) < len(state):
-        raise ValueError(
-            f"{source} has the same weights with and without {prefix!r} in their names"
-        )
+        raise ValueError(f"{source} has weights with and without {prefix!r} in their names")
     return result
 
 

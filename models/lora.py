@@ -28,20 +28,12 @@ from jclip.transformer import Attention, Linear, ResidualAttentionBlock
 from kernels.linear import linear
 
 QKV = ("q", "k", "v")  # in the order of the packed weight
-WIDTHS = {  # D_in and D_out of each projection, in widths of its tower
-    **dict.fromkeys((*QKV, "o"), (1, 1)),
-    "fc": (1, 4),
-    "proj": (4, 1),
-}
+# D_in and D_out of each projection, in widths of its tower
+WIDTHS = {**dict.fromkeys((*QKV, "o"), (1, 1)), "fc": (1, 4), "proj": (4, 1)}
 TOWERS = ("image", "text")
-LAYERS = {  # name: (first, last, parts) for the blocks from first/parts to last/parts of a tower
-    "all": (0, 1, 1),
-    "bottom": (0, 1, 3),
-    "middle": (1, 2, 3),
-    "top": (2, 3, 3),
-    "half-bottom": (0, 1, 2),
-    "half-top": (1, 2, 2),
-}
+# name: (first, last, parts) for the blocks from first/parts to last/parts of a tower
+LAYERS = {"all": (0, 1, 1), "bottom": (0, 1, 3), "middle": (1, 2, 3), "top": (2, 3, 3)}
+LAYERS |= {"half-bottom": (0, 1, 2), "half-top": (1, 2, 2)}
 DIVISORS = {"sqrt": math.sqrt, "rank": float}
 
 
@@ -120,11 +112,9 @@ def adapter_widths(sizes: ClipConfig, config: LoraConfig) -> dict[str, tuple[int
         raise ValueError("LoRA: a ResNet image tower has no attention blocks: use towers=('text',)")
     plain, widths = config.plain(), {}
     for tower in plain["towers"]:
-        depth, width = {
-            "image": (sizes.vision_layers, sizes.vision_width),
-            "text": (sizes.transformer_layers, sizes.transformer_width),
-        }[tower]
-        assert isinstance(depth, int)  # the image tower is a ViT
+        depth, width = sizes.transformer_layers, sizes.transformer_width
+        if tower == "image" and isinstance(sizes.vision_layers, int):
+            depth, width = sizes.vision_layers, sizes.vision_width
         for layer in adapted_layers(config.layers, depth):
             for target in plain["targets"]:
                 inputs, outputs = WIDTHS[target]
@@ -231,20 +221,6 @@ class AdaptedAttention(Attention):
         return self.in_proj_weight, merged
 
 
-@dataclass
-class AdaptedLayer:
-    """One attribute of the model that holds either the plain layer or the adapted one."""
-
-    owner: jt.Module
-    attribute: str
-    plain: jt.Module
-    adapted: AdaptedLinear | AdaptedAttention
-
-    def use(self, layer: jt.Module) -> None:
-        """Puts one of the two layers into the model."""
-        setattr(self.owner, self.attribute, layer)
-
-
 class LoraAdapters(jt.Module):
     """The adapters of one model, attached to it: all that is trained, under names as image.0.q.A.
 
@@ -262,7 +238,9 @@ class LoraAdapters(jt.Module):
         if any(isinstance(layer, AdaptedLinear | AdaptedAttention) for layer in model.modules()):
             raise ValueError("LoRA: the model has adapters already: detach() them first")
         self.config = config
-        self._layers: list[AdaptedLayer] = []  # in a list, which Jittor does not search
+        # One attribute of the model per entry, its own layer and the adapted one. They are in a
+        # list, which Jittor does not search.
+        self._layers: list[tuple[jt.Module, str, jt.Module, jt.Module]] = []
         self._unmerged: list[tuple[jt.Var, np.ndarray]] = []  # weights, their values before merging
         blocks: dict[tuple[str, str], dict[str, LowRank]] = {}
         for name, (inputs, outputs) in adapter_widths(model.config, config).items():
@@ -292,11 +270,11 @@ class LoraAdapters(jt.Module):
         """
         if self._unmerged:
             return
-        for layer in self._layers:
-            weight, merged = layer.adapted.merged_weight()
+        for owner, attribute, plain, adapted in self._layers:
+            weight, merged = adapted.merged_weight()
             self._unmerged.append((weight, weight.numpy()))
             weight.update(jt.array(merged))
-            layer.use(layer.plain)
+            setattr(owner, attribute, plain)
 
     def unmerge(self) -> None:
         """Puts the original bytes of the weights and the adapted layers back."""
@@ -305,14 +283,14 @@ class LoraAdapters(jt.Module):
         for weight, values in self._unmerged:
             weight.update(jt.array(values))
         self._unmerged.clear()
-        for layer in self._layers:
-            layer.use(layer.adapted)
+        for owner, attribute, _, adapted in self._layers:
+            setattr(owner, attribute, adapted)
 
     def detach(self) -> None:
         """Unmerges, and takes the adapters out of the model for good; they keep their values."""
         self.unmerge()
-        for layer in self._layers:
-            layer.use(layer.plain)
+        for owner, attribute, plain, _ in self._layers:
+            setattr(owner, attribute, plain)
         self._layers.clear()
 
     def state(self) -> dict:
@@ -339,11 +317,9 @@ class LoraAdapters(jt.Module):
 
     def _attach(self, block: ResidualAttentionBlock, adapters: dict[str, LowRank]) -> None:
         """Replaces the adapted layers of one block."""
-        for target, owner, attribute in (
-            ("o", block.attn, "out_proj"),
-            ("fc", block.mlp, "c_fc"),
-            ("proj", block.mlp, "c_proj"),
-        ):
+        attributes = {"o": (block.attn, "out_proj"), "fc": (block.mlp, "c_fc")}
+        attributes["proj"] = (block.mlp, "c_proj")
+        for target, (owner, attribute) in attributes.items():
             if target in adapters:
                 adapted = AdaptedLinear(getattr(owner, attribute), adapters[target])
                 self._replace(owner, attribute, adapted)
@@ -352,9 +328,8 @@ class LoraAdapters(jt.Module):
             self._replace(block, "attn", AdaptedAttention(block.attn, by_slot))
 
     def _replace(self, owner: jt.Module, attribute: str, adapted: jt.Module) -> None:
-        layer = AdaptedLayer(owner, attribute, getattr(owner, attribute), adapted)
-        layer.use(adapted)
-        self._layers.append(layer)
+        self._layers.append((owner, attribute, getattr(owner, attribute), adapted))
+        setattr(owner, attribute, adapted)
 
 
 def _child(parent: jt.Module, name: str) -> jt.Module:

@@ -14,8 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data.decoding import summarize_skipped
-from data.few_shot_dataset import Sample, list_test_images, read_labels
+from data.few_shot_dataset import Sample, list_test_images
 from data.inputs import AUXILIARY, find_auxiliary, open_inputs
+from data.lists import read_labels
 from data.views import Views
 from engine.config import parse, require_ranges, restore_config
 from engine.device import Device, Kernels, Precision, use_device

@@ -45,9 +45,7 @@ def convolution(
     active: bool = True,
 ) -> nn.Sequential:
     """Returns a convolution without bias, batch norm, and SiLU if `active`."""
-    conv = nn.Conv2d(
-        inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-    )
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, BatchNorm(outputs), *([nn.SiLU()] if active else []))
 
 
@@ -130,9 +128,8 @@ class EfficientNet(jt.Module):
         self.width = 4 * last
         self.features = Stages(*stages, convolution(last, self.width))
         classifier = [nn.Linear(self.width, num_classes)] if num_classes else []
-        self.classifier = nn.Sequential(
-            nn.Dropout(default_dropout if dropout is None else dropout, is_train=True), *classifier
-        )
+        rate = default_dropout if dropout is None else dropout
+        self.classifier = nn.Sequential(nn.Dropout(rate, is_train=True), *classifier)
         initialise(self, _initial_rule)
 
     def execute(self, images: jt.Var) -> jt.Var:

@@ -38,10 +38,7 @@ def set_trainable(module: Network, policy: str) -> tuple[list[jt.Var], list[jt.V
             parameter.stop_grad()
             continue
         parameter.start_grad()
-        if name.split(".")[0] in module.head_names:
-            head.append(parameter)
-        else:
-            body.append(parameter)
+        (head if name.split(".")[0] in module.head_names else body).append(parameter)
     for name, part in module.named_modules():
         if hasattr(part, "frozen"):
             part.frozen = not is_trained(name)

@@ -29,12 +29,8 @@ class Network(Protocol):
 
 
 NAMES = (*resnet.SIZES, *efficientnet.SIZES, *vit.SIZES)
-OPTIONS = {  # of each family; all of them may be left out
-    "resnet": ("stem",),
-    "efficientnet": ("dropout", "drop_path"),
-    "vit": ("patch_size", "depth", "width", "heads", "drop_path"),
-    "deit": ("patch_size", "depth", "width", "heads", "drop_path"),
-}
+OPTIONS = {"resnet": ("stem",), "efficientnet": ("dropout", "drop_path")}  # of each family
+OPTIONS["vit"] = OPTIONS["deit"] = ("patch_size", "depth", "width", "heads", "drop_path")
 
 
 def _family(name: str) -> str:

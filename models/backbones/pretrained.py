@@ -66,18 +66,12 @@ def resize_positions(
     old, new = embedding.shape[-2] - prefixes, tokens - prefixes
     old_side, new_side = isqrt(max(0, old)), isqrt(new)
     if embedding.ndim != 3 or old < 1 or (old_side**2, new_side**2) != (old, new):
-        raise ValueError(
-            f"{source}: pos_embed {embedding.shape} is no square grid after {prefixes} tokens"
-        )
+        raise ValueError(f"{source}: pos_embed {embedding.shape} is no square grid")
     if old == new:
         return embedding
     grid = embedding[0, prefixes:].reshape(old_side, old_side, -1)
-    planes = [
-        Image.fromarray(np.ascontiguousarray(plane)).resize(
-            (new_side, new_side), Image.Resampling.BICUBIC
-        )
-        for plane in grid.transpose(2, 0, 1)
-    ]
+    planes = [Image.fromarray(np.ascontiguousarray(p)) for p in grid.transpose(2, 0, 1)]
+    planes = [plane.resize((new_side, new_side), Image.Resampling.BICUBIC) for plane in planes]
     resized = np.stack([np.asarray(plane) for plane in planes], axis=-1).reshape(1, new, -1)
     return np.concatenate([embedding[:, :prefixes], resized], axis=1)
 

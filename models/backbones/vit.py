@@ -45,14 +45,8 @@ class VitConfig:
             raise ValueError(f"depth {self.depth} is less than 1")
 
 
-SIZES = {  # width, heads
-    "vit_tiny": (192, 3),
-    "vit_small": (384, 6),
-    "vit_base": (768, 12),
-    "deit_tiny": (192, 3),
-    "deit_small": (384, 6),
-    "deit_base": (768, 12),
-}
+WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
+SIZES = {f"{family}_{size}": shape for family in ("vit", "deit") for size, shape in WIDTHS.items()}
 
 
 class PatchEmbed(jt.Module):

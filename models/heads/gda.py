@@ -116,22 +116,14 @@ def leave_one_out_logits(
     gain = lost / (1 - lost * (rotated * residual).sum(axis=1))  # of S^-1 r r^T S^-1
     along = (rows * rotated).sum(axis=1) * gain  # [N]
     weights = means @ inverse
-    logits = discriminant(
-        rows @ weights.T,
-        rotated @ means.T,
-        (weights * means).sum(axis=1),
-        along[:, None],
-        gain[:, None],
-    )
+    sizes = (weights * means).sum(axis=1)
+    logits = discriminant(rows @ weights.T, rotated @ means.T, sizes, along[:, None], gain[:, None])
     own_means = means[labels] - residual / others[:, None]  # without the row itself
     own_weights = own_means @ inverse
-    logits[np.arange(len(rows)), labels] = discriminant(
-        (rows * own_weights).sum(axis=1),
-        (own_means * rotated).sum(axis=1),
-        (own_means * own_weights).sum(axis=1),
-        along,
-        gain,
-    )
+    product, overlap = (rows * own_weights).sum(axis=1), (own_means * rotated).sum(axis=1)
+    sizes = (own_means * own_weights).sum(axis=1)
+    own_logits = discriminant(product, overlap, sizes, along, gain)
+    logits[np.arange(len(rows)), labels] = own_logits
     logits[counts[labels] == 1] = np.nan
     return logits
 

@@ -104,9 +104,7 @@ class LPPlusPlus(LinearHead):
         for name, values in learned.items():
             state[name][seen] = values
         if not all(np.isfinite(values).all() for values in state.values()):
-            raise FloatingPointError(
-                f"LP++ diverged (momentum {self.momentum}): lower momentum; 0 is always stable"
-            )
+            raise FloatingPointError(f"LP++ diverged: lower momentum {self.momentum}; 0 is stable")
         self.set_state(state)
 
 

@@ -66,11 +66,9 @@ class PromptLearner(jt.Module):
         so that each number of rows compiles once. Raises ValueError if the context does not have
         the shape of the learned one.
         """
-        if tuple(context.shape) != tuple(self.context.shape):
-            raise ValueError(
-                f"a context of shape {tuple(context.shape)}, "
-                f"this learner has {tuple(self.context.shape)}"
-            )
+        shape, expected = tuple(context.shape), tuple(self.context.shape)
+        if shape != expected:
+            raise ValueError(f"a context of shape {shape}, this learner has {expected}")
         rows = np.arange(len(self._ids)) if rows is None else np.asarray(rows)
         slots, (model,) = self._slots[rows], self._model
         count, length = slots.shape

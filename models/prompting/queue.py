@@ -95,10 +95,8 @@ def average_entries(entry_features: np.ndarray, weights: np.ndarray) -> np.ndarr
     """
     shape = entry_features.shape
     if len(shape) != 3 or not shape[0] or weights.shape != shape[:1]:
-        raise ValueError(
-            f"features of shape {shape} with weights of shape {weights.shape}: "
-            "expected [Q,C,E] with [Q], and Q of at least 1"
-        )
+        shapes = f"features {shape}, weights {weights.shape}"
+        raise ValueError(f"{shapes}: expected [Q,C,E] with [Q], and Q of at least 1")
     if not abs(weights.sum() - 1) < 1e-6:
         raise ValueError(f"the weights of the prompt queue sum to {weights.sum()}, not to 1")
     unit = unit_rows(entry_features.reshape(-1, shape[2]).astype(np.float64)).reshape(shape)
@@ -116,10 +114,8 @@ def blend_with_sentences(
     Raises ValueError for other shapes or another beta.
     """
     if queue_vectors.ndim != 2 or queue_vectors.shape != sentence_vectors.shape:
-        raise ValueError(
-            f"class vectors of shapes {queue_vectors.shape} and {sentence_vectors.shape}: "
-            "both must be the same [C,E]"
-        )
+        shapes = f"{queue_vectors.shape} and {sentence_vectors.shape}"
+        raise ValueError(f"class vectors of shapes {shapes}: both must be the same [C,E]")
     if not 0 <= beta <= 1:
         raise ValueError(f"beta {beta} is a share, in [0, 1]")
     if beta in (0, 1):  # dividing again would change the last bits

@@ -11,9 +11,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from data.decoding import decode, load_images
-from data.few_shot_dataset import list_test_images, open_dataset, read_labels
+from data.few_shot_dataset import list_test_images, open_dataset
 from data.few_shot_splits import SPLITS, draw_split, read_split
-from data.lists import read_captions
+from data.lists import read_captions, read_labels
 from scripts import make_demo
 
 pytestmark = pytest.mark.slow
