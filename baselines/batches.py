@@ -145,15 +145,11 @@ class PairedBatches:
         """
         counts = len(labelled.transforms), len(unlabelled.transforms)
         if counts != (1, 2):
-            raise ValueError(
-                f"{counts[0]} transforms of labelled and {counts[1]} of unlabelled images; "
-                "FixMatch needs one and two (weak, strong)"
-            )
+            both = "{} transforms of labelled and {} of unlabelled images".format(*counts)
+            raise ValueError(f"{both}; FixMatch needs one and two (weak, strong)")
         if not 1 <= ratio <= len(unlabelled):
-            raise ValueError(
-                f"ratio is {ratio}; it must be at least 1 and at most {len(unlabelled)}, the "
-                "number of unlabelled batches per epoch"
-            )
+            most = f"{len(unlabelled)}, the number of unlabelled batches per epoch"
+            raise ValueError(f"ratio is {ratio}; it must be at least 1 and at most {most}")
         self.labelled, self.unlabelled, self.ratio = labelled, unlabelled, ratio
         self.size, self.micro_batches = labelled.size, labelled.micro_batches
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import jittor as jt
 
+from baselines.nt_xent import normalize
 from engine.config import require_ranges
 from engine.losses import soft_cross_entropy
 from models.backbones.networks import Network
@@ -93,19 +94,14 @@ def angles(rows: jt.Var) -> jt.Var:
 
     It is 0 if two of the three rows are equal.
     """
-    difference = _pairwise_differences(rows)
-    square = (difference * difference).sum(dim=2, keepdims=True)
-    inverse = 1 / jt.sqrt(jt.maximum(square, MIN_SQUARE))
-    direction = difference * jt.where(square > MIN_SQUARE, inverse, jt.zeros_like(square))
+    direction = normalize(_pairwise_differences(rows), MIN_SQUARE)
     return jt.matmul(direction, direction.transpose(0, 2, 1))
 
 
 def _check_rows(student: jt.Var, teacher: jt.Var, least: int) -> None:
     if student.shape[0] != teacher.shape[0] or student.shape[0] < least:
-        raise ValueError(
-            f"student has {student.shape[0]} rows, teacher {teacher.shape[0]}; both need the same "
-            f"{least} rows or more"
-        )
+        counts = f"student has {student.shape[0]} rows, teacher {teacher.shape[0]}"
+        raise ValueError(f"{counts}; both need the same {least} rows or more")
 
 
 def rkd_distance(student: jt.Var, teacher: jt.Var) -> jt.Var:

@@ -6,6 +6,7 @@ classes.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jittor as jt
 import numpy as np
@@ -74,22 +75,17 @@ def logistic_logits(
 
 
 def knn_scores(
-    features: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    test: np.ndarray,
-    neighbours: int = NEIGHBOURS,
-    temperature: float = KNN_TEMPERATURE,
+    features: np.ndarray, labels: np.ndarray, classes: int, test: np.ndarray
 ) -> np.ndarray:
     """Returns votes[M,C] of the nearest training rows of each test row by cosine.
 
-    A vote weighs exp(cosine / temperature). Source: Wu et al. 2018,
+    A vote weighs exp(cosine / KNN_TEMPERATURE). Source: Wu et al. 2018,
     https://arxiv.org/abs/1805.01978, section 3.4.
     """
     cosines = unit_rows(test) @ unit_rows(features).T  # [M,N]
-    count = min(neighbours, len(features))
+    count = min(NEIGHBOURS, len(features))
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-    weights = softmax(np.take_along_axis(cosines, nearest, axis=1) / temperature, axis=1)
+    weights = softmax(np.take_along_axis(cosines, nearest, axis=1) / KNN_TEMPERATURE, axis=1)
     votes = np.zeros((len(test), classes))
     np.add.at(votes, (np.arange(len(test))[:, None], labels[nearest]), weights)
     return votes
@@ -127,15 +123,12 @@ def evaluate_encoder(
     classes = len(train.class_names)
     probe = baseline.build(lambda: LinearProbe(train_features, classes, layers))
     batches = ProbeBatches(train_features, train.labels, config.batch_size, config.seed)
+    optimizer = jt.optim.AdamW(probe.layers.parameters(), lr, weight_decay=config.weight_decay)
+    schedule = warmup_cosine(lr, config.epochs, len(batches))
+    soft, step = SoftTargets(batches, classes), classification_step(probe)
+    inputs = jt.array(val_features)
     baseline.fit(
-        run,
-        probe,
-        jt.optim.AdamW(probe.layers.parameters(), lr, weight_decay=config.weight_decay),
-        SoftTargets(batches, classes),
-        classification_step(probe),
-        warmup_cosine(lr, config.epochs, len(batches)),
-        lambda: probe(jt.array(val_features)).numpy(),
-        val.labels,
+        run, probe, optimizer, soft, step, schedule, lambda: probe(inputs).numpy(), val.labels
     )
     test = baseline.test_set()
     test_features = baseline.predict(forward, test)
@@ -146,10 +139,7 @@ def evaluate_encoder(
         scores = classify(train_features, train.labels, classes, test_features)
         return accuracy(scores.argmax(axis=1), test.labels)
 
-    extra = {
-        "knn": score(knn_scores),
-        "logistic regression": score(logistic_logits),
-        "encoder_sha256": digest,
-    }
+    extra: dict[str, Any] = {"knn": score(knn_scores)}
+    extra |= {"logistic regression": score(logistic_logits), "encoder_sha256": digest}
     logits = probe(jt.array(test_features)).numpy()
     return write_result(run, logits, test.labels, test.class_names, extra, baseline.sources)

@@ -8,11 +8,11 @@ SELF_PENALTY = 1e9  # subtracted from a view's similarity to itself, so that its
 MIN_SQUARE = 1e-12  # squared length below which a row has no direction
 
 
-def normalize(rows: jt.Var) -> jt.Var:
-    """Scales rows[N,E] to length 1; a row of zeros stays zero, and its gradient is zero."""
+def normalize(rows: jt.Var, min_square: float = MIN_SQUARE) -> jt.Var:
+    """Scales rows[...,E] to length 1; a row of zeros stays zero, and its gradient is zero."""
     square = (rows * rows).sum(dim=-1, keepdims=True)
-    inverse = 1 / jt.sqrt(jt.maximum(square, MIN_SQUARE))
-    return rows * jt.where(square > MIN_SQUARE, inverse, jt.zeros_like(square))
+    inverse = 1 / jt.sqrt(jt.maximum(square, min_square))
+    return rows * jt.where(square > min_square, inverse, jt.zeros_like(square))
 
 
 def nt_xent(first: jt.Var, second: jt.Var, temperature: float) -> jt.Var:
@@ -23,10 +23,8 @@ def nt_xent(first: jt.Var, second: jt.Var, temperature: float) -> jt.Var:
     temperature is not above 0.
     """
     if first.shape != second.shape or len(first.shape) != 2 or first.shape[0] < 2:
-        raise ValueError(
-            f"views have shapes {tuple(first.shape)} and {tuple(second.shape)}; NT-Xent needs two "
-            "of shape [B,E] with B of 2 or more"
-        )
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ValueError(f"views have shapes {shapes}; [B,E] with B of 2 or more is needed")
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
     num_images = first.shape[0]

@@ -22,14 +22,9 @@ RESULT = "result.json"
 FIGURE_DPI = 100
 MAX_NAMED_CLASSES = 20  # in the figure of the confusion matrix
 RECIPES = [f"recipes.{path.stem}" for path in sorted((ROOT / "recipes").glob("*.py"))]
-FILES = (  # in the folder of a phase: what a result depends on, or is written with
-    "best.pkl",
-    "metrics.jsonl",
-    "confusion.csv",
-    "summary.csv",
-    "../split.jsonl",
-    "../labelled.jsonl",
-)
+# in the folder of a phase: what a result depends on, or is written with
+FILES = ["best.pkl", "metrics.jsonl", "confusion.csv", "summary.csv"]
+FILES += ["../split.jsonl", "../labelled.jsonl"]
 
 
 def write_result(

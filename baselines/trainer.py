@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -29,6 +29,7 @@ from engine.schedules import Schedule, warmup_cosine
 from engine.trainer import evaluation_mode, fit
 from fewshot.evaluation.metrics import accuracy
 from kernels import convolution
+from models.backbones.networks import Network, build_network, supported_options
 from runtime.distributed import all_gather, barrier, is_main_process, local_range
 from weight_files import safe_load
 from weight_files.hashing import sha256_of
@@ -85,10 +86,8 @@ class BaselineConfig:
         require_ranges({"batch_size": self.batch_size}, least=1)
         MicroBatches(self.grad_accum)
         if not 0 < self.data_scale <= 1 or not 0 < self.val_share < 1:
-            raise ValueError(
-                f"data_scale is {self.data_scale}, val_share is {self.val_share}; "
-                "shares lie between 0 and 1"
-            )
+            shares = f"data_scale is {self.data_scale}, val_share is {self.val_share}"
+            raise ValueError(f"{shares}; shares lie between 0 and 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be at least 0 (none) and below 1")
 
@@ -116,12 +115,8 @@ class Baseline(Generic[ConfigType]):
         self.norm = norm or DATASETS[config.dataset].norm
         self.eval_transform = eval_transform(image_size, self.norm)
         # what was read, for an audit; digests of the parts follow
-        self.sources: dict[str, Any] = {
-            "dataset": config.dataset,
-            "root": self.root.as_posix(),
-            "options": options,
-            "parts": {},
-        }
+        self.sources: dict[str, Any] = {"dataset": config.dataset, "root": self.root.as_posix()}
+        self.sources |= {"options": options, "parts": {}}
 
     def _load(self, part: str) -> ImageSet:
         images = load_dataset(self.config.dataset, self.root, part, **self.options)
@@ -148,17 +143,18 @@ class Baseline(Generic[ConfigType]):
             convolution.use_fast_convolutions(network, precision_in_use())
         return network
 
+    def build_network(self, name: str, classes: int, **options: Any) -> Network:
+        """Returns a new network for this run's images. options: it takes those that it knows."""
+        options = supported_options(name, **options) | {"image_size": self.image_size}
+        return self.build(lambda: build_network(name, classes, **options))
+
     @cached_property
     def settings(self) -> dict:
         """What results depend on: fields, and the SHA-256 of the files that they name."""
-        names = [name for name in vars(self.config) if name not in FIELDS_WITHOUT_EFFECT]
-        files = {}
-        for name in names:
-            value = getattr(self.config, name)
-            if isinstance(value, str | Path) and Path(value).is_file():
-                files[name] = sha256_of(value)
-        fields = to_plain(self.config)
-        return {name: fields[name] for name in fields if name in names} | {"files_sha256": files}
+        values = {n: v for n, v in vars(self.config).items() if n not in FIELDS_WITHOUT_EFFECT}
+        names = [n for n, v in values.items() if isinstance(v, str | Path) and Path(v).is_file()]
+        fields = {n: v for n, v in to_plain(self.config).items() if n in values}
+        return fields | {"files_sha256": {name: sha256_of(values[name]) for name in names}}
 
     def open_run(self, phase: str, ignored: Collection[str] = ()) -> Run:
         """Opens the folder of a phase in `out`. ignored: fields that this phase does not read."""
@@ -172,15 +168,9 @@ class Baseline(Generic[ConfigType]):
 
     def batches(self, images: ImageSet, *transforms: Transform) -> AugmentedBatches:
         """Returns training batches of this run's size, seed, threads and micro-batches."""
-        config = self.config
-        return AugmentedBatches(
-            images,
-            config.batch_size,
-            transforms,
-            config.seed,
-            workers=config.workers,
-            micro_batches=MicroBatches(config.grad_accum),
-        )
+        config, micro_batches = self.config, MicroBatches(self.config.grad_accum)
+        sizes = images, config.batch_size, transforms, config.seed
+        return AugmentedBatches(*sizes, workers=config.workers, micro_batches=micro_batches)
 
     def predict(self, forward: Callable[[jt.Var], jt.Var], images: ImageSet) -> np.ndarray:
         """Returns the rows [N,...] of forward for the centre view of each image, in their order."""
@@ -247,18 +237,9 @@ class Baseline(Generic[ConfigType]):
         schedule = warmup_cosine(config.lr, config.epochs, len(batches))
         module.train()  # after a test, its weights take gradients again
         ema = ModelEma(module, config.ema) if config.ema else None
-        validated = ema.average if ema else module
-        self.fit(
-            run,
-            module,
-            optimizer,
-            batches,
-            step or classification_step(module),
-            schedule,
-            lambda: self.predict(validated, val),
-            val.labels,
-            ema,
-        )
+        val_logits = partial(self.predict, ema.average if ema else module, val)
+        step = step or classification_step(module)
+        self.fit(run, module, optimizer, batches, step, schedule, val_logits, val.labels, ema)
 
     def test(self, run: Run, forward: Callable[[jt.Var], jt.Var], **extra) -> dict:
         """Reads the test images, scores them and writes the result, which includes `extra`."""

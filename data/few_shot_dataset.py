@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from data.folders import list_folder, natural_key, walk_images
+from data.folders import class_folders, list_folder, natural_key, walk_images
 from data.label_space import LabelSpace
 from data.lists import DataError, Row, locate_images, read_classes, read_rows
 
@@ -130,21 +130,13 @@ def _make_samples(images: list[Path], rows: list[Row], labels: list[int]) -> lis
     return [Sample(image, row.image, label) for image, row, label in triples]
 
 
-def _classes_in(folder: Path) -> dict[str, list[str]]:
-    """Returns {class: base names of its images}, sorted, of a folder with one folder per class."""
-    if not folder.is_dir():
-        return {}
-    classes = {name: list_folder(folder / name)[1] for name in list_folder(folder)[0]}
-    return {name: classes[name] for name in sorted(classes) if classes[name]}
-
-
 def _open_folders(root: Path) -> FewShotDataset:
-    classes, prefix = _classes_in(root / "train"), "train/"
+    classes, prefix = class_folders(root / "train"), "train/"
     new_classes: set[str] = set()
     if classes:
-        new_classes = {name for split in OTHER_SPLITS for name in _classes_in(root / split)}
+        new_classes = {name for split in OTHER_SPLITS for name in class_folders(root / split)}
     else:  # a class may itself be called "train"
-        classes, prefix = _classes_in(root), ""
+        classes, prefix = class_folders(root), ""
         classes = {name: images for name, images in classes.items() if name not in OTHER_SPLITS}
     if not classes:
         raise DataError(

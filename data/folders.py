@@ -5,6 +5,7 @@ Junk is what archives and desktops leave behind: `__MACOSX/`, `Thumbs.db`, and a
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
@@ -41,6 +42,19 @@ def list_folder(folder: str | Path) -> tuple[list[str], list[str]]:
             elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
                 images.append(entry.name)
     return sorted(folders, key=natural_key), sorted(images, key=natural_key)
+
+
+def class_folders(folder: str | Path, skip: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Returns {class: base names of its images}, sorted, of a folder with one folder per class.
+
+    Leaves out folders without an image and folders whose name is in `skip`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return {}
+    names = sorted(name for name in list_folder(folder)[0] if name not in skip)
+    classes = {name: list_folder(folder / name)[1] for name in names}
+    return {name: images for name, images in classes.items() if images}
 
 
 def walk_images(folder: str | Path) -> list[str]:

@@ -66,20 +66,13 @@ def run(headers: tuple[str, ...], code: str, inputs: list, shape, data: dict):
     """
     import jittor as jt
 
-    shapes = shape if isinstance(shape, list) else [shape]
-    options = {}
+    shapes = [list(each) for each in (shape if isinstance(shape, list) else [shape])]
+    kinds, source, options = ["float32"] * len(shapes), read_headers(headers), {}
     if "onednn" in headers:
         files = onednn.wheel_files()
         assert files is not None  # callers that name this header ask `has_onednn` first
         options = {f"FLAGS: -I{files[0]} ": 1}
-    outputs = jt.code(
-        [list(each) for each in shapes],
-        ["float32"] * len(shapes),
-        inputs,
-        cpu_header=read_headers(headers),
-        cpu_src=code,
-        data=data,
-    )
+    outputs = jt.code(shapes, kinds, inputs, cpu_header=source, cpu_src=code, data=data)
     for output in outputs:
         output.compile_options = options
     return outputs if isinstance(shape, list) else outputs[0]

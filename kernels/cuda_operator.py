@@ -34,11 +34,6 @@ def run(header: str, code: str, inputs: list, shapes: list, data: dict) -> list:
     """
     import jittor as jt
 
-    return jt.code(
-        [list(shape) for shape in shapes],
-        ["float32"] * len(shapes),
-        inputs,
-        cuda_header=cpu_operator.read_headers((header,)),
-        cuda_src=code,
-        data=data,
-    )
+    shapes, kinds = [list(shape) for shape in shapes], ["float32"] * len(shapes)
+    source = cpu_operator.read_headers((header,))
+    return jt.code(shapes, kinds, inputs, cuda_header=source, cuda_src=code, data=data)

@@ -18,7 +18,6 @@ from baselines.photo_training import PhotoConfig, photo_batches
 from baselines.results import find_result
 from baselines.trainer import Baseline
 from models.backbones.freezing import set_trainable
-from models.backbones.networks import build_network, supported_options
 from models.backbones.pretrained import load_pretrained
 from weight_files import safe_load
 
@@ -59,14 +58,8 @@ def run(config: Config) -> None:
     if find_result(run_log):
         return
     train, val = baseline.training_sets()
-    network = baseline.build(
-        lambda: build_network(
-            config.network,
-            len(train.class_names),
-            image_size=config.image_size,
-            **supported_options(config.network, stem=config.stem),
-        )
-    )
+    classes = len(train.class_names)
+    network = baseline.build_network(config.network, classes, stem=config.stem)
     if config.weights:
         load_pretrained(network, safe_load(config.weights), config.weights, classes="replace")
     body, head = set_trainable(network, config.unfreeze)

@@ -88,10 +88,8 @@ class CaptionBatches:
         self.size, self.micro_batches = config.batch_size, WHOLE_BATCH
         self.tokens = jclip.tokenize(captions)
         _, self.caption_ids = np.unique(captions, return_inverse=True)
-        if len(captions) < config.batch_size:
-            raise ValueError(
-                f"{config.captions}: {len(captions)} pairs do not fill one --batch_size"
-            )
+        if (count := len(captions)) < config.batch_size:
+            raise ValueError(f"{config.captions}: {count} pairs do not fill one --batch_size")
 
     def __len__(self) -> int:
         return len(self.images) // self.config.batch_size

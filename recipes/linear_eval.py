@@ -16,7 +16,6 @@ from typing import Literal
 from baselines.linear_eval import evaluate_encoder
 from baselines.results import find_result
 from baselines.trainer import Baseline, BaselineConfig
-from models.backbones.networks import build_network, supported_options
 from models.backbones.pretrained import load_pretrained
 from weight_files import safe_load
 
@@ -52,10 +51,7 @@ def run(config: Config) -> None:
     if find_result(run_log):
         return
     train, val = baseline.training_sets()
-    options = supported_options(config.network, stem=config.stem)
-    encoder = baseline.build(
-        lambda: build_network(config.network, 0, image_size=config.image_size, **options)
-    )
+    encoder = baseline.build_network(config.network, 0, stem=config.stem)
     if config.source != "scratch":
         load_pretrained(encoder, safe_load(config.encoder), config.encoder, classes="replace")
     lr, layers = config.lr, config.layers

@@ -193,11 +193,7 @@ def score_chunks(shard: str, samples: list[Sample], scorer: Scorer, store: Chunk
 
 
 def evaluate(
-    config: Config,
-    scorer: Scorer,
-    samples: list[Sample],
-    predictions: Predictions,
-    trained_on: int,
+    config: Config, scorer: Scorer, samples: list[Sample], predictions: Predictions, trained_on: int
 ) -> None:
     """Writes and prints the scores if there are labels, and writes the report."""
     label_space, record = scorer.label_space, read_record(config.parts)

@@ -32,7 +32,7 @@ from baselines.semi_supervised import add_pseudo_labels, fixmatch_step
 from baselines.trainer import Baseline, BaselineConfig, classification_step
 from baselines.transforms.compose import cifar_transform, strong_transform, weak_transform
 from engine.run_log import Run
-from models.backbones.networks import Network, build_network, supported_options
+from models.backbones.networks import Network
 from models.backbones.pretrained import load_pretrained
 from weight_files import safe_load
 
@@ -88,9 +88,7 @@ class Config(BaselineConfig):
         if unknown := set(self.phases) - set(PHASES):
             raise ValueError(f"no phase {unknown.pop()!r}; there are {', '.join(PHASES)}")
         if self.semi != "none" and not self.labelled:
-            raise ValueError(
-                f"--semi {self.semi} needs --labelled N, the labelled images per class"
-            )
+            raise ValueError(f"--semi {self.semi} needs --labelled N, labelled images per class")
 
 
 class StudentTeacher(Baseline[Config]):
@@ -117,15 +115,10 @@ class StudentTeacher(Baseline[Config]):
         name = f"ssl_{self.config.semi}" if phase == "ssl" else phase
         return self.open_run(name, ["phases", *ignored])
 
-    def build_network(self, name: str) -> Network:
+    def new_network(self, name: str) -> Network:
         """Returns a network of this run's shape with random weights."""
-        config = self.config
-        options = supported_options(
-            name, patch_size=config.patch_size, depth=config.depth, stem="small"
-        )
-        return self.build(
-            lambda: build_network(name, self.classes, image_size=config.image_size, **options)
-        )
+        shape = {"patch_size": self.config.patch_size, "depth": self.config.depth}
+        return self.build_network(name, self.classes, stem="small", **shape)
 
     def labelled_batches(self, images: ImageSet) -> SoftTargets:
         """Returns batches of augmented images with their labels as targets."""
@@ -135,7 +128,7 @@ class StudentTeacher(Baseline[Config]):
     @cached_property
     def teacher(self) -> Network:
         """The teacher, read or trained on the labelled images."""
-        network = self.build_network(self.config.teacher_network)
+        network = self.new_network(self.config.teacher_network)
         if self.config.teacher:
             load_pretrained(network, safe_load(self.config.teacher), self.config.teacher)
         else:
@@ -147,7 +140,7 @@ class StudentTeacher(Baseline[Config]):
     @cached_property
     def student(self) -> jt.nn.Module:
         """The student, trained by the losses of DeiT and RKD, or by the labels alone."""
-        config, student = self.config, self.build_network(self.config.student_network)
+        config, student = self.config, self.new_network(self.config.student_network)
         if config.student_start:
             weights = safe_load(config.student_start)
             source = config.student_start

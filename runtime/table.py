@@ -34,13 +34,10 @@ def table(
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], rule, *escaped[1:]])
     widths = [max(map(len, column)) for column in columns]
-    aligned = [
-        [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ]
-        for line in lines
-    ]
+    aligned = []
+    for line in lines:
+        cells = zip(line, widths, numeric, strict=True)
+        aligned.append([c.rjust(w) if right else c.ljust(w) for c, w, right in cells])
     return "\n".join("  ".join(line).rstrip() for line in aligned)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from baselines.datasets.archives import Archive, find_archive, missing_data, read_tar
-from baselines.datasets.image_sets import ImageSet, class_folders, folder_set
+from baselines.datasets.image_sets import ImageSet, folder_set
 from baselines.datasets.splits import draw_part
-from data.folders import is_image, natural_key
+from data.folders import class_folders, is_image, natural_key
 from data.lists import DataError
 
 PACKAGE = Archive(

@@ -6,6 +6,7 @@ read by `weight_files`, which imports and calls nothing, because an unpacked fol
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,8 @@ NORMS = {
 Files = dict[str, Path] | dict[str, bytes]  # on disk, or out of an archive
 
 
-def _archive(file: str, top: str, md5: str) -> Archive:
-    return Archive(file, f"https://www.cs.toronto.edu/~kriz/{file}", md5, top)
+def _archive(name: str, top: str, md5: str) -> Archive:
+    return Archive(f"{name}.tar.gz", f"https://www.cs.toronto.edu/~kriz/{name}.tar.gz", md5, top)
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,14 @@ BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 FORMS: dict[str, tuple[Form, ...]] = {
     "cifar10": (
         Form(
-            _archive(
-                "cifar-10-python.tar.gz", "cifar-10-batches-py", "c58f30108f718f92721af3b95e74349a"
-            ),
+            _archive("cifar-10-python", "cifar-10-batches-py", "c58f30108f718f92721af3b95e74349a"),
             {"train": BATCHES, "test": ("test_batch",)},
             "batches.meta",
             names_key="label_names",
             labels_key="labels",
         ),
         Form(
-            _archive(
-                "cifar-10-binary.tar.gz", "cifar-10-batches-bin", "c32a1d4ab5d03f1284b67883e8d87530"
-            ),
+            _archive("cifar-10-binary", "cifar-10-batches-bin", "c32a1d4ab5d03f1284b67883e8d87530"),
             {"train": tuple(f"{name}.bin" for name in BATCHES), "test": ("test_batch.bin",)},
             "batches.meta.txt",
             label_bytes=1,
@@ -73,18 +70,14 @@ FORMS: dict[str, tuple[Form, ...]] = {
     ),
     "cifar100": (
         Form(
-            _archive(
-                "cifar-100-python.tar.gz", "cifar-100-python", "eb9058c3a382ffc7106e4002c42a8d85"
-            ),
+            _archive("cifar-100-python", "cifar-100-python", "eb9058c3a382ffc7106e4002c42a8d85"),
             {"train": ("train",), "test": ("test",)},
             "meta",
             names_key="fine_label_names",
             labels_key="fine_labels",
         ),
         Form(
-            _archive(
-                "cifar-100-binary.tar.gz", "cifar-100-binary", "03b5dce01913d631647c71ecec9e9cb8"
-            ),
+            _archive("cifar-100-binary", "cifar-100-binary", "03b5dce01913d631647c71ecec9e9cb8"),
             {"train": ("train.bin",), "test": ("test.bin",)},
             "fine_label_names.txt",
             label_bytes=2,
@@ -123,18 +116,14 @@ def open_cifar(name: str, root: Path, part: str) -> ImageSet:
 def _read_class_folders(name: str, root: Path, part: str) -> ImageSet:
     images = part_folder_set(root, part)
     if len(images.class_names) != CLASS_COUNTS[name]:
-        raise DataError(
-            f"{root / 'train'}: holds {len(images.class_names)} classes, {name} has "
-            f"{CLASS_COUNTS[name]}; name another folder, or use --dataset folder"
-        )
+        counts = f"{len(images.class_names)} classes, {name} has {CLASS_COUNTS[name]}"
+        raise DataError(f"{root / 'train'}: holds {counts}; use --dataset folder")
     images = images.in_memory()
     assert isinstance(images.images, np.ndarray)  # in memory they are one array
     height, width = images.images.shape[1:3]
     if (height, width) != (SIDE, SIDE):
-        raise DataError(
-            f"{root}: images have {width} x {height} pixels, CIFAR's have {SIDE} x {SIDE}; use "
-            "--dataset folder"
-        )
+        sizes = f"{width} x {height} pixels, CIFAR's have {SIDE} x {SIDE}"
+        raise DataError(f"{root}: images have {sizes}; use --dataset folder")
     return images
 
 
@@ -145,10 +134,8 @@ def _read(name: str, part: str, form: Form, files: Files, source: Path) -> Image
             raise DataError(f"{source}: {file} is missing; download {name} again")
     class_names = _class_names(form, _content(files, form.names), source / form.names)
     if len(class_names) != CLASS_COUNTS[name]:
-        raise DataError(
-            f"{source / form.names}: names {len(class_names)} classes, {name} has "
-            f"{CLASS_COUNTS[name]}; download it again"
-        )
+        counts = f"{len(class_names)} classes, {name} has {CLASS_COUNTS[name]}"
+        raise DataError(f"{source / form.names}: names {counts}; download it again")
     read = _read_records if form.label_bytes else _read_pickled
     batches = [read(form, _content(files, f), source / f) for f in form.parts[part]]
     images = np.concatenate([images for images, _ in batches])
@@ -176,35 +163,20 @@ def _class_names(form: Form, content: bytes, path: Path) -> tuple[str, ...]:
 
 def _read_pickled(form: Form, content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns (uint8[N,32,32,3], labels[N]) of one batch of the Python form."""
-    batch = _unpickle(content, path)
+    batch: Any = _unpickle(content, path)
     pixels, labels = batch.get("data"), batch.get(form.labels_key)
-    if not (
-        isinstance(pixels, np.ndarray)
-        and pixels.dtype == np.uint8
-        and pixels.ndim == 2
-        and pixels.shape[1] == PIXELS
-        and isinstance(labels, list)
-        and len(labels) == len(pixels)
-        and all(type(label) is int for label in labels)
-    ):
-        raise DataError(
-            f"{path}: is no batch of CIFAR; it must hold uint8[N,{PIXELS}] as 'data' and N "
-            f"{form.labels_key!r}; download the data again"
-        )
-    try:
-        return _channels_last(pixels), np.array(labels, np.int32)
-    except OverflowError:
-        raise DataError(f"{path}: a label is out of range; download the data again") from None
+    is_pixels = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    is_labels = isinstance(labels, list) and all(type(label) is int for label in labels)
+    if not is_pixels or not is_labels or pixels.shape != (len(labels), PIXELS):
+        raise DataError(f"{path}: is no batch of CIFAR; download the data again")
+    return _channels_last(pixels), np.array(labels)
 
 
 def _read_records(form: Form, content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns (uint8[N,32,32,3], labels[N]) of one file of the binary form."""
     size = form.label_bytes + PIXELS
     if not content or len(content) % size:
-        raise DataError(
-            f"{path}: is cut off: {len(content)} bytes are not a multiple of {size}, the bytes per "
-            "image; download the data again"
-        )
+        raise DataError(f"{path}: is cut off after {len(content)} bytes; download it again")
     records = np.frombuffer(content, np.uint8).reshape(-1, size)
     labels = records[:, form.label_bytes - 1].astype(int)
     return _channels_last(records[:, form.label_bytes :]), labels

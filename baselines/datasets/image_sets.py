@@ -5,7 +5,6 @@ N images, C classes, H x W pixels.
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.decoding import BrokenImage, content_key_or_error, decode
-from data.folders import list_folder
+from data.decoding import BrokenImage, content_key_or_error, decode, map_in_order
+from data.folders import class_folders
 from data.lists import DataError
 
 ImageFile = Path | bytes  # on disk, or the content of a file in an archive
@@ -48,10 +47,8 @@ class ImageSet:
         if labels.ndim != 1 or (len(labels) and labels.dtype.kind not in "iu"):
             raise DataError(f"{self.source}: labels must be a list of whole numbers")
         if not len(self.images) == len(labels) == len(self.keys):
-            raise DataError(
-                f"{self.source}: {len(self.images)} images, {len(labels)} labels and "
-                f"{len(self.keys)} keys; each image needs one label and one key"
-            )
+            counts = f"{len(self.images)} images, {len(labels)} labels and {len(self.keys)} keys"
+            raise DataError(f"{self.source}: {counts}; each image needs one label and one key")
         if isinstance(self.images, np.ndarray) and (
             self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3
         ):
@@ -111,26 +108,9 @@ class ImageSet:
                 )
             pixels[row] = np.asarray(image)
 
-        pool = ThreadPoolExecutor(max(workers, 1))
-        try:
-            for _ in pool.map(load, range(len(self))):
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for _ in map_in_order(load, range(len(self)), max(workers, 1)):
+            pass
         return ImageSet(pixels, self.labels, self.class_names, self.keys, self.source)
-
-
-def class_folders(folder: str | Path, skip: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Returns {class: base names of its images}, sorted, of a folder with one folder per class.
-
-    Leaves out folders without an image and folders whose name is in `skip`.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        return {}
-    names = sorted(name for name in list_folder(folder)[0] if name not in skip)
-    classes = {name: list_folder(folder / name)[1] for name in names}
-    return {name: images for name, images in classes.items() if images}
 
 
 def folder_set(

@@ -92,12 +92,10 @@ def _part_sizes(count: int, shares: Sequence[Share], label: int) -> list[int]:
     """Returns how many of a class's `count` images each part takes; they sum to `count`."""
     numbers = [share for share in shares if share is not None]
     if shares[-1] is None:
-        sizes_given = [int(number) for number in numbers]
-        if sum(sizes_given) > count:
-            raise ValueError(
-                f"class {label} has {count} images, the shares take {sum(sizes_given)}"
-            )
-        return [*sizes_given, count - sum(sizes_given)]
+        fixed = [int(number) for number in numbers]
+        if sum(fixed) > count:
+            raise ValueError(f"class {label} has {count} images, the shares take {sum(fixed)}")
+        return [*fixed, count - sum(fixed)]
     ends = np.floor(np.cumsum(numbers) * count + 0.5 + 1e-9).astype(int)
     sizes = np.diff(ends, prepend=0)
     while count >= len(sizes) and sizes.min() == 0:  # an empty part takes one from the largest

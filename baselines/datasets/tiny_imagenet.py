@@ -29,6 +29,7 @@ ARCHIVE = Archive(
     "tiny-imagenet-200",
 )
 WNIDS, ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
+AGAIN = "unpack or download the data again"
 TEXTS = (WNIDS, ANNOTATIONS)
 FOLDERS = {"train": "train/", "test": "val/"}  # of the images of each part
 
@@ -49,10 +50,8 @@ def open_tiny_imagenet(root: Path, part: str) -> ImageSet:
         raise DataError(f"{source}: holds no image in {FOLDERS[part]}; unpack or download it again")
     for key, name in classes.items():
         if name not in ids:
-            raise DataError(
-                f"{source}: {key} is of class {name!r}, which {WNIDS} does not list; "
-                "download the data again"
-            )
+            unlisted = f"class {name!r}, which {WNIDS} does not list"
+            raise DataError(f"{source}: {key} is of {unlisted}; {AGAIN}")
     keys = sorted(classes, key=lambda key: (ids[classes[key]], natural_key(key)))
     labels = np.array([ids[classes[key]] for key in keys])
     return ImageSet(tuple(files[key] for key in keys), labels, names, tuple(keys), str(source))
@@ -64,10 +63,8 @@ def _files(root: Path, prefix: str) -> tuple[Mapping[str, ImageFile], Path]:
         if (folder / WNIDS).is_file():
             files: dict[str, ImageFile] = {t: folder / t for t in TEXTS if (folder / t).is_file()}
             if (folder / prefix).is_dir():
-                files |= {
-                    f"{prefix}{name}": folder / prefix / name
-                    for name in walk_images(folder / prefix)
-                }
+                names = walk_images(folder / prefix)
+                files |= {f"{prefix}{name}": folder / prefix / name for name in names}
             return files, folder
     found = find_archive((ARCHIVE,), root)
     if found is None:
@@ -95,9 +92,7 @@ def _train_classes(files: Mapping[str, ImageFile], source: Path) -> dict[str, st
         if match:
             classes[key] = match[1]
         elif key not in TEXTS:
-            raise DataError(
-                f"{source}: {key} is not in train/<class>/images/; unpack the archive again"
-            )
+            raise DataError(f"{source}: {key} is not in train/<class>/images/; {AGAIN}")
     return classes
 
 
@@ -113,14 +108,11 @@ def _annotated_classes(files: Mapping[str, ImageFile], source: Path) -> dict[str
         image, *columns = line.split("\t")
         key, location = f"val/images/{image}", f"{source}: {ANNOTATIONS}, line {number}"
         if not columns:
-            raise DataError(
-                f"{location}: expected image, tab, class, found {line[:80]!r}; "
-                "download the data again"
-            )
+            raise DataError(f"{location}: expected image, tab, class, found {line[:80]!r}; {AGAIN}")
         if key in classes:
-            raise DataError(f"{location}: {image} is listed twice; download the data again")
+            raise DataError(f"{location}: {image} is listed twice; {AGAIN}")
         if key not in files:
-            raise DataError(f"{location}: {key} is missing; unpack or download the data again")
+            raise DataError(f"{location}: {key} is missing; {AGAIN}")
         classes[key] = columns[0].strip()
     unlisted = next((key for key in files if key not in classes and key not in TEXTS), None)
     if unlisted is not None:

@@ -56,22 +56,13 @@ class Compose:
 
 def cifar_transform(side: int, norm: Norm) -> Compose:
     """The usual training crop of small images: zero-padded by an eighth of the side, mirrored."""
-    return Compose(
-        (
-            partial(ops.resize, side=side),
-            partial(ops.random_padded_crop, padding=side // 8),
-            ops.random_flip,
-        ),
-        norm,
-    )
+    crop = partial(ops.random_padded_crop, padding=side // 8)
+    return Compose((partial(ops.resize, side=side), crop, ops.random_flip), norm)
 
 
 def _weak_operations(side: int) -> tuple:
-    return (
-        partial(ops.resize, side=side),
-        ops.random_flip,
-        partial(ops.random_padded_crop, padding=side // 8, mode="reflect"),
-    )
+    crop = partial(ops.random_padded_crop, padding=side // 8, mode="reflect")
+    return partial(ops.resize, side=side), ops.random_flip, crop
 
 
 def weak_transform(side: int, norm: Norm) -> Compose:
@@ -100,12 +91,9 @@ def simclr_transform(
     """
     strength = (0.5 if side <= SMALL else 1.0) if strength is None else strength
     blur = (0.0 if side <= SMALL else 0.5) if blur is None else blur
-    steps: tuple = (
-        partial(ops.random_resized_crop, side=side),
-        ops.random_flip,
-        partial(ops.random_colour_jitter, strength=strength),
-        ops.random_greyscale,
-    )
+    jitter = partial(ops.random_colour_jitter, strength=strength)
+    steps: tuple = (partial(ops.random_resized_crop, side=side), ops.random_flip, jitter)
+    steps += (ops.random_greyscale,)
     if blur:
         steps += (partial(ops.random_gaussian_blur, chance=blur),)
     return Compose(steps, norm)

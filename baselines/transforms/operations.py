@@ -77,12 +77,11 @@ def random_resized_crop(
     *,
     side: int,
     scale: tuple[float, float] = (0.08, 1.0),
-    resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
     """Resizes a random crop (`crop_box`) to side x side: torchvision's RandomResizedCrop."""
     image = to_image(picture)
     box = crop_box(image.width, image.height, scale, rng)
-    return image.crop(box).resize((side, side), resample)
+    return image.crop(box).resize((side, side), Image.Resampling.BICUBIC)
 
 
 def resize(picture: Picture, rng: object = None, *, side: int) -> Picture:
@@ -169,13 +168,9 @@ def gaussian_blur(pixels: np.ndarray, sigma: float, size: int) -> np.ndarray:
 
 
 def random_gaussian_blur(
-    picture: Picture,
-    rng: np.random.Generator,
-    *,
-    sigma: tuple[float, float] = (0.1, 2.0),
-    chance: float = 0.5,
+    picture: Picture, rng: np.random.Generator, *, chance: float = 0.5
 ) -> Picture:
-    """Blurs with a uniform standard deviation within `sigma`, with probability `chance`.
+    """Blurs with a uniform standard deviation from .1 to 2, with probability `chance`.
 
     The kernel has a tenth of the shorter side, made odd: SimCLR, appendix A.
     """
@@ -183,29 +178,24 @@ def random_gaussian_blur(
         return picture
     pixels = to_array(picture)
     size = 2 * (min(pixels.shape[:2]) // 10 // 2) + 1
-    return gaussian_blur(pixels, rng.uniform(*sigma), size)
+    return gaussian_blur(pixels, rng.uniform(0.1, 2.0), size)
 
 
 def random_erasing(
-    array: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    chance: float = 0.5,
-    scale: tuple[float, float] = (0.02, 0.33),
-    ratio: tuple[float, float] = (0.3, 3.3),
+    array: np.ndarray, rng: np.random.Generator, *, chance: float = 0.5
 ) -> np.ndarray:
     """Returns array[3,H,W] with a random rectangle of 0, with probability `chance`.
 
-    The rectangle takes a uniform share of the area within `scale`; its height to width is
-    log-uniform within `ratio`. If none of ten draws fits, nothing is erased, as in torchvision.
+    The rectangle takes a uniform share of the area, .02 to .33; its height to width is log-uniform
+    from .3 to 3.3. If none of ten draws fits, nothing is erased, as in torchvision.
     Source: Zhong et al. 2020.
     """
     if rng.random() >= chance:
         return array
     _, height, width = array.shape
     for _ in range(TRIES):
-        area = height * width * rng.uniform(*scale)
-        shape = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        area = height * width * rng.uniform(0.02, 0.33)
+        shape = math.exp(rng.uniform(math.log(0.3), math.log(3.3)))
         h, w = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
         if h < height and w < width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
