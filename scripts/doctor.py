@@ -66,8 +66,7 @@ class Subject:
     def __init__(self, data: Path, weights: Path | None):
         self.data, self.named_weights = data, weights
         files = [weights] if weights else [*_weight_files(ROOT), *_weight_files(ROOT / PARTS)]
-        is_clip = [weights or path.parent == ROOT and path.name != AUXILIARY for path in files]
-        self.weights = [path for path, is_clip in zip(files, is_clip, strict=True) if is_clip]
+        self.weights = [p for p in files if weights or (p.parent == ROOT and p.name != AUXILIARY)]
         self.parts = [path for path in files if path not in self.weights]
         self.has_weights = bool(self.weights) and all(path.is_file() for path in self.weights)
         self.parameters: dict[Path, int | ValueError] = {}
