@@ -6,7 +6,12 @@ from fewshot.stages.parts import OodPart, TextPart
 from models.heads.zero_shot import text_logits
 from models.ood.gp_filter import GPFilter
 
-FILTERS = ("gp", "names", "negatives", "mcm")  # the default first; docs/experiments/ood.md compares them
+FILTERS = (
+    "gp",
+    "names",
+    "negatives",
+    "mcm",
+)  # the default first; docs/experiments/ood.md compares them
 
 
 def ood_log_odds(
