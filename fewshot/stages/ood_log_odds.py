@@ -11,7 +11,7 @@ FILTERS = (
     "names",
     "negatives",
     "mcm",
-)  # the default first; docs/experiments/ood.md compares them
+)  # see docs/experiments/ood.md
 
 
 def ood_log_odds(
