@@ -20,12 +20,19 @@ from weight_files.limits import (
     require_sizes,
     require_type,
 )
-from weight_files.pickle_machine import AllowedName
 from weight_files.tensors import STORAGE_TYPES, Storage, TensorPlan, plan_tensor, tensor_to_array
 
 NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 MODULES = "__torch__."  # prefix of the classes of a TorchScript file
 JIT_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+
+
+@dataclass(frozen=True)
+class AllowedName:
+    """One name of the allow-list: `call` builds its object; it is None if only the name counts."""
+
+    name: str
+    call: Callable | None = None
 
 
 @dataclass(eq=False)

@@ -9,30 +9,19 @@ without the ones for foreign classes, extension codes and buffers outside the fi
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from weight_files.allow_list import AllowedName, AllowList
 from weight_files.limits import BadFile, Stream, UnsafeFile
-
-if TYPE_CHECKING:
-    from weight_files.allow_list import AllowList
 
 PLAIN_KEYS = (str, int, float, type(None))  # no tuples: hashing a deep one overflows the C stack
 MAX_INT = 1 << 63  # of keys and memo indices: longer ones can be chosen to share one hash
 
 
-@dataclass(frozen=True)
-class AllowedName:
-    """One name of the allow-list: `call` builds its object; it is None if only the name counts."""
-
-    name: str
-    call: Callable | None = None
-
-
 class PickleMachine:
     """The stack, the marks and the memo of one pickle."""
 
-    def __init__(self, stream: Stream, allow_list: "AllowList") -> None:
+    def __init__(self, stream: Stream, allow_list: AllowList) -> None:
         self.stream, self.allow_list = stream, allow_list
         self.stack: list = []
         self.marked: list[list] = []  # the stacks below each open mark
