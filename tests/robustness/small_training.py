@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -36,9 +37,12 @@ def begin(words, *, environment=None):
 
 
 def end(process):
-    """Returns (status, stderr) of a process that ends by itself."""
+    """Returns (status, stderr) of a process that ends by itself.
+
+    Jittor writes lines of progress there if it compiles for seconds; they are left out.
+    """
     errors = process.communicate(timeout=500)[1]
-    return process.returncode, errors
+    return process.returncode, re.sub(r"\n?(Compiling Operators\([^\n]*\n?)+", "", errors)
 
 
 def run(words, **options):
