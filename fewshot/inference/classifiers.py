@@ -34,15 +34,10 @@ SINGLE = (  # a label with + adds its part to those before it
     Classifier("gda", "zero-shot + GDA", "gda"),
     Classifier("auxiliary", "+ auxiliary", "auxiliary"),
 )
+LABELS = {single.id: single.label.removeprefix("+ ") for single in SINGLE}
 LEAVE_ONE_OUT = tuple(
-    Classifier(
-        f"ensemble_without_{single.id}",
-        f"ensemble without {single.label.removeprefix('+ ')}",
-        without=single.id,
-    )
-    for member in (*ENSEMBLE_WEIGHTS, "auxiliary")
-    for single in SINGLE
-    if single.id == member
+    Classifier(f"ensemble_without_{id}", f"ensemble without {LABELS[id]}", without=id)
+    for id in (*ENSEMBLE_WEIGHTS, "auxiliary")
 )
 ROUTED = tuple(
     Classifier(f"ensemble_{routing}_routing", label, routing=routing)

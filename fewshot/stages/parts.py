@@ -7,9 +7,9 @@ A part's file holds {"meta": its `Origin`, "part": its fields as arrays and plai
 read strictly: a missing or unknown field is an error.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -147,17 +147,14 @@ class Parts:
         return {stage: part for stage, part in parts.items() if part is not None}
 
 
+# the type of each part by the name of its stage: the fields of `Parts` that hold one
 PART_TYPES: dict[str, type[Part]] = {
-    "text": TextPart,
-    "prompt": PromptPart,
-    "lora": LoraPart,
-    "head": HeadPart,
-    "channel": ChannelPart,
-    "gda": GdaPart,
-    "ood": OodPart,
-    "auxiliary": AuxiliaryPart,
+    stage: kind
+    for stage, hint in get_type_hints(Parts).items()
+    for kind in (hint, *get_args(hint))  # of `AuxiliaryPart | None`, also AuxiliaryPart
+    if isinstance(kind, type) and issubclass(kind, Part)
 }
-OPTIONAL = ("auxiliary",)  # only if there is a second encoder
+OPTIONAL = [field.name for field in fields(Parts) if field.default is None]
 AnyPart = TypeVar("AnyPart", bound=Part)
 
 

@@ -107,7 +107,7 @@ def test_the_commands_of_the_readme_run(copy):
 def test_the_library_as_shown(copy):
     (code,) = code_blocks(README, "python")
     shutil.copy(copy / "photos/train/red/0.png", copy / "dog.jpg")
-    code = f"import PIL.Image\n{code}\nprint(logits_per_image.shape, logits_per_text.shape)"
+    code = f"{code}\nprint(logits_per_image.shape, logits_per_text.shape)"
     done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[1,2,] [2,1,]"
